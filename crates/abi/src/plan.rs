@@ -1,0 +1,329 @@
+//! The launch plan: everything the init stage of a container does, decided beforehand.
+//!
+//! A plan is compiled from an OCI runtime configuration by the `isolation` crate and carried out,
+//! without further decisions, by the `container` crate inside the supervisor.
+
+use crate::resources::Resources;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Everything needed to start the first process of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Id of the container.
+    pub id: String,
+    /// Namespaces to make or to join. A kind that is not listed is shared with the supervisor.
+    pub namespaces: Vec<Namespace>,
+    /// User id mappings for a new user namespace.
+    pub uid_mappings: Vec<IdMapping>,
+    /// Group id mappings for a new user namespace.
+    pub gid_mappings: Vec<IdMapping>,
+    /// Clock offsets of a new time namespace.
+    pub time_offsets: Vec<TimeOffset>,
+    /// The root file system.
+    pub root: Root,
+    /// Mounts, in order.
+    pub mounts: Vec<Mount>,
+    /// Device nodes to make (or to bind from the host where mknod is forbidden).
+    pub devices: Vec<DeviceNode>,
+    /// Make the default `/dev` entries: fd, stdin, stdout, stderr, ptmx links and default nodes.
+    pub default_devices: bool,
+    /// Paths hidden behind an empty file or an empty read-only tmpfs.
+    pub masked_paths: Vec<String>,
+    /// Paths made read-only, recursively.
+    pub readonly_paths: Vec<String>,
+    /// Host name; needs a new UTS namespace.
+    pub hostname: Option<String>,
+    /// NIS domain name; needs a new UTS namespace.
+    pub domainname: Option<String>,
+    /// Kernel parameters by dotted name, written under the container's own `/proc/sys`.
+    pub sysctls: Vec<(String, String)>,
+    /// The control group; `None` leaves the process in the supervisor's.
+    pub cgroup: Option<Cgroup>,
+    /// The process.
+    pub process: Process,
+}
+
+/// Kinds of Linux namespaces (namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamespaceKind {
+    /// User and group ids.
+    User,
+    /// Mount table.
+    Mount,
+    /// Network stack.
+    Network,
+    /// Process ids.
+    Pid,
+    /// System V and POSIX message queues.
+    Ipc,
+    /// Host and domain name.
+    Uts,
+    /// Control group root.
+    Cgroup,
+    /// Boot and monotonic clocks.
+    Time,
+}
+
+/// One namespace of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Which kind.
+    pub kind: NamespaceKind,
+    /// Where it comes from.
+    pub source: NamespaceSource,
+}
+
+/// Where a namespace comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamespaceSource {
+    /// Made for this container.
+    New,
+    /// Opened from a path at launch.
+    Path(String),
+    /// The n-th descriptor that came with the launch message.
+    Descriptor(u32),
+}
+
+/// One line of `/proc/PID/uid_map` (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMapping {
+    /// First id inside.
+    pub container_id: u32,
+    /// First id outside.
+    pub host_id: u32,
+    /// How many.
+    pub size: u32,
+}
+
+/// Offset of one clock in a new time namespace (time_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeOffset {
+    /// True for CLOCK_BOOTTIME, false for CLOCK_MONOTONIC.
+    pub boottime: bool,
+    /// Whole seconds.
+    pub seconds: i64,
+    /// Nanoseconds, 0..1e9.
+    pub nanoseconds: u32,
+}
+
+/// Mount propagation (mount_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// Neither way.
+    Private,
+    /// Both ways.
+    Shared,
+    /// From the host in.
+    Slave,
+    /// Private, and cannot be bind-mounted.
+    Unbindable,
+}
+
+/// The root file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// What it is made of.
+    pub source: RootSource,
+    /// Remount read-only after everything is in place.
+    pub readonly: bool,
+    /// Propagation of the container's `/`.
+    pub propagation: Propagation,
+    /// The propagation applies to everything below as well.
+    pub propagation_recursive: bool,
+    /// An existing empty directory on the host over which the root is mounted, inside the
+    /// container's own mount namespace only.
+    pub mount_point: String,
+}
+
+/// What a root file system is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RootSource {
+    /// overlayfs over read-only layers.
+    Overlay {
+        /// Layer directories, topmost first, at least one.
+        lower: Vec<String>,
+        /// Writable directory; without it the mount is read-only.
+        upper: Option<String>,
+        /// overlayfs work directory on the same file system as `upper`.
+        work: Option<String>,
+        /// Skip syncs (for containers that do not outlive a power cut).
+        volatile: bool,
+        /// Use `user.overlay.*` attributes (inside a user namespace).
+        userxattr: bool,
+    },
+    /// A directory, bind-mounted on itself.
+    Directory {
+        /// Absolute path on the host.
+        path: String,
+    },
+}
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path inside the container; links are resolved beneath its root.
+    pub destination: String,
+    /// What is mounted.
+    pub kind: MountKind,
+    /// `MOUNT_ATTR_*` bits to set (mount_setattr(2)).
+    pub attributes_set: u64,
+    /// `MOUNT_ATTR_*` bits to clear.
+    pub attributes_clear: u64,
+    /// The attribute bits apply recursively (`rro` and friends).
+    pub attributes_recursive: bool,
+    /// Propagation to set afterwards, and whether recursively.
+    pub propagation: Option<(Propagation, bool)>,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A file or directory of the host.
+    Bind {
+        /// Absolute path on the host.
+        source: String,
+        /// Take the mounts below along.
+        recursive: bool,
+    },
+    /// A new instance of a file system.
+    Filesystem {
+        /// Type, as `proc`, `tmpfs`, `sysfs`, `mqueue`, `devpts`.
+        fstype: String,
+        /// Source shown in the mount table.
+        source: String,
+        /// Options of the file system; a flag has no value.
+        options: Vec<(String, Option<String>)>,
+        /// tmpfs only: copy what the image has at the destination into it first.
+        copy_up: bool,
+    },
+    /// The container's view of its control groups, for whichever hierarchies the host has.
+    Cgroup,
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNode {
+    /// Absolute path inside the container.
+    pub path: String,
+    /// `b'c'`, `b'b'` or `b'p'` (FIFO).
+    pub kind: u8,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner inside the container.
+    pub uid: u32,
+    /// Group inside the container.
+    pub gid: u32,
+}
+
+/// A control group and its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// Path below the root of every hierarchy, as `/gamut/ID`.
+    pub path: String,
+    /// Limits.
+    pub resources: Resources,
+}
+
+/// Capability sets, one bit per capability number (capabilities(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Upper bound for everything executed.
+    pub bounding: u64,
+    /// In force.
+    pub effective: u64,
+    /// Kept over execve with file capabilities.
+    pub inheritable: u64,
+    /// May be made effective.
+    pub permitted: u64,
+    /// Kept over execve without file capabilities.
+    pub ambient: u64,
+}
+
+/// Who a process runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum User {
+    /// Numbers, as OCI has them.
+    Numeric {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+        /// Supplementary groups.
+        additional_gids: Vec<u32>,
+    },
+    /// Docker's `user[:group]`, names or numbers, looked up in the container's own
+    /// `/etc/passwd` and `/etc/group`; sets `HOME` if the environment lacks it.
+    Lookup {
+        /// The text; empty means root.
+        spec: String,
+        /// Further groups by name or number (`--group-add`).
+        additional_groups: Vec<String>,
+    },
+}
+
+/// A resource limit (getrlimit(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// `RLIMIT_*` number.
+    pub resource: u32,
+    /// Soft limit, `u64::MAX` for infinity.
+    pub soft: u64,
+    /// Hard limit, `u64::MAX` for infinity.
+    pub hard: u64,
+}
+
+/// A compiled seccomp filter (seccomp(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seccomp {
+    /// Classic BPF, one instruction per element: the eight bytes of `struct sock_filter` in
+    /// memory order, as a native-endian integer.
+    pub program: Vec<u64>,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub flags: u32,
+}
+
+/// One process: the first of a container, or one that joins it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Program and arguments, at least one.
+    pub args: Vec<String>,
+    /// Environment as `NAME=value`.
+    pub env: Vec<String>,
+    /// Working directory, absolute, inside the container.
+    pub cwd: String,
+    /// Make the working directory if it is missing.
+    pub create_cwd: bool,
+    /// Who it runs as.
+    pub user: User,
+    /// File mode creation mask.
+    pub umask: Option<u32>,
+    /// Capability sets; `None` keeps those of the supervisor (bounded by the user namespace).
+    pub capabilities: Option<Capabilities>,
+    /// Resource limits. One that the machine forbids to raise is clamped, with a warning.
+    pub rlimits: Vec<Rlimit>,
+    /// Set no_new_privs (prctl(2)).
+    pub no_new_privileges: bool,
+    /// `/proc/self/oom_score_adj`, -1000..=1000; clamped with a warning where forbidden.
+    pub oom_score_adj: Option<i32>,
+    /// System call filter.
+    pub seccomp: Option<Seccomp>,
+    /// A pseudo-terminal of this size becomes its stdio and controlling terminal.
+    pub terminal: Option<TerminalSize>,
+    /// A minimal init (PID 1) reaps and forwards signals for it.
+    pub init: bool,
+}
+
+/// Size of a terminal in characters; zero is unknown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Rows.
+    pub rows: u16,
+    /// Columns.
+    pub columns: u16,
+}

@@ -1,0 +1,134 @@
+//! The daemon's entry point.
+
+use crate::commands::daemon::DaemonArguments;
+use crate::error::Error;
+use gamut_docker_api::Server;
+use gamut_engine::{Engine, Options};
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Threads that wait for clients; blocking work has threads of its own, made when needed.
+const WORKERS: usize = 2;
+/// Threads for blocking work at most: one per client that follows a log, stops a container, ...
+const BLOCKING_THREADS: usize = 8192;
+
+/// Runs the daemon until SIGTERM or SIGINT. Workloads go on without it.
+///
+/// # Errors
+/// If the engine cannot be opened or the socket cannot be had.
+pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_new(&arguments.log_level)
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Message(format!("start the daemon's threads: {error}")))?;
+    let socket = socket_path(&arguments)?;
+    let group = arguments.group.as_deref().map(group_id).transpose()?;
+    let options = Options {
+        supervisor: supervisor()?,
+        data_root: arguments.data_root,
+        run_root: arguments.run_root,
+        bridge: arguments.bridge,
+        subnet: arguments.subnet,
+        cgroup_parent: arguments.cgroup_parent,
+        ..Options::default()
+    };
+    let served = serve(&runtime, options, &socket, group);
+    // Threads that wait for something endless must not hold the exit up.
+    runtime.shutdown_background();
+    served.map(|()| 0)
+}
+
+fn serve(
+    runtime: &tokio::runtime::Runtime,
+    options: Options,
+    socket: &Path,
+    group: Option<u32>,
+) -> Result<(), Error> {
+    let engine = Engine::open(options, runtime.handle().clone())
+        .map_err(|error| Error::Message(error.full_message()))?;
+    runtime.block_on(async {
+        let server = Server::bind(socket, group).map_err(|error| {
+            Error::Message(format!("listen at {}: {error}", socket.display()))
+        })?;
+        let wait = |kind| signal(kind).map_err(|error| Error::Message(format!("wait for signals: {error}")));
+        let mut terminate = wait(SignalKind::terminate())?;
+        let mut interrupt = wait(SignalKind::interrupt())?;
+        tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "listening");
+        tokio::select! {
+            () = server.serve(Arc::clone(&engine)) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; workloads go on");
+        Ok(())
+    })
+}
+
+fn socket_path(arguments: &DaemonArguments) -> Result<PathBuf, Error> {
+    match arguments.host.as_deref() {
+        None => Ok(arguments.run_root.join("gamut.sock")),
+        Some(host) => host
+            .strip_prefix("unix://")
+            .map(PathBuf::from)
+            .ok_or_else(|| {
+                Error::Message(format!(
+                    "cannot listen at {host}: only unix:// sockets are supported yet"
+                ))
+            }),
+    }
+}
+
+/// The supervisor's executable: named by `GAMUT_SUPERVISOR`, beside this one, or where packages
+/// put it.
+fn supervisor() -> Result<PathBuf, Error> {
+    if let Some(path) = std::env::var_os("GAMUT_SUPERVISOR") {
+        return Ok(PathBuf::from(path));
+    }
+    let own = std::env::current_exe()
+        .map_err(|error| Error::Message(format!("find this executable: {error}")))?;
+    let beside = own.with_file_name("gamut-supervisor");
+    let candidates = [
+        beside,
+        own.with_file_name("../libexec/gamut/gamut-supervisor"),
+        PathBuf::from("/usr/libexec/gamut/gamut-supervisor"),
+    ];
+    candidates
+        .iter()
+        .find(|path| path.is_file())
+        .cloned()
+        .ok_or_else(|| {
+            Error::Message(format!(
+                "gamut-supervisor is not there: expected it beside {} or at /usr/libexec/gamut",
+                own.display()
+            ))
+        })
+}
+
+/// Number of a group given by name or number.
+fn group_id(group: &str) -> Result<u32, Error> {
+    if let Ok(number) = group.parse() {
+        return Ok(number);
+    }
+    let name = CString::new(group)
+        .map_err(|_| Error::Message(format!("group {group:?} is no name of a group")))?;
+    // SAFETY: `name` is a valid C string; the result points into static storage that is read at
+    // once, before any thread that might call getgrnam as well is started.
+    let entry = unsafe { libc::getgrnam(name.as_ptr()) };
+    if entry.is_null() {
+        return Err(Error::Message(format!("there is no group {group}")));
+    }
+    // SAFETY: not null, so it points to a valid `struct group`.
+    Ok(unsafe { (*entry).gr_gid })
+}

@@ -1,0 +1,8 @@
+//! The caller's terminal and standard streams while a container uses them.
+
+pub mod detach;
+pub mod raw;
+pub mod session;
+pub mod signals;
+pub mod sink;
+pub mod source;

@@ -1,0 +1,340 @@
+//! Mounts of a container: made detached while the host can still be seen, attached beneath the
+//! new root once it cannot.
+
+use crate::cgroup_mount::{self, CgroupTree};
+use crate::error::{Context, Error};
+use crate::path::{self, Missing, RootDirectory};
+use crate::sys::{self, Errno, FilesystemContext};
+use crate::{copy_up, root};
+use gamut_abi::plan::{Mount, MountKind, Plan, Propagation};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// What may be mounted over below /proc: files that describe the machine and that file systems
+/// as lxcfs replace (the list of runc). Everything else there is the kernel's interface to the
+/// stage itself.
+const PROC_EXCEPTIONS: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// Inode number of the root directory of every /proc.
+const PROC_ROOT_INODE: u64 = 1;
+
+/// A mount that is ready to be attached.
+pub(crate) enum Detached {
+    Tree(OwnedFd),
+    Cgroup(CgroupTree),
+}
+
+/// Opens the sources of bind mounts, as copies of the host's mounts. The entries of other mounts,
+/// and of those that this process may not copy, are `None`.
+pub(crate) fn clone_sources(mounts: &[Mount]) -> Result<Vec<Option<OwnedFd>>, Error> {
+    mounts
+        .iter()
+        .map(|mount| match clone_source(mount) {
+            Ok(source) => Ok(source),
+            Err(error) if error.errno == libc::EPERM => Ok(None),
+            Err(error) => Err(error),
+        })
+        .collect()
+}
+
+fn clone_source(mount: &Mount) -> Result<Option<OwnedFd>, Error> {
+    let MountKind::Bind { source, recursive } = &mount.kind else {
+        return Ok(None);
+    };
+    let name = sys::c_string(source).doing("bind", source)?;
+    let tree = sys::clone_tree(sys::cwd(), &name, *recursive).map_err(|errno| {
+        Error::system(
+            &["bind ", source, " on ", &mount.destination].concat(),
+            errno,
+        )
+    })?;
+    Ok(Some(tree))
+}
+
+/// Makes every mount but those of control groups, whose namespace comes later.
+pub(crate) fn prepare(
+    plan: &Plan,
+    mut sources: Vec<Option<OwnedFd>>,
+) -> Result<Vec<Option<Detached>>, Error> {
+    sources.resize_with(plan.mounts.len(), || None);
+    plan.mounts
+        .iter()
+        .zip(sources)
+        .map(|(mount, source)| match &mount.kind {
+            MountKind::Bind { .. } => {
+                let source = match source {
+                    Some(source) => Some(source),
+                    None => clone_source(mount)?,
+                };
+                let Some(source) = source else {
+                    return Ok(None);
+                };
+                adjust_bind(mount, &source, plan.root.propagation)?;
+                Ok(Some(Detached::Tree(source)))
+            }
+            MountKind::Filesystem {
+                fstype,
+                source,
+                options,
+                ..
+            } => {
+                let tree = filesystem(mount, fstype, source, options)?;
+                Ok(Some(Detached::Tree(tree)))
+            }
+            MountKind::Cgroup => Ok(None),
+        })
+        .collect()
+}
+
+/// Makes the mounts of control groups, as this process's cgroup namespace shows them.
+pub(crate) fn prepare_cgroups(
+    plan: &Plan,
+    detached: &mut [Option<Detached>],
+    own_namespace: bool,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
+    for (mount, slot) in plan.mounts.iter().zip(detached) {
+        if let MountKind::Cgroup = mount.kind {
+            let attributes = mount.attributes_set;
+            let tree = cgroup_mount::prepare(attributes, own_namespace, warnings)?;
+            *slot = Some(Detached::Cgroup(tree));
+        }
+    }
+    Ok(())
+}
+
+/// Bits to clear with bits to set: access times are one field, set as a whole.
+fn attribute_bits(mount: &Mount) -> (u64, u64) {
+    let times = libc::MOUNT_ATTR_NOATIME | libc::MOUNT_ATTR_STRICTATIME;
+    let field = if mount.attributes_set & times != 0 {
+        libc::MOUNT_ATTR__ATIME
+    } else {
+        0
+    };
+    (mount.attributes_set, mount.attributes_clear | field)
+}
+
+fn adjust_bind(mount: &Mount, tree: &OwnedFd, default: Propagation) -> Result<(), Error> {
+    let (set, clear) = attribute_bits(mount);
+    let (propagation, everywhere) = mount.propagation.unwrap_or((default, true));
+    let propagation = root::propagation_flag(propagation);
+    let what = || ["set attributes of the bind on ", &mount.destination].concat();
+    let fd = tree.as_fd();
+    if set | clear == 0 || mount.attributes_recursive == everywhere {
+        return sys::mount_setattr(fd, set, clear, propagation, everywhere)
+            .map_err(|errno| Error::system(&what(), errno));
+    }
+    sys::mount_setattr(fd, set, clear, 0, mount.attributes_recursive)
+        .and_then(|()| sys::mount_setattr(fd, 0, 0, propagation, everywhere))
+        .map_err(|errno| Error::system(&what(), errno))
+}
+
+/// A read-only tmpfs is filled first.
+fn is_read_only_later(mount: &Mount) -> bool {
+    matches!(&mount.kind, MountKind::Filesystem { fstype, .. } if fstype == "tmpfs")
+        && mount.attributes_set & libc::MOUNT_ATTR_RDONLY != 0
+}
+
+fn filesystem(
+    mount: &Mount,
+    fstype: &str,
+    source: &str,
+    options: &[(String, Option<String>)],
+) -> Result<OwnedFd, Error> {
+    let what = || ["mount ", fstype, " on ", &mount.destination].concat();
+    let system = |errno| Error::system(&what(), errno);
+    let name = sys::c_string(fstype).map_err(system)?;
+    let context = FilesystemContext::open(&name).map_err(|errno| match errno {
+        Errno(libc::ENODEV) => {
+            Error::with_detail(&what(), errno, "this kernel does not know the file system")
+        }
+        _ => system(errno),
+    })?;
+    if !source.is_empty() {
+        let source = sys::c_string(source).map_err(system)?;
+        context.set(c"source", Some(&source)).map_err(system)?;
+    }
+    for (key, value) in options {
+        let set = sys::c_string(key).and_then(|key| match value {
+            Some(value) => context.set(&key, Some(&*sys::c_string(value)?)),
+            None => context.set(&key, None),
+        });
+        set.map_err(|errno| {
+            let value = value.as_deref().unwrap_or_default();
+            let sign = if value.is_empty() { "" } else { "=" };
+            Error::with_detail(&what(), errno, &["option ", key, sign, value].concat())
+        })?;
+    }
+    let (set, _) = attribute_bits(mount);
+    let later = if is_read_only_later(mount) {
+        libc::MOUNT_ATTR_RDONLY
+    } else {
+        0
+    };
+    context.mount(set & !later).map_err(|errno| {
+        let log = context.log();
+        let options = describe(options);
+        Error::with_detail(&what(), errno, if log.is_empty() { &options } else { &log })
+    })
+}
+
+fn describe(options: &[(String, Option<String>)]) -> String {
+    let mut text = String::new();
+    for (key, value) in options {
+        text.push_str(if text.is_empty() { "options " } else { "," });
+        text.push_str(key);
+        if let Some(value) = value {
+            text.push('=');
+            text.push_str(value);
+        }
+    }
+    text
+}
+
+/// Attaches every mount in order. Answers those that become read-only at the very end.
+pub(crate) fn attach(
+    plan: &Plan,
+    detached: Vec<Option<Detached>>,
+    root: &RootDirectory,
+) -> Result<Vec<OwnedFd>, Error> {
+    let mut read_only_later = Vec::new();
+    for (mount, tree) in plan.mounts.iter().zip(detached) {
+        let Some(tree) = tree else { continue };
+        let destination = path::clean(&mount.destination)?;
+        if destination == "/" {
+            return Err(Error::invalid(
+                "nothing can be mounted on / itself; choose another root",
+            ));
+        }
+        match tree {
+            Detached::Cgroup(tree) => {
+                let (target, _) = root.open_or_make(&destination, Missing::Directory)?;
+                refuse_proc(&destination, &target, false)?;
+                cgroup_mount::attach(&tree, &target, &destination)?;
+            }
+            Detached::Tree(tree) => {
+                attach_tree(mount, &tree, &destination, root)?;
+                if is_read_only_later(mount) {
+                    read_only_later.push(tree);
+                }
+            }
+        }
+    }
+    Ok(read_only_later)
+}
+
+fn attach_tree(
+    mount: &Mount,
+    tree: &OwnedFd,
+    destination: &str,
+    root: &RootDirectory,
+) -> Result<(), Error> {
+    let what = || ["mount on ", destination].concat();
+    let stat = sys::fstat(tree.as_fd()).map_err(|errno| Error::system(&what(), errno))?;
+    let missing = if sys::is_directory(&stat) {
+        Missing::Directory
+    } else {
+        Missing::File
+    };
+    let fstype = match &mount.kind {
+        MountKind::Filesystem { fstype, .. } => fstype.as_str(),
+        _ => "",
+    };
+    let (target, existed) = root.open_or_make(destination, missing)?;
+    if matches!(fstype, "proc" | "sysfs") {
+        // An image could turn them around by links (CVE-2019-19921, CVE-2023-27561).
+        root.open_without_links(destination, libc::O_PATH | libc::O_DIRECTORY)
+            .map_err(|errno| {
+                Error::with_detail(
+                    &what(),
+                    errno,
+                    &[fstype, " must be mounted on an ordinary directory"].concat(),
+                )
+            })?;
+    }
+    let is_proc = fstype == "proc"
+        || (fstype.is_empty()
+            && stat.st_ino == PROC_ROOT_INODE
+            && sys::filesystem_magic(tree.as_fd()) == Ok(libc::PROC_SUPER_MAGIC));
+    refuse_proc(destination, &target, is_proc)?;
+    if let MountKind::Filesystem {
+        copy_up, options, ..
+    } = &mount.kind
+        && fstype == "tmpfs"
+        && existed
+    {
+        fill_tmpfs(tree, &target, options, *copy_up)
+            .map_err(|errno| Error::system(&["fill the tmpfs on ", destination].concat(), errno))?;
+    }
+    sys::move_mount(tree.as_fd(), target.as_fd()).map_err(|errno| Error::system(&what(), errno))?;
+    if fstype.is_empty() {
+        return Ok(());
+    }
+    match mount.propagation {
+        None | Some((Propagation::Private, _)) => Ok(()),
+        Some((propagation, everywhere)) => {
+            let flag = root::propagation_flag(propagation);
+            sys::mount_setattr(tree.as_fd(), 0, 0, flag, everywhere)
+                .map_err(|errno| Error::system(&what(), errno))
+        }
+    }
+}
+
+/// Refuses to hide the kernel's interface behind something else: only a real proc file system
+/// may lie on /proc, and only harmless files below it may be covered.
+fn refuse_proc(destination: &str, target: &OwnedFd, is_proc: bool) -> Result<(), Error> {
+    let named = destination == "/proc" || destination.starts_with("/proc/");
+    let inside = sys::filesystem_magic(target.as_fd()) == Ok(libc::PROC_SUPER_MAGIC);
+    if !(named || inside)
+        || (is_proc && destination == "/proc")
+        || PROC_EXCEPTIONS.contains(&destination)
+        || (is_proc && !inside)
+    {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        [
+            "mount on ",
+            destination,
+            ": it is inside /proc, where only a proc file system or files that describe the machine may be mounted",
+        ]
+        .concat(),
+    ))
+}
+
+/// A tmpfs over an existing directory takes over its mode, unless one was asked for, and its
+/// content if asked for.
+fn fill_tmpfs(
+    tree: &OwnedFd,
+    target: &OwnedFd,
+    options: &[(String, Option<String>)],
+    copy: bool,
+) -> sys::SysResult<()> {
+    if options.iter().any(|(key, _)| key == "mode") && !copy {
+        return Ok(());
+    }
+    let stat = sys::fstat(target.as_fd())?;
+    if !sys::is_directory(&stat) {
+        return Err(Errno(libc::ENOTDIR));
+    }
+    let inside = sys::open(tree.as_fd(), c".", libc::O_RDONLY | libc::O_DIRECTORY)?;
+    if !options.iter().any(|(key, _)| key == "mode") && stat.st_mode & 0o7777 != 0o1777 {
+        sys::fchmod(inside.as_fd(), stat.st_mode & 0o7777)?;
+    }
+    if copy {
+        let from = sys::open(target.as_fd(), c".", libc::O_RDONLY | libc::O_DIRECTORY)?;
+        copy_up::copy_directory(&from, &inside)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,262 @@
+//! The root file system: mounted detached, shown only in the container's own mount namespace.
+
+use crate::error::{Context, Error};
+use crate::path::RootDirectory;
+use crate::sys::{self, Errno, FilesystemContext};
+use gamut_abi::plan::{Propagation, Root, RootSource};
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// `MS_*` word for a propagation.
+pub(crate) fn propagation_flag(propagation: Propagation) -> u64 {
+    match propagation {
+        Propagation::Private => libc::MS_PRIVATE,
+        Propagation::Shared => libc::MS_SHARED,
+        Propagation::Slave => libc::MS_SLAVE,
+        Propagation::Unbindable => libc::MS_UNBINDABLE,
+    }
+}
+
+/// Mounts the root over its mount point. Every mount of this namespace must be private by now.
+pub(crate) fn mount(root: &Root) -> Result<RootDirectory, Error> {
+    let mount = match &root.source {
+        RootSource::Directory { path } => {
+            let name = sys::c_string(path).doing("open root directory", path)?;
+            sys::clone_tree(sys::cwd(), &name, true).doing("open root directory", path)?
+        }
+        RootSource::Overlay { .. } => {
+            match overlay(&root.source, &root.mount_point)? {
+                Overlay::Detached(mount) => mount,
+                // The classic call has attached it already.
+                Overlay::Attached(mount) => return Ok(RootDirectory(mount)),
+            }
+        }
+    };
+    if let RootSource::Directory { .. } = root.source {
+        sys::mount_setattr(mount.as_fd(), 0, 0, libc::MS_PRIVATE, true)
+            .doing("make root private", "")?;
+    }
+    let target = open_mount_point(&root.mount_point)?;
+    sys::move_mount(mount.as_fd(), target.as_fd()).doing("mount root over", &root.mount_point)?;
+    Ok(RootDirectory(mount))
+}
+
+fn open_mount_point(path: &str) -> Result<OwnedFd, Error> {
+    let name = sys::c_string(path).doing("open mount point", path)?;
+    sys::open(sys::cwd(), &name, libc::O_PATH | libc::O_DIRECTORY).doing("open mount point", path)
+}
+
+enum Overlay {
+    Detached(OwnedFd),
+    Attached(OwnedFd),
+}
+
+/// Descriptors of an overlay's directories. The kernel is told their numbers, relative to
+/// `/proc/self/fd`: short, without characters to escape, and the container's mount table shows no
+/// path of the host.
+struct Directories {
+    lower: Vec<OwnedFd>,
+    upper: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl Directories {
+    fn open(lower: &[String], upper: Option<&str>, work: Option<&str>) -> Result<Self, Error> {
+        let directory = |path: &str| {
+            sys::c_string(path)
+                .and_then(|name| sys::open(sys::cwd(), &name, libc::O_PATH | libc::O_DIRECTORY))
+                .doing("open layer", path)
+        };
+        if lower.is_empty() {
+            return Err(Error::invalid("the root has no layer"));
+        }
+        Ok(Self {
+            lower: lower
+                .iter()
+                .map(|path| directory(path))
+                .collect::<Result<_, _>>()?,
+            upper: match (upper, work) {
+                (Some(upper), Some(work)) => Some((directory(upper)?, directory(work)?)),
+                (None, None) => None,
+                _ => {
+                    return Err(Error::invalid(
+                        "a writable root needs an upper and a work directory",
+                    ));
+                }
+            },
+        })
+    }
+}
+
+fn number(fd: &OwnedFd) -> CString {
+    // Digits hold no NUL, so this cannot fail.
+    CString::new(fd.as_raw_fd().to_string()).unwrap_or_default()
+}
+
+fn overlay(source: &RootSource, mount_point: &str) -> Result<Overlay, Error> {
+    let RootSource::Overlay {
+        lower,
+        upper,
+        work,
+        volatile,
+        userxattr,
+    } = source
+    else {
+        return Err(Error::invalid("the root is not an overlay"));
+    };
+    let directories = Directories::open(lower, upper.as_deref(), work.as_deref())?;
+    let descriptors = sys::open(
+        sys::cwd(),
+        c"/proc/self/fd",
+        libc::O_PATH | libc::O_DIRECTORY,
+    )
+    .doing("open", "/proc/self/fd")?;
+    sys::fchdir(descriptors.as_fd()).doing("enter", "/proc/self/fd")?;
+    let mut flags: Vec<&std::ffi::CStr> = Vec::new();
+    if *volatile && let Some((_, work)) = &directories.upper {
+        // The mark of an earlier mount, by which the kernel makes sure that somebody has thought
+        // about a power cut in between. Whoever asks for `volatile` has.
+        if sys::unlink(work.as_fd(), c"work/incompat/volatile/dirty").is_ok() {
+            let _ = sys::remove_directory(work.as_fd(), c"work/incompat/volatile");
+        }
+        flags.push(c"volatile");
+    }
+    if *userxattr {
+        flags.push(c"userxattr");
+    }
+    match overlay_detached(&directories, &flags)? {
+        Some(mount) => Ok(Overlay::Detached(mount)),
+        None => overlay_classic(&directories, &flags, mount_point).map(Overlay::Attached),
+    }
+}
+
+/// By fsopen(2); `None` if this kernel (before 6.7) has no `lowerdir+`.
+fn overlay_detached(
+    directories: &Directories,
+    flags: &[&std::ffi::CStr],
+) -> Result<Option<OwnedFd>, Error> {
+    let context = match FilesystemContext::open(c"overlay") {
+        Ok(context) => context,
+        Err(Errno(libc::ENOSYS)) => return Ok(None),
+        Err(errno) => return Err(Error::system("open file system overlay", errno)),
+    };
+    // Before 6.5 any option is accepted here and fails the mount later.
+    if context.is_legacy() {
+        return Ok(None);
+    }
+    let failed = |what: &str, errno| {
+        let log = context.log();
+        let detail = if log.is_empty() {
+            "the kernel's log may say more"
+        } else {
+            &log
+        };
+        Error::with_detail(what, errno, detail)
+    };
+    context
+        .set(c"source", Some(c"overlay"))
+        .map_err(|errno| failed("name the overlay", errno))?;
+    for (index, layer) in directories.lower.iter().enumerate() {
+        match context.set(c"lowerdir+", Some(&number(layer))) {
+            Ok(()) => {}
+            Err(Errno(libc::EINVAL)) if index == 0 => return Ok(None),
+            Err(errno) => {
+                let what = ["add layer ", &index.to_string(), " to the overlay"].concat();
+                return Err(failed(&what, errno));
+            }
+        }
+    }
+    if let Some((upper, work)) = &directories.upper {
+        context
+            .set(c"upperdir", Some(&number(upper)))
+            .and_then(|()| context.set(c"workdir", Some(&number(work))))
+            .map_err(|errno| failed("make the overlay writable", errno))?;
+    }
+    for flag in flags {
+        context
+            .set(flag, None)
+            .map_err(|errno| failed("set an option of the overlay", errno))?;
+    }
+    context
+        .mount(0)
+        .map(Some)
+        .map_err(|errno| failed("mount the overlay", errno))
+}
+
+/// By mount(2): every option in one page, which holds some hundreds of layers as numbers.
+fn overlay_classic(
+    directories: &Directories,
+    flags: &[&std::ffi::CStr],
+    mount_point: &str,
+) -> Result<OwnedFd, Error> {
+    let mut data = Vec::with_capacity(1024);
+    data.extend_from_slice(b"lowerdir=");
+    for (index, layer) in directories.lower.iter().enumerate() {
+        if index > 0 {
+            data.push(b':');
+        }
+        data.extend_from_slice(number(layer).as_bytes());
+    }
+    if let Some((upper, work)) = &directories.upper {
+        data.extend_from_slice(b",upperdir=");
+        data.extend_from_slice(number(upper).as_bytes());
+        data.extend_from_slice(b",workdir=");
+        data.extend_from_slice(number(work).as_bytes());
+    }
+    for flag in flags {
+        data.push(b',');
+        data.extend_from_slice(flag.to_bytes());
+    }
+    if data.len() >= 4096 {
+        return Err(Error::invalid(
+            "the root has too many layers for this kernel; Linux 6.7 or later takes up to 500",
+        ));
+    }
+    let data = CString::new(data).unwrap_or_default();
+    let target = sys::c_string(mount_point).doing("open mount point", mount_point)?;
+    let read_only = if directories.upper.is_none() {
+        libc::MS_RDONLY
+    } else {
+        0
+    };
+    sys::mount_classic(c"overlay", &target, c"overlay", read_only, &data)
+        .doing("mount the overlay over", mount_point)?;
+    open_mount_point(mount_point)
+}
+
+/// Makes the root the root of this process and of the mount namespace, and lets go of everything
+/// of the host. Answers a warning if that could only be done by halves.
+pub(crate) fn enter(root: &RootDirectory) -> Result<Option<&'static str>, Error> {
+    sys::fchdir(root.as_fd()).doing("enter", "the root")?;
+    match sys::pivot_root_here() {
+        // The old root lies on top of the new one now; the working directory is the old one.
+        Ok(()) => sys::detach_here().doing("detach", "the host's root")?,
+        // The host runs from its initramfs, which cannot be pivoted away.
+        Err(Errno(libc::EINVAL)) => {
+            let target = sys::open(sys::cwd(), c"/", libc::O_PATH | libc::O_DIRECTORY)
+                .doing("open", "the host's root")?;
+            sys::move_mount(root.as_fd(), target.as_fd()).doing("move", "the root to /")?;
+            sys::fchdir(root.as_fd()).doing("enter", "the root")?;
+            sys::chroot_here().doing("change", "the root")?;
+            return Ok(Some(
+                "the host's root is an initramfs, which pivot_root cannot replace: it stays mounted below the container's root, out of reach only without CAP_SYS_CHROOT",
+            ));
+        }
+        Err(errno) => return Err(Error::system("pivot to the root", errno)),
+    }
+    sys::fchdir(root.as_fd()).doing("enter", "the root")?;
+    Ok(None)
+}
+
+/// The last touches, once nothing has to be made in the root any more.
+pub(crate) fn finish(root: &RootDirectory, plan: &Root) -> Result<(), Error> {
+    if plan.readonly {
+        sys::mount_setattr(root.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
+            .doing("make", "the root read-only")?;
+    }
+    if plan.propagation != Propagation::Private {
+        let flag = propagation_flag(plan.propagation);
+        sys::mount_setattr(root.as_fd(), 0, 0, flag, plan.propagation_recursive)
+            .doing("set propagation of", "the root")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! The stage: what runs in the new process until it becomes the container's program.
+
+use crate::channel::{Channel, Message};
+use crate::devices::HostDevices;
+use crate::error::{Context, Error};
+use crate::mounts::Detached;
+use crate::namespaces::{self, Layout};
+use crate::path::{self, Missing, RootDirectory};
+use crate::process::Streams;
+use crate::sys::{self, Errno};
+use crate::{Stdio, devices, execute, gate, hide, init, mounts, process, root, sysctl, terminal};
+use gamut_abi::plan::{MountKind, Plan, Process};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// What a stage has to do, prepared by its parent.
+pub(crate) struct Task<'a> {
+    pub plan: &'a Plan,
+    pub layout: &'a Layout<'a>,
+    /// Bind sources that the parent has opened with its own privileges.
+    pub sources: Vec<Option<OwnedFd>>,
+    pub host_devices: HostDevices,
+    pub stdio: &'a Stdio,
+    pub die_with_parent: bool,
+    /// Where the start comes from, if not from the parent.
+    pub gate: Option<BorrowedFd<'a>>,
+    /// The parent says go once the process is in its group and its ids are mapped.
+    pub waits: bool,
+}
+
+/// Ends the stage with what went wrong.
+pub(crate) fn fail(channel: &Channel, error: Error) -> ! {
+    channel.say(&Message::Failed(error));
+    sys::exit(1)
+}
+
+/// Sets everything up, waits for the start and becomes the program.
+pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
+    let (is_init, has_terminal) = (task.plan.process.init, task.plan.process.terminal.is_some());
+    let gate = task.gate;
+    let program = match set_up(task, &channel) {
+        Ok(program) => program,
+        Err(error) => fail(&channel, error),
+    };
+    // Whatever the caller had open must not stay in reach while we wait.
+    let own = channel.descriptor().as_raw_fd();
+    let mut kept = vec![0, 1, 2, own];
+    kept.extend(gate.map(|gate| gate.as_raw_fd()));
+    if let Err(errno) = sys::close_all_but(&mut kept) {
+        fail(&channel, Error::system("close descriptors", errno));
+    }
+    channel.say(&Message::Ready);
+    let channel = match gate {
+        Some(gate) => {
+            drop(channel);
+            gate::wait(gate)
+        }
+        None if channel.wait() => channel,
+        // Called off, or the parent is gone.
+        None => sys::exit(0),
+    };
+    if !is_init {
+        let error = execute::execute(&program);
+        fail(&channel, error);
+    }
+    match init::run(&program, channel, has_terminal) {
+        Ok(code) => sys::exit(code),
+        Err(_) => sys::exit(1),
+    }
+}
+
+/// The parent's go, waited for once, as late as possible: it does its part meanwhile.
+struct Gate<'a> {
+    channel: &'a Channel,
+    waits: bool,
+}
+
+impl Gate<'_> {
+    fn pass(&mut self) -> Result<(), Error> {
+        if self.waits && !self.channel.wait() {
+            return Err(Error::system("wait for the parent", Errno(libc::ECANCELED)));
+        }
+        self.waits = false;
+        Ok(())
+    }
+}
+
+fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Error> {
+    let (plan, layout) = (task.plan, task.layout);
+    let mut gate = Gate {
+        channel,
+        waits: task.waits,
+    };
+    if layout.new_user {
+        gate.pass()?;
+    }
+    if layout.has_user {
+        namespaces::become_root_inside()?;
+    }
+    protect(task.die_with_parent)?;
+    new_session();
+    if !layout.intermediate {
+        namespaces::join(&layout.joins)?;
+    }
+    set_names(plan)?;
+    if layout.new_network {
+        namespaces::bring_up_loopback()?;
+    }
+    sys::umask(0);
+    let mut warnings = Vec::new();
+    let (root, streams) = if layout.new_mount {
+        build_root(&mut task, &mut gate, &mut warnings)?
+    } else {
+        gate.pass()?;
+        if layout.new_cgroup {
+            sys::unshare(libc::CLONE_NEWCGROUP).doing("make namespace", "cgroup")?;
+        }
+        let root = open_root()?;
+        let streams = streams(&plan.process, task.stdio, None, &root, channel)?;
+        (root, streams)
+    };
+    let program = process::prepare(
+        &plan.process,
+        &root,
+        &streams,
+        layout.has_user,
+        &mut warnings,
+    )?;
+    // A change of identity has made both undone.
+    protect(task.die_with_parent)?;
+    for warning in warnings {
+        channel.say(&Message::Warning(warning));
+    }
+    Ok(program)
+}
+
+/// Nobody may look into the stage, and it does not outlive its parent.
+pub(crate) fn protect(die_with_parent: bool) -> Result<(), Error> {
+    sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).doing("make the stage", "undumpable")?;
+    if die_with_parent {
+        let signal = u64::from(libc::SIGKILL.unsigned_abs());
+        sys::prctl(libc::PR_SET_PDEATHSIG, signal, 0).doing("tie the stage to", "its parent")?;
+    }
+    Ok(())
+}
+
+/// A session of terminals and one of keys of its own: the host's keys are not inherited.
+pub(crate) fn new_session() {
+    /// `KEYCTL_JOIN_SESSION_KEYRING`
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: plain calls. A fresh clone leads no process group, so setsid works; without a name
+    // the keyring is a new one. A kernel without keys, or a full quota, is no reason to fail.
+    unsafe {
+        libc::setsid();
+        libc::syscall(
+            libc::SYS_keyctl,
+            JOIN_SESSION_KEYRING,
+            std::ptr::null::<u8>(),
+        );
+    }
+}
+
+fn set_names(plan: &Plan) -> Result<(), Error> {
+    if let Some(name) = &plan.hostname {
+        // SAFETY: the name is readable for its length.
+        if unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) } < 0 {
+            return Err(Error::system(
+                &["set host name ", name].concat(),
+                Errno::last(),
+            ));
+        }
+    }
+    if let Some(name) = &plan.domainname {
+        // SAFETY: the name is readable for its length.
+        if unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) } < 0 {
+            return Err(Error::system(
+                &["set domain name ", name].concat(),
+                Errno::last(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The root of this process, which is in its container already.
+pub(crate) fn open_root() -> Result<RootDirectory, Error> {
+    sys::open(sys::cwd(), c"/", libc::O_PATH | libc::O_DIRECTORY)
+        .map(RootDirectory)
+        .doing("open", "the root")
+}
+
+fn open_null() -> Result<OwnedFd, Error> {
+    sys::open(sys::cwd(), c"/dev/null", libc::O_RDWR).doing("open", "/dev/null")
+}
+
+/// The standard streams of a process; a terminal's master goes to the parent.
+pub(crate) fn streams<'a>(
+    process: &Process,
+    stdio: &'a Stdio,
+    null: Option<OwnedFd>,
+    root: &RootDirectory,
+    channel: &Channel,
+) -> Result<Streams<'a>, Error> {
+    if let Some(size) = process.terminal {
+        let opened = terminal::open(root, size)?;
+        channel.say(&Message::Terminal(opened.master));
+        return Ok(Streams::Terminal(opened.slave));
+    }
+    match stdio {
+        Stdio::Null => Ok(Streams::Null(match null {
+            Some(null) => null,
+            None => open_null()?,
+        })),
+        Stdio::Descriptors {
+            stdin,
+            stdout,
+            stderr,
+        } => Ok(Streams::Descriptors([
+            stdin.as_fd(),
+            stdout.as_fd(),
+            stderr.as_fd(),
+        ])),
+    }
+}
+
+/// Builds the file system tree and makes it the root of this process.
+fn build_root<'a>(
+    task: &mut Task<'a>,
+    gate: &mut Gate<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<(RootDirectory, Streams<'a>), Error> {
+    let (plan, layout) = (task.plan, task.layout);
+    // What comes from the host is copied first, while its mounts still propagate as they did.
+    let mut detached = mounts::prepare(plan, std::mem::take(&mut task.sources))?;
+    let mut cover = if plan.masked_paths.is_empty() {
+        None
+    } else {
+        Some(hide::cover()?)
+    };
+    let mut host_devices = std::mem::replace(&mut task.host_devices, HostDevices::none());
+    if layout.has_user {
+        host_devices.fill(plan);
+    }
+    let needs_null = plan.process.terminal.is_none() && matches!(task.stdio, Stdio::Null);
+    let null = if needs_null { Some(open_null()?) } else { None };
+    sysctl::apply(plan, proc_mount(plan, &detached))?;
+
+    sys::set_propagation_everywhere(libc::MS_PRIVATE).doing("make private", "all mounts")?;
+    let root = root::mount(&plan.root)?;
+    gate.pass()?;
+    if layout.new_cgroup {
+        sys::unshare(libc::CLONE_NEWCGROUP).doing("make namespace", "cgroup")?;
+    }
+    mounts::prepare_cgroups(plan, &mut detached, layout.new_cgroup, warnings)?;
+    warnings.extend(root::enter(&root)?.map(str::to_owned));
+
+    // From here on nothing of the host can be reached by any path.
+    let read_only_later = mounts::attach(plan, detached, &root)?;
+    devices::make(plan, &root, host_devices)?;
+    let streams = streams(&plan.process, task.stdio, null, &root, gate.channel)?;
+    if let Streams::Terminal(slave) = &streams {
+        terminal::show_as_console(&root, slave)?;
+    }
+    if plan.process.create_cwd && !plan.process.cwd.is_empty() {
+        root.open_or_make(&path::clean(&plan.process.cwd)?, Missing::Directory)?;
+    }
+    if let Some(cover) = &mut cover {
+        hide::mask(&root, &plan.masked_paths, cover)?;
+    }
+    hide::make_read_only(&root, &plan.readonly_paths)?;
+    for mount in read_only_later {
+        sys::mount_setattr(mount.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
+            .doing("make read-only", "a tmpfs")?;
+    }
+    root::finish(&root, &plan.root)?;
+    Ok((root, streams))
+}
+
+fn proc_mount<'a>(plan: &Plan, detached: &'a [Option<Detached>]) -> Option<BorrowedFd<'a>> {
+    plan.mounts
+        .iter()
+        .zip(detached)
+        .find_map(|(mount, tree)| match (&mount.kind, tree) {
+            (MountKind::Filesystem { fstype, .. }, Some(Detached::Tree(tree)))
+                if fstype == "proc" && mount.attributes_set & libc::MOUNT_ATTR_RDONLY == 0 =>
+            {
+                Some(tree.as_fd())
+            }
+            _ => None,
+        })
+}

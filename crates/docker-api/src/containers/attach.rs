@@ -1,0 +1,72 @@
+//! `POST /containers/{id}/attach`
+
+use crate::error::ApiError;
+use crate::hijack;
+use crate::reply::Response;
+use crate::request::Request;
+use gamut_abi::control::Attach;
+use gamut_engine::logs::LogQuery;
+use std::io::Write;
+
+/// Connects the client with a container's stdio; with `logs`, what was written before comes
+/// first.
+pub async fn attach(mut request: Request, name: &str) -> Result<Response, ApiError> {
+    let attach = Attach {
+        stdin: request.flag("stdin"),
+        stdout: request.flag("stdout"),
+        stderr: request.flag("stderr"),
+    };
+    let (logs, live) = (request.flag("logs"), request.flag("stream"));
+    let record = request.engine.container(name)?;
+    let terminal = record.spec.terminal;
+    let open_stdin = record.spec.open_stdin;
+    let attach = Attach {
+        stdin: attach.stdin && open_stdin,
+        ..attach
+    };
+    let stream = if live {
+        let id = record.id.clone();
+        request
+            .blocking(move |engine, caller| engine.attach_container(caller, &id, attach))
+            .await?
+    } else {
+        // Only what was written so far: a stream that ends at once.
+        let (ours, _) = std::os::unix::net::UnixStream::pair()
+            .map_err(|error| ApiError::invalid(error.to_string()))?;
+        ours
+    };
+    if !logs {
+        return Ok(hijack::respond(&mut request, stream, terminal, || async {}));
+    }
+    let query = LogQuery {
+        stdout: attach.stdout,
+        stderr: attach.stderr,
+        ..LogQuery::default()
+    };
+    let mut lines = request.engine.logs(&record.id, query)?;
+    let (front, back) = std::os::unix::net::UnixStream::pair()
+        .map_err(|error| ApiError::invalid(error.to_string()))?;
+    // Earlier output first, then the live stream, on one connection.
+    tokio::task::spawn_blocking(move || {
+        let copied = (|| {
+            let mut back_writer = &back;
+            while let Some(line) = lines.blocking_recv() {
+                back_writer.write_all(&super::logs::frame(&line, terminal))?;
+            }
+            let input = (back.try_clone()?, stream.try_clone()?);
+            let upstream = std::thread::spawn(move || {
+                let copied = std::io::copy(&mut &input.0, &mut &input.1);
+                let _ = input.1.shutdown(std::net::Shutdown::Write);
+                copied
+            });
+            std::io::copy(&mut &stream, &mut back_writer)?;
+            back.shutdown(std::net::Shutdown::Both)?;
+            let _ = upstream.join();
+            Ok::<(), std::io::Error>(())
+        })();
+        if let Err(error) = copied {
+            tracing::debug!(%error, "an attached client went away");
+        }
+    });
+    Ok(hijack::respond(&mut request, front, terminal, || async {}))
+}

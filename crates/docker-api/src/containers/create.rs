@@ -1,0 +1,924 @@
+//! `POST /containers/create`: Docker's words to the engine's.
+
+use crate::error::ApiError;
+use crate::reply::{self, Response};
+use crate::request::Request;
+use gamut_engine::container::spec::{
+    BlkioDevice, ContainerSpec, DeviceMapping, Level, LogSpec, MountSource, MountSpec,
+    NamespaceMode, NetworkMode, Port, Protocol, PublishedPort, ResourceSpec, RestartPolicy, Ulimit,
+};
+use gamut_spec::error::ErrorKind;
+use gamut_spec::isolation::IsolationLevel;
+use gamut_spec::units;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// `null` is the default.
+pub fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A list of words; old clients send one string.
+pub fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Words {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(
+        Option::<Words>::deserialize(deserializer)?.map(|words| match words {
+            Words::One(word) => vec![word],
+            Words::Many(words) => words,
+        }),
+    )
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Body {
+    #[serde(deserialize_with = "null_as_default")]
+    hostname: String,
+    #[serde(deserialize_with = "null_as_default")]
+    domainname: String,
+    #[serde(deserialize_with = "null_as_default")]
+    user: String,
+    attach_stdin: bool,
+    attach_stdout: bool,
+    attach_stderr: bool,
+    #[serde(deserialize_with = "null_as_default")]
+    exposed_ports: BTreeMap<String, Value>,
+    tty: bool,
+    open_stdin: bool,
+    stdin_once: bool,
+    #[serde(deserialize_with = "null_as_default")]
+    env: Vec<String>,
+    #[serde(deserialize_with = "words")]
+    cmd: Option<Vec<String>>,
+    healthcheck: Option<Healthcheck>,
+    #[serde(deserialize_with = "null_as_default")]
+    image: String,
+    #[serde(deserialize_with = "null_as_default")]
+    volumes: BTreeMap<String, Value>,
+    #[serde(deserialize_with = "null_as_default")]
+    working_dir: String,
+    #[serde(deserialize_with = "words")]
+    entrypoint: Option<Vec<String>>,
+    network_disabled: Option<bool>,
+    #[serde(deserialize_with = "null_as_default")]
+    mac_address: String,
+    #[serde(deserialize_with = "null_as_default")]
+    labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_as_default")]
+    stop_signal: String,
+    stop_timeout: Option<i64>,
+    #[serde(deserialize_with = "null_as_default")]
+    host_config: WireHostConfig,
+    #[serde(deserialize_with = "null_as_default")]
+    networking_config: WireNetworkingConfig,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Healthcheck {
+    #[serde(deserialize_with = "null_as_default")]
+    test: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireNetworkingConfig {
+    #[serde(deserialize_with = "null_as_default")]
+    endpoints_config: BTreeMap<String, Option<WireEndpoint>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireEndpoint {
+    #[serde(rename = "IPAMConfig")]
+    ipam_config: Option<WireIpam>,
+    #[serde(deserialize_with = "null_as_default")]
+    mac_address: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct WireIpam {
+    #[serde(rename = "IPv4Address", deserialize_with = "null_as_default")]
+    ipv4_address: String,
+}
+
+/// Limits, as they stand in `HostConfig` and in updates.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct WireResources {
+    cpu_shares: Option<i64>,
+    memory: Option<i64>,
+    nano_cpus: Option<i64>,
+    #[serde(deserialize_with = "null_as_default")]
+    cgroup_parent: String,
+    blkio_weight: Option<i64>,
+    #[serde(deserialize_with = "null_as_default")]
+    blkio_weight_device: Vec<WireBlkio>,
+    #[serde(deserialize_with = "null_as_default")]
+    blkio_device_read_bps: Vec<WireBlkio>,
+    #[serde(deserialize_with = "null_as_default")]
+    blkio_device_write_bps: Vec<WireBlkio>,
+    #[serde(rename = "BlkioDeviceReadIOps", deserialize_with = "null_as_default")]
+    blkio_device_read_iops: Vec<WireBlkio>,
+    #[serde(rename = "BlkioDeviceWriteIOps", deserialize_with = "null_as_default")]
+    blkio_device_write_iops: Vec<WireBlkio>,
+    cpu_period: Option<i64>,
+    cpu_quota: Option<i64>,
+    cpu_realtime_period: Option<i64>,
+    cpu_realtime_runtime: Option<i64>,
+    #[serde(deserialize_with = "null_as_default")]
+    cpuset_cpus: String,
+    #[serde(deserialize_with = "null_as_default")]
+    cpuset_mems: String,
+    #[serde(deserialize_with = "null_as_default")]
+    devices: Vec<WireDevice>,
+    #[serde(deserialize_with = "null_as_default")]
+    device_cgroup_rules: Vec<String>,
+    #[serde(deserialize_with = "null_as_default")]
+    device_requests: Vec<Value>,
+    memory_reservation: Option<i64>,
+    memory_swap: Option<i64>,
+    memory_swappiness: Option<i64>,
+    oom_kill_disable: Option<bool>,
+    init: Option<bool>,
+    pids_limit: Option<i64>,
+    #[serde(deserialize_with = "null_as_default")]
+    ulimits: Vec<WireUlimit>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireBlkio {
+    path: String,
+    weight: Option<u16>,
+    rate: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireDevice {
+    path_on_host: String,
+    path_in_container: String,
+    cgroup_permissions: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireUlimit {
+    name: String,
+    soft: i64,
+    hard: i64,
+}
+
+/// `{"Name": "on-failure", "MaximumRetryCount": 3}`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct WireRestartPolicy {
+    /// Name of the policy.
+    #[serde(deserialize_with = "null_as_default")]
+    pub name: String,
+    maximum_retry_count: i64,
+}
+
+impl WireRestartPolicy {
+    /// In the engine's words.
+    ///
+    /// # Errors
+    /// If there is no such policy.
+    pub fn into_domain(self) -> Result<RestartPolicy, ApiError> {
+        let retries = self.maximum_retry_count;
+        if retries != 0 && self.name != "on-failure" {
+            return Err(ApiError::invalid(
+                "invalid restart policy: maximum retry count can only be used with 'on-failure'",
+            ));
+        }
+        match self.name.as_str() {
+            "" | "no" => Ok(RestartPolicy::No),
+            "always" => Ok(RestartPolicy::Always),
+            "unless-stopped" => Ok(RestartPolicy::UnlessStopped),
+            "on-failure" => u32::try_from(retries)
+                .map(RestartPolicy::OnFailure)
+                .map_err(|_| {
+                    ApiError::invalid(
+                        "invalid restart policy: maximum retry count cannot be negative",
+                    )
+                }),
+            other => Err(ApiError::invalid(format!(
+                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', \
+                 'on-failure', or 'unless-stopped'"
+            ))),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireHostConfig {
+    #[serde(flatten)]
+    resources: WireResources,
+    #[serde(deserialize_with = "null_as_default")]
+    binds: Vec<String>,
+    #[serde(deserialize_with = "null_as_default")]
+    log_config: WireLogConfig,
+    #[serde(deserialize_with = "null_as_default")]
+    network_mode: String,
+    #[serde(deserialize_with = "null_as_default")]
+    port_bindings: BTreeMap<String, Option<Vec<WirePortBinding>>>,
+    #[serde(deserialize_with = "null_as_default")]
+    restart_policy: WireRestartPolicy,
+    auto_remove: bool,
+    #[serde(deserialize_with = "null_as_default")]
+    volume_driver: String,
+    #[serde(deserialize_with = "null_as_default")]
+    volumes_from: Vec<String>,
+    #[serde(deserialize_with = "null_as_default")]
+    mounts: Vec<WireMount>,
+    console_size: Option<(u16, u16)>,
+    #[serde(deserialize_with = "null_as_default")]
+    annotations: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_as_default")]
+    cap_add: Vec<String>,
+    #[serde(deserialize_with = "null_as_default")]
+    cap_drop: Vec<String>,
+    #[serde(deserialize_with = "null_as_default")]
+    cgroupns_mode: String,
+    #[serde(deserialize_with = "null_as_default")]
+    dns: Vec<String>,
+    #[serde(deserialize_with = "null_as_default")]
+    dns_options: Vec<String>,
+    #[serde(deserialize_with = "null_as_default")]
+    dns_search: Vec<String>,
+    #[serde(deserialize_with = "null_as_default")]
+    extra_hosts: Vec<String>,
+    #[serde(deserialize_with = "null_as_default")]
+    group_add: Vec<String>,
+    #[serde(deserialize_with = "null_as_default")]
+    ipc_mode: String,
+    #[serde(deserialize_with = "null_as_default")]
+    links: Vec<String>,
+    oom_score_adj: Option<i32>,
+    #[serde(deserialize_with = "null_as_default")]
+    pid_mode: String,
+    privileged: bool,
+    publish_all_ports: bool,
+    readonly_rootfs: bool,
+    #[serde(deserialize_with = "null_as_default")]
+    security_opt: Vec<String>,
+    #[serde(deserialize_with = "null_as_default")]
+    storage_opt: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_as_default")]
+    tmpfs: BTreeMap<String, String>,
+    #[serde(rename = "UTSMode", deserialize_with = "null_as_default")]
+    uts_mode: String,
+    #[serde(deserialize_with = "null_as_default")]
+    userns_mode: String,
+    shm_size: Option<i64>,
+    #[serde(deserialize_with = "null_as_default")]
+    sysctls: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_as_default")]
+    runtime: String,
+    masked_paths: Option<Vec<String>>,
+    readonly_paths: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireLogConfig {
+    #[serde(rename = "Type", deserialize_with = "null_as_default")]
+    driver: String,
+    #[serde(deserialize_with = "null_as_default")]
+    config: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WirePortBinding {
+    #[serde(deserialize_with = "null_as_default")]
+    host_ip: String,
+    #[serde(deserialize_with = "null_as_default")]
+    host_port: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireMount {
+    #[serde(rename = "Type")]
+    kind: String,
+    #[serde(deserialize_with = "null_as_default")]
+    source: String,
+    target: String,
+    read_only: bool,
+    bind_options: Option<WireBindOptions>,
+    volume_options: Option<WireVolumeOptions>,
+    tmpfs_options: Option<WireTmpfsOptions>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireBindOptions {
+    #[serde(deserialize_with = "null_as_default")]
+    propagation: String,
+    non_recursive: bool,
+    create_mountpoint: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireVolumeOptions {
+    no_copy: bool,
+    #[serde(deserialize_with = "null_as_default")]
+    labels: BTreeMap<String, String>,
+    driver_config: Option<Value>,
+    #[serde(deserialize_with = "null_as_default")]
+    subpath: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireTmpfsOptions {
+    size_bytes: Option<u64>,
+    mode: Option<u32>,
+}
+
+fn unsupported(what: &str) -> ApiError {
+    ApiError::new(
+        ErrorKind::Unsupported,
+        format!("{what} is not supported yet"),
+    )
+}
+
+/// `POST /containers/create`
+pub async fn create(mut request: Request) -> Result<Response, ApiError> {
+    let body: Body = request.json().await?.ok_or_else(|| {
+        ApiError::invalid("config cannot be empty in order to create a container")
+    })?;
+    let platform = request
+        .text("platform")
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned);
+    let name = request.text("name").map(str::to_owned);
+    let mut spec = into_domain(body)?;
+    spec.platform = platform;
+    let made = request
+        .blocking(move |engine, caller| engine.create_container(caller, name.as_deref(), spec))
+        .await?;
+    Ok(reply::created(
+        &json!({"Id": made.id, "Warnings": made.warnings}),
+    ))
+}
+
+fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
+    let host = body.host_config;
+    if host.volumes_from.iter().any(|name| !name.is_empty()) {
+        return Err(unsupported("--volumes-from"));
+    }
+    if !host.links.is_empty() {
+        return Err(unsupported("--link"));
+    }
+    if !host.storage_opt.is_empty() {
+        return Err(unsupported("--storage-opt"));
+    }
+    if !matches!(host.userns_mode.as_str(), "" | "host") {
+        return Err(unsupported("--userns"));
+    }
+    if !matches!(host.volume_driver.as_str(), "" | "local") {
+        return Err(ApiError::new(
+            ErrorKind::NotFound,
+            format!(
+                "error looking up volume plugin {}: plugin not found",
+                host.volume_driver
+            ),
+        ));
+    }
+    let healthcheck = body.healthcheck.unwrap_or_default();
+    if !matches!(
+        healthcheck.test.first().map(String::as_str),
+        None | Some("NONE")
+    ) {
+        return Err(unsupported("a health check"));
+    }
+    let (network, network_name) = network_mode(&host.network_mode, body.network_disabled)?;
+    let endpoint = endpoint(body.networking_config, &network_name)?;
+    let mut mounts = Vec::new();
+    for text in &host.binds {
+        mounts.push(parse_bind(text)?);
+    }
+    for mount in host.mounts {
+        mounts.push(mount_into_domain(mount)?);
+    }
+    for (destination, options) in host.tmpfs {
+        mounts.push(MountSpec {
+            destination,
+            source: MountSource::Tmpfs { options },
+            readonly: false,
+            propagation: String::new(),
+            no_copy: true,
+            bind_text: String::new(),
+        });
+    }
+    let mut exposed_ports = BTreeSet::new();
+    for text in body.exposed_ports.keys() {
+        exposed_ports.insert(parse_port(text)?);
+    }
+    let mac_address = Some(body.mac_address)
+        .filter(|mac| !mac.is_empty())
+        .or(Some(endpoint.mac_address))
+        .filter(|mac| !mac.is_empty());
+    let level = IsolationLevel::from_runtime_name(&host.runtime).ok_or_else(|| {
+        ApiError::invalid(format!("unknown or invalid runtime name: {}", host.runtime))
+    })?;
+    let init = host.resources.init.unwrap_or(false);
+    let cgroup_parent = host.resources.cgroup_parent.clone();
+    if !host.resources.device_requests.is_empty() {
+        return Err(unsupported("a device request (--gpus)"));
+    }
+    let devices = host.resources.devices.iter().map(device).collect();
+    let ulimits = host.resources.ulimits.iter().map(ulimit).collect();
+    let device_cgroup_rules = host.resources.device_cgroup_rules.clone();
+    Ok(ContainerSpec {
+        image: body.image,
+        level: Level(level),
+        entrypoint: body.entrypoint,
+        command: body.cmd,
+        environment: body.env,
+        working_directory: body.working_dir,
+        user: body.user,
+        additional_groups: host.group_add,
+        hostname: body.hostname,
+        domainname: body.domainname,
+        labels: body.labels,
+        annotations: host.annotations,
+        terminal: body.tty,
+        console_size: host.console_size.filter(|size| *size != (0, 0)),
+        open_stdin: body.open_stdin,
+        stdin_once: body.stdin_once,
+        attach: (body.attach_stdin, body.attach_stdout, body.attach_stderr),
+        stop_signal: body.stop_signal,
+        stop_timeout_seconds: body.stop_timeout,
+        exposed_ports,
+        published_ports: published_ports(host.port_bindings)?,
+        publish_all: host.publish_all_ports,
+        anonymous_volumes: body.volumes.into_keys().collect(),
+        mounts,
+        network,
+        network_name,
+        address: endpoint.address,
+        mac_address,
+        dns: host.dns,
+        dns_search: host.dns_search,
+        dns_options: host.dns_options,
+        extra_hosts: host.extra_hosts,
+        restart: host.restart_policy.into_domain()?,
+        auto_remove: host.auto_remove,
+        privileged: host.privileged,
+        capabilities_add: host.cap_add,
+        capabilities_drop: host.cap_drop,
+        security_options: host.security_opt,
+        readonly_root: host.readonly_rootfs,
+        init,
+        devices,
+        device_cgroup_rules,
+        sysctls: host.sysctls,
+        ulimits,
+        resources: host.resources.into_domain()?,
+        oom_score_adj: host.oom_score_adj.filter(|adjustment| *adjustment != 0),
+        shm_size_bytes: shm_size(host.shm_size)?,
+        pid_mode: namespace_mode("PID", &host.pid_mode)?,
+        ipc_mode: namespace_mode("IPC", &host.ipc_mode)?,
+        uts_mode: namespace_mode("UTS", &host.uts_mode)?,
+        cgroup_namespace_mode: namespace_mode("cgroup namespace", &host.cgroupns_mode)?,
+        cgroup_parent,
+        masked_paths: host.masked_paths,
+        readonly_paths: host.readonly_paths,
+        log: log_config(host.log_config)?,
+        platform: None,
+    })
+}
+
+fn shm_size(size: Option<i64>) -> Result<Option<u64>, ApiError> {
+    match size.unwrap_or(0) {
+        0 => Ok(None),
+        size => u64::try_from(size)
+            .map(Some)
+            .map_err(|_| ApiError::invalid("SHM size can not be less than 0")),
+    }
+}
+
+fn network_mode(text: &str, disabled: Option<bool>) -> Result<(NetworkMode, String), ApiError> {
+    if disabled == Some(true) {
+        return Ok((NetworkMode::None, "none".to_owned()));
+    }
+    let mode = match text {
+        "" | "default" | "bridge" => NetworkMode::Bridge,
+        "none" => NetworkMode::None,
+        "host" => NetworkMode::Host,
+        other => match other.strip_prefix("container:") {
+            Some(name) if !name.is_empty() => NetworkMode::Container(name.to_owned()),
+            Some(_) => {
+                return Err(ApiError::invalid(
+                    "Invalid network mode: invalid container format container:<name|id>",
+                ));
+            }
+            None => {
+                return Err(ApiError::new(
+                    ErrorKind::NotFound,
+                    format!("network {other} not found"),
+                ));
+            }
+        },
+    };
+    let name = if text.is_empty() { "default" } else { text };
+    Ok((mode, name.to_owned()))
+}
+
+#[derive(Debug, Default)]
+struct Endpoint {
+    address: Option<IpAddr>,
+    mac_address: String,
+}
+
+fn endpoint(config: WireNetworkingConfig, network: &str) -> Result<Endpoint, ApiError> {
+    let mut endpoint = Endpoint::default();
+    let bridge = |name: &str| matches!(name, "" | "default" | "bridge");
+    for (name, settings) in config.endpoints_config {
+        if name != network && !(bridge(&name) && bridge(network)) {
+            return Err(unsupported("connecting to a further network"));
+        }
+        let settings = settings.unwrap_or_default();
+        endpoint.mac_address = settings.mac_address;
+        let address = settings.ipam_config.unwrap_or_default().ipv4_address;
+        if !address.is_empty() {
+            let parsed = address
+                .parse()
+                .map_err(|_| ApiError::invalid(format!("invalid IPv4 address: {address}")))?;
+            endpoint.address = Some(parsed);
+        }
+    }
+    Ok(endpoint)
+}
+
+fn namespace_mode(what: &str, text: &str) -> Result<NamespaceMode, ApiError> {
+    match text {
+        "" | "private" | "shareable" => Ok(NamespaceMode::Private),
+        "host" => Ok(NamespaceMode::Host),
+        other => match other.strip_prefix("container:") {
+            Some(name) if !name.is_empty() && matches!(what, "PID" | "IPC") => {
+                Ok(NamespaceMode::Container(name.to_owned()))
+            }
+            _ => Err(ApiError::invalid(format!("invalid {what} mode: {other}"))),
+        },
+    }
+}
+
+fn log_config(config: WireLogConfig) -> Result<LogSpec, ApiError> {
+    let mut log = LogSpec::default();
+    if !config.driver.is_empty() {
+        log.driver = config.driver;
+    }
+    for (key, value) in &config.config {
+        let bad = || ApiError::invalid(format!("invalid value for log option {key}: {value:?}"));
+        match key.as_str() {
+            "max-size" => {
+                log.max_file_bytes = units::parse_bytes(value)
+                    .filter(|bytes| *bytes > 0)
+                    .ok_or_else(bad)?;
+            }
+            "max-file" => {
+                log.max_files = value
+                    .parse()
+                    .ok()
+                    .filter(|files: &u32| *files > 0)
+                    .ok_or_else(bad)?;
+            }
+            "compress" | "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "mode"
+            | "max-buffer-size" => {}
+            other => {
+                return Err(ApiError::invalid(format!(
+                    "unknown log opt '{other}' for {} log driver",
+                    log.driver
+                )));
+            }
+        }
+    }
+    log.options = config.config;
+    Ok(log)
+}
+
+/// `80`, `80/tcp`.
+pub fn parse_port(text: &str) -> Result<Port, ApiError> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let bad = || ApiError::invalid(format!("invalid port specification: {text:?}"));
+    let protocol = match protocol.to_ascii_lowercase().as_str() {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        _ => return Err(bad()),
+    };
+    let number = number
+        .parse()
+        .ok()
+        .filter(|number: &u16| *number > 0)
+        .ok_or_else(bad)?;
+    Ok(Port { number, protocol })
+}
+
+fn published_ports(
+    bindings: BTreeMap<String, Option<Vec<WirePortBinding>>>,
+) -> Result<Vec<PublishedPort>, ApiError> {
+    let mut list = Vec::new();
+    for (port, bindings) in bindings {
+        let container = parse_port(&port)?;
+        let bindings = bindings.unwrap_or_default();
+        for binding in bindings {
+            let host_address = if binding.host_ip.is_empty() {
+                None
+            } else {
+                let address = binding.host_ip.parse().map_err(|_| {
+                    ApiError::invalid(format!("invalid IP address: {}", binding.host_ip))
+                })?;
+                Some(address)
+            };
+            // A range means: the first that is free; only a range of one is certain.
+            let host_port = match binding.host_port.as_str() {
+                "" => 0,
+                text => text.parse().map_err(|_| {
+                    ApiError::invalid(format!("invalid port specification: {text:?}"))
+                })?,
+            };
+            list.push(PublishedPort {
+                container,
+                host_address,
+                host_port,
+            });
+        }
+    }
+    Ok(list)
+}
+
+/// `SOURCE:DESTINATION[:OPTIONS]`, where SOURCE is a path or a volume's name.
+fn parse_bind(text: &str) -> Result<MountSpec, ApiError> {
+    let bad = || ApiError::invalid(format!("invalid volume specification: '{text}'"));
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, destination, options) = match parts.as_slice() {
+        [destination] => ("", *destination, ""),
+        [source, destination] => (*source, *destination, ""),
+        [source, destination, options] => (*source, *destination, *options),
+        _ => return Err(bad()),
+    };
+    if !destination.starts_with('/') || (source.is_empty() && parts.len() > 1) {
+        return Err(bad());
+    }
+    let mut mount = MountSpec {
+        destination: destination.to_owned(),
+        source: if source.starts_with('/') {
+            MountSource::Bind {
+                path: source.to_owned(),
+                create: true,
+                non_recursive: false,
+            }
+        } else {
+            MountSource::Volume {
+                name: source.to_owned(),
+                labels: BTreeMap::new(),
+            }
+        },
+        readonly: false,
+        propagation: String::new(),
+        no_copy: false,
+        bind_text: text.to_owned(),
+    };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => mount.readonly = true,
+            "rw" => mount.readonly = false,
+            "nocopy" => mount.no_copy = true,
+            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {
+                option.clone_into(&mut mount.propagation);
+            }
+            // SELinux relabelling: nothing to do where there is none.
+            "z" | "Z" => {}
+            "consistent" | "cached" | "delegated" => {}
+            _ => {
+                return Err(ApiError::invalid(format!(
+                    "invalid volume specification: '{text}': invalid mode: {options}"
+                )));
+            }
+        }
+    }
+    Ok(mount)
+}
+
+fn mount_into_domain(mount: WireMount) -> Result<MountSpec, ApiError> {
+    let bind = mount.bind_options.unwrap_or_default();
+    let volume = mount.volume_options.unwrap_or_default();
+    let tmpfs = mount.tmpfs_options.unwrap_or_default();
+    if !volume.subpath.is_empty() {
+        return Err(unsupported("a volume sub-path"));
+    }
+    let driver = volume
+        .driver_config
+        .as_ref()
+        .and_then(|config| config["Name"].as_str());
+    if !matches!(driver, None | Some("" | "local")) {
+        return Err(unsupported("a volume driver other than local"));
+    }
+    let source = match mount.kind.as_str() {
+        "bind" => MountSource::Bind {
+            path: mount.source,
+            create: bind.create_mountpoint,
+            non_recursive: bind.non_recursive,
+        },
+        "volume" => MountSource::Volume {
+            name: mount.source,
+            labels: volume.labels,
+        },
+        "tmpfs" => {
+            let mut options = Vec::new();
+            if let Some(size) = tmpfs.size_bytes.filter(|size| *size > 0) {
+                options.push(format!("size={size}"));
+            }
+            if let Some(mode) = tmpfs.mode.filter(|mode| *mode > 0) {
+                options.push(format!("mode={mode:o}"));
+            }
+            MountSource::Tmpfs {
+                options: options.join(","),
+            }
+        }
+        other => return Err(ApiError::invalid(format!("mount type unknown: {other:?}"))),
+    };
+    Ok(MountSpec {
+        destination: mount.target,
+        source,
+        readonly: mount.read_only,
+        propagation: bind.propagation,
+        no_copy: volume.no_copy,
+        bind_text: String::new(),
+    })
+}
+
+fn device(device: &WireDevice) -> DeviceMapping {
+    DeviceMapping {
+        host_path: device.path_on_host.clone(),
+        container_path: if device.path_in_container.is_empty() {
+            device.path_on_host.clone()
+        } else {
+            device.path_in_container.clone()
+        },
+        access: device.cgroup_permissions.clone(),
+    }
+}
+
+fn ulimit(limit: &WireUlimit) -> Ulimit {
+    Ulimit {
+        name: limit.name.clone(),
+        soft: limit.soft,
+        hard: limit.hard,
+    }
+}
+
+impl WireResources {
+    /// In the engine's words. Zero means: nothing asked for.
+    ///
+    /// # Errors
+    /// For negative numbers where there are none.
+    pub fn into_domain(self) -> Result<ResourceSpec, ApiError> {
+        fn positive(name: &str, value: Option<i64>) -> Result<Option<u64>, ApiError> {
+            match value.unwrap_or(0) {
+                0 => Ok(None),
+                value => u64::try_from(value).map(Some).map_err(|_| {
+                    ApiError::invalid(format!("invalid {name}: {value}: must not be negative"))
+                }),
+            }
+        }
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        if self.cpu_realtime_period.unwrap_or(0) != 0 || self.cpu_realtime_runtime.unwrap_or(0) != 0
+        {
+            return Err(unsupported("--cpu-rt-period and --cpu-rt-runtime"));
+        }
+        let blkio_weight = match self.blkio_weight.unwrap_or(0) {
+            0 => None,
+            weight @ 10..=1000 => u16::try_from(weight).ok(),
+            _ => {
+                return Err(ApiError::invalid(
+                    "Range of blkio weight is from 10 to 1000",
+                ));
+            }
+        };
+        let swappiness = match self.memory_swappiness.unwrap_or(-1) {
+            -1 => None,
+            value @ 0..=100 => u64::try_from(value).ok(),
+            value => {
+                return Err(ApiError::invalid(format!(
+                    "Invalid value: {value}, valid memory swappiness range is 0-100"
+                )));
+            }
+        };
+        let mut blkio_devices = Vec::new();
+        let mut add = |list: Vec<WireBlkio>, set: fn(&mut BlkioDevice, &WireBlkio)| {
+            for wire in list {
+                let mut device = BlkioDevice {
+                    path: wire.path.clone(),
+                    ..BlkioDevice::default()
+                };
+                set(&mut device, &wire);
+                blkio_devices.push(device);
+            }
+        };
+        add(self.blkio_weight_device, |device, wire| {
+            device.weight = wire.weight;
+        });
+        add(self.blkio_device_read_bps, |device, wire| {
+            device.read_bytes_per_second = wire.rate;
+        });
+        add(self.blkio_device_write_bps, |device, wire| {
+            device.write_bytes_per_second = wire.rate;
+        });
+        add(self.blkio_device_read_iops, |device, wire| {
+            device.read_operations_per_second = wire.rate;
+        });
+        add(self.blkio_device_write_iops, |device, wire| {
+            device.write_operations_per_second = wire.rate;
+        });
+        Ok(ResourceSpec {
+            cpu_shares: positive("CPU shares", self.cpu_shares)?,
+            nano_cpus: positive("CPUs", self.nano_cpus)?,
+            cpu_period_us: positive("CPU period", self.cpu_period)?,
+            cpu_quota_us: self.cpu_quota.filter(|quota| *quota != 0),
+            cpuset_cpus: text(self.cpuset_cpus),
+            cpuset_mems: text(self.cpuset_mems),
+            memory_bytes: positive("memory limit", self.memory)?,
+            memory_reservation_bytes: positive("memory reservation", self.memory_reservation)?,
+            memory_swap_bytes: self.memory_swap.filter(|swap| *swap != 0),
+            memory_swappiness: swappiness,
+            oom_kill_disable: self.oom_kill_disable.unwrap_or(false),
+            pids_limit: self.pids_limit.filter(|limit| *limit != 0),
+            blkio_weight,
+            blkio_devices,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(body: Value) -> Result<ContainerSpec, ApiError> {
+        into_domain(serde_json::from_value(body).unwrap())
+    }
+
+    #[test]
+    fn a_typical_request() {
+        let spec = spec(json!({
+            "Image": "alpine", "Cmd": ["sh"], "Tty": true, "OpenStdin": true, "Env": null,
+            "ExposedPorts": {"80/tcp": {}},
+            "HostConfig": {
+                "Binds": ["/a:/b:ro", "data:/c"], "NanoCpus": 500_000_000, "Memory": 67_108_864,
+                "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]},
+                "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3},
+                "NetworkMode": "default", "Tmpfs": {"/run": "size=64m"}, "ConsoleSize": [24, 80],
+            },
+        }))
+        .unwrap();
+        assert_eq!(spec.command.as_deref(), Some(&["sh".to_owned()][..]));
+        assert_eq!(spec.mounts.len(), 3);
+        assert!(spec.mounts[0].readonly);
+        assert_eq!(spec.published_ports[0].host_port, 8080);
+        assert_eq!(spec.restart, RestartPolicy::OnFailure(3));
+        assert_eq!(spec.resources.nano_cpus, Some(500_000_000));
+        assert_eq!(spec.console_size, Some((24, 80)));
+        assert_eq!(spec.network_name, "default");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for host in [
+            json!({"Binds": ["relative:path"]}),
+            json!({"Binds": ["/a:/b:what"]}),
+            json!({"RestartPolicy": {"Name": "sometimes"}}),
+            json!({"NetworkMode": "container:"}),
+            json!({"NetworkMode": "elsewhere"}),
+            json!({"PortBindings": {"99999/tcp": []}}),
+            json!({"Memory": -5}),
+            json!({"Runtime": "magic"}),
+            json!({"Links": ["a:b"]}),
+            json!({"LogConfig": {"Type": "json-file", "Config": {"max-size": "x"}}}),
+        ] {
+            assert!(
+                spec(json!({"Image": "x", "HostConfig": host})).is_err(),
+                "{host}"
+            );
+        }
+    }
+}

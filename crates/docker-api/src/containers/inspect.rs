@@ -1,0 +1,467 @@
+//! `GET /containers/{id}/json`: the engine's words to Docker's.
+
+use crate::error::ApiError;
+use crate::reply::{self, Response};
+use crate::request::Request;
+use gamut_engine::Engine;
+use gamut_engine::container::oci;
+use gamut_engine::container::record::{ContainerRecord, MountKind, Phase};
+use gamut_engine::container::spec::{
+    ContainerSpec, MountSource, NamespaceMode, NetworkMode, Port, PublishedPort, RestartPolicy,
+};
+use gamut_spec::time;
+use serde_json::{Map, Value, json};
+use std::net::IpAddr;
+
+/// `GET /containers/{id}/json`
+pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError> {
+    let with_size = request.flag("size");
+    let name = name.to_owned();
+    let value = request
+        .blocking(move |engine, _| {
+            let record = engine.container(&name)?;
+            let mut value = describe(engine, &record);
+            if with_size {
+                let (own, total) = engine.container_sizes(&record);
+                value["SizeRw"] = json!(own);
+                value["SizeRootFs"] = json!(total);
+            }
+            Ok(value)
+        })
+        .await?;
+    Ok(reply::json(&value))
+}
+
+fn describe(engine: &Engine, record: &ContainerRecord) -> Value {
+    let directory = engine.container_directory(&record.id);
+    let etc = |name: &str| match record.spec.network {
+        NetworkMode::Container(_) => String::new(),
+        _ => directory.join(name).to_string_lossy().into_owned(),
+    };
+    let (path, arguments) = record
+        .process
+        .args
+        .split_first()
+        .map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
+    let log_path = if record.spec.log.driver == "none" {
+        String::new()
+    } else {
+        engine
+            .container_log_path(&record.id)
+            .to_string_lossy()
+            .into_owned()
+    };
+    json!({
+        "Id": record.id,
+        "Created": time::rfc3339(record.created_ns),
+        "Path": path,
+        "Args": arguments,
+        "State": state(record),
+        "Image": record.image_id,
+        "ResolvConfPath": etc("resolv.conf"),
+        "HostnamePath": etc("hostname"),
+        "HostsPath": etc("hosts"),
+        "LogPath": log_path,
+        "Name": format!("/{}", record.name),
+        "RestartCount": record.state.restart_count,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": Value::Null,
+        "HostConfig": host_config(record),
+        "GraphDriver": {
+            "Name": "overlay2",
+            "Data": {
+                "UpperDir": directory.join("upper"),
+                "WorkDir": directory.join("work"),
+            },
+        },
+        "Mounts": mounts(record),
+        "Config": config(record),
+        "NetworkSettings": network_settings(record),
+    })
+}
+
+fn state(record: &ContainerRecord) -> Value {
+    let state = &record.state;
+    let exit = state.exit;
+    let live = state.phase.is_live();
+    json!({
+        "Status": state.phase.as_str(),
+        "Running": live,
+        "Paused": state.phase == Phase::Paused,
+        "Restarting": state.phase == Phase::Restarting,
+        "OOMKilled": exit.is_some_and(|exit| exit.out_of_memory),
+        "Dead": state.phase == Phase::Dead,
+        "Pid": state.pid,
+        "ExitCode": if live && state.phase != Phase::Restarting { 0 } else { exit.map_or(0, |exit| exit.code) },
+        "Error": state.error,
+        "StartedAt": time::rfc3339(state.started_ns),
+        "FinishedAt": time::rfc3339(exit.map_or(0, |exit| exit.finished_ns)),
+    })
+}
+
+fn port_key(port: Port) -> String {
+    format!("{}/{}", port.number, port.protocol.as_str())
+}
+
+fn empty_objects(keys: impl Iterator<Item = String>) -> Value {
+    Value::Object(keys.map(|key| (key, json!({}))).collect())
+}
+
+fn or_null(value: Value) -> Value {
+    let empty =
+        value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
+    if empty { Value::Null } else { value }
+}
+
+fn config(record: &ContainerRecord) -> Value {
+    let spec = &record.spec;
+    let (entrypoint, command) = record
+        .process
+        .args
+        .split_at_checked(record.process.entrypoint_length)
+        .unwrap_or((&[], &record.process.args));
+    let (stdin, stdout, stderr) = spec.attach;
+    let mut value = json!({
+        "Hostname": oci::hostname(record),
+        "Domainname": spec.domainname,
+        "User": record.process.user,
+        "AttachStdin": stdin,
+        "AttachStdout": stdout,
+        "AttachStderr": stderr,
+        "Tty": spec.terminal,
+        "OpenStdin": spec.open_stdin,
+        "StdinOnce": spec.stdin_once,
+        "Env": record.process.environment,
+        "Cmd": or_null(json!(command)),
+        "Image": spec.image,
+        "Volumes": or_null(empty_objects(spec.anonymous_volumes.iter().cloned())),
+        "WorkingDir": record.process.working_directory,
+        "Entrypoint": or_null(json!(entrypoint)),
+        "OnBuild": Value::Null,
+        "Labels": spec.labels,
+    });
+    if !spec.exposed_ports.is_empty() {
+        value["ExposedPorts"] =
+            empty_objects(spec.exposed_ports.iter().map(|port| port_key(*port)));
+    }
+    if !spec.stop_signal.is_empty() {
+        value["StopSignal"] = json!(spec.stop_signal);
+    }
+    if let Some(seconds) = spec.stop_timeout_seconds {
+        value["StopTimeout"] = json!(seconds);
+    }
+    value
+}
+
+/// Name and largest number of retries.
+#[must_use]
+pub fn restart_policy(policy: RestartPolicy) -> (&'static str, u32) {
+    match policy {
+        RestartPolicy::No => ("no", 0),
+        RestartPolicy::Always => ("always", 0),
+        RestartPolicy::UnlessStopped => ("unless-stopped", 0),
+        RestartPolicy::OnFailure(retries) => ("on-failure", retries),
+    }
+}
+
+fn namespace_mode(mode: &NamespaceMode, private: &str) -> String {
+    match mode {
+        NamespaceMode::Private => private.to_owned(),
+        NamespaceMode::Host => "host".to_owned(),
+        NamespaceMode::Container(name) => format!("container:{name}"),
+    }
+}
+
+fn bindings<'a>(ports: impl Iterator<Item = &'a PublishedPort>) -> Value {
+    let mut object = Map::new();
+    for port in ports {
+        let host_port = if port.host_port == 0 {
+            String::new()
+        } else {
+            port.host_port.to_string()
+        };
+        let binding = json!({
+            "HostIp": port.host_address.map_or(String::new(), |address: IpAddr| address.to_string()),
+            "HostPort": host_port,
+        });
+        let list = object
+            .entry(port_key(port.container))
+            .or_insert_with(|| json!([]));
+        if let Some(list) = list.as_array_mut() {
+            list.push(binding);
+        }
+    }
+    Value::Object(object)
+}
+
+fn host_config(record: &ContainerRecord) -> Value {
+    let spec = &record.spec;
+    let limits = &spec.resources;
+    let (policy, retries) = restart_policy(spec.restart);
+    let binds: Vec<&str> = spec
+        .mounts
+        .iter()
+        .map(|mount| mount.bind_text.as_str())
+        .filter(|text| !text.is_empty())
+        .collect();
+    let tmpfs: Map<String, Value> = spec
+        .mounts
+        .iter()
+        .filter_map(|mount| match &mount.source {
+            MountSource::Tmpfs { options } => Some((mount.destination.clone(), json!(options))),
+            _ => None,
+        })
+        .collect();
+    let network_name = if spec.network_name.is_empty() {
+        "default"
+    } else {
+        spec.network_name.as_str()
+    };
+    let (rows, columns) = spec.console_size.unwrap_or((0, 0));
+    let mut value = json!({
+        "Binds": or_null(json!(binds)),
+        "ContainerIDFile": "",
+        "LogConfig": {"Type": spec.log.driver, "Config": spec.log.options},
+        "NetworkMode": network_name,
+        "PortBindings": bindings(spec.published_ports.iter()),
+        "RestartPolicy": {"Name": policy, "MaximumRetryCount": retries},
+        "AutoRemove": spec.auto_remove,
+        "VolumeDriver": "",
+        "VolumesFrom": Value::Null,
+        "ConsoleSize": [rows, columns],
+        "CapAdd": or_null(json!(spec.capabilities_add)),
+        "CapDrop": or_null(json!(spec.capabilities_drop)),
+        "CgroupnsMode": namespace_mode(&spec.cgroup_namespace_mode, "private"),
+        "Dns": spec.dns,
+        "DnsOptions": spec.dns_options,
+        "DnsSearch": spec.dns_search,
+        "ExtraHosts": or_null(json!(spec.extra_hosts)),
+        "GroupAdd": or_null(json!(spec.additional_groups)),
+        "IpcMode": namespace_mode(&spec.ipc_mode, "private"),
+        "Cgroup": "",
+        "Links": Value::Null,
+        "OomScoreAdj": spec.oom_score_adj.unwrap_or(0),
+        "PidMode": namespace_mode(&spec.pid_mode, ""),
+        "Privileged": spec.privileged,
+        "PublishAllPorts": spec.publish_all,
+        "ReadonlyRootfs": spec.readonly_root,
+        "SecurityOpt": or_null(json!(spec.security_options)),
+        "UTSMode": namespace_mode(&spec.uts_mode, ""),
+        "UsernsMode": "",
+        "ShmSize": spec.shm_size_bytes.unwrap_or(64 << 20),
+        "Runtime": spec.level.0.runtime_name(),
+        "Isolation": "",
+        "CpuShares": limits.cpu_shares.unwrap_or(0),
+        "Memory": limits.memory_bytes.unwrap_or(0),
+        "NanoCpus": limits.nano_cpus.unwrap_or(0),
+        "CgroupParent": spec.cgroup_parent,
+        "BlkioWeight": limits.blkio_weight.unwrap_or(0),
+        "BlkioWeightDevice": [],
+        "BlkioDeviceReadBps": [],
+        "BlkioDeviceWriteBps": [],
+        "BlkioDeviceReadIOps": [],
+        "BlkioDeviceWriteIOps": [],
+        "CpuPeriod": limits.cpu_period_us.unwrap_or(0),
+        "CpuQuota": limits.cpu_quota_us.unwrap_or(0),
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
+        "CpusetCpus": limits.cpuset_cpus.as_deref().unwrap_or(""),
+        "CpusetMems": limits.cpuset_mems.as_deref().unwrap_or(""),
+        "Devices": spec.devices.iter().map(|device| json!({
+            "PathOnHost": device.host_path,
+            "PathInContainer": device.container_path,
+            "CgroupPermissions": device.access,
+        })).collect::<Vec<_>>(),
+        "DeviceCgroupRules": or_null(json!(spec.device_cgroup_rules)),
+        "DeviceRequests": Value::Null,
+        "MemoryReservation": limits.memory_reservation_bytes.unwrap_or(0),
+        "MemorySwap": limits.memory_swap_bytes.unwrap_or_else(|| {
+            limits.memory_bytes.map_or(0, |limit| i64::try_from(limit.saturating_mul(2)).unwrap_or(-1))
+        }),
+        "MemorySwappiness": limits.memory_swappiness,
+        "OomKillDisable": limits.oom_kill_disable,
+        "PidsLimit": limits.pids_limit,
+        "Ulimits": spec.ulimits.iter().map(|limit| json!({
+            "Name": limit.name, "Hard": limit.hard, "Soft": limit.soft,
+        })).collect::<Vec<_>>(),
+        "Init": spec.init,
+        "Sysctls": spec.sysctls,
+    });
+    let per_device =
+        |key: &str,
+         field: &str,
+         pick: &dyn Fn(&gamut_engine::container::spec::BlkioDevice) -> Option<u64>| {
+            let list: Vec<Value> = limits
+                .blkio_devices
+                .iter()
+                .filter_map(|device| pick(device).map(|n| json!({"Path": device.path, field: n})))
+                .collect();
+            (key.to_owned(), json!(list))
+        };
+    let lists = [
+        per_device("BlkioWeightDevice", "Weight", &|d| d.weight.map(u64::from)),
+        per_device("BlkioDeviceReadBps", "Rate", &|d| d.read_bytes_per_second),
+        per_device("BlkioDeviceWriteBps", "Rate", &|d| d.write_bytes_per_second),
+        per_device("BlkioDeviceReadIOps", "Rate", &|d| {
+            d.read_operations_per_second
+        }),
+        per_device("BlkioDeviceWriteIOps", "Rate", &|d| {
+            d.write_operations_per_second
+        }),
+    ];
+    for (key, list) in lists {
+        value[key] = list;
+    }
+    if !tmpfs.is_empty() {
+        value["Tmpfs"] = Value::Object(tmpfs);
+    }
+    if !spec.annotations.is_empty() {
+        value["Annotations"] = json!(spec.annotations);
+    }
+    let own_mounts = host_config_mounts(spec);
+    if !own_mounts.is_empty() {
+        value["Mounts"] = json!(own_mounts);
+    }
+    value["MaskedPaths"] = json!(spec.masked_paths);
+    value["ReadonlyPaths"] = json!(spec.readonly_paths);
+    value
+}
+
+/// Mounts given by `--mount`, as they were given.
+fn host_config_mounts(spec: &ContainerSpec) -> Vec<Value> {
+    spec.mounts
+        .iter()
+        .filter(|mount| mount.bind_text.is_empty())
+        .filter_map(|mount| {
+            let (kind, source) = match &mount.source {
+                MountSource::Bind { path, .. } => ("bind", path.as_str()),
+                MountSource::Volume { name, .. } => ("volume", name.as_str()),
+                MountSource::Tmpfs { .. } => return None,
+            };
+            let mut value = json!({"Type": kind, "Source": source, "Target": mount.destination});
+            if mount.readonly {
+                value["ReadOnly"] = json!(true);
+            }
+            Some(value)
+        })
+        .collect()
+}
+
+/// The mounts as they are resolved.
+#[must_use]
+pub fn mounts(record: &ContainerRecord) -> Vec<Value> {
+    record
+        .mounts
+        .iter()
+        .map(|mount| {
+            let mut value = json!({
+                "Type": mount.kind.as_str(),
+                "Source": mount.source,
+                "Destination": mount.destination,
+                "Mode": if mount.readonly { "ro" } else { "" },
+                "RW": !mount.readonly,
+                "Propagation": "",
+            });
+            match mount.kind {
+                MountKind::Volume => {
+                    value["Name"] = json!(mount.volume);
+                    value["Driver"] = json!("local");
+                }
+                MountKind::Bind => {
+                    value["Propagation"] = json!(if mount.propagation.is_empty() {
+                        "rprivate"
+                    } else {
+                        mount.propagation.as_str()
+                    });
+                }
+                MountKind::Tmpfs => {}
+            }
+            value
+        })
+        .collect()
+}
+
+/// The network a record is on, by the name under which inspect shows it.
+#[must_use]
+pub fn network_name(mode: &NetworkMode) -> Option<&'static str> {
+    match mode {
+        NetworkMode::Bridge => Some("bridge"),
+        NetworkMode::None => Some("none"),
+        NetworkMode::Host => Some("host"),
+        NetworkMode::Container(_) => None,
+    }
+}
+
+/// One entry of `NetworkSettings.Networks`.
+#[must_use]
+pub fn endpoint(record: &ContainerRecord, name: &str) -> Value {
+    let lease = record.lease.as_ref();
+    let text = |value: Option<String>| value.unwrap_or_default();
+    json!({
+        "IPAMConfig": record.spec.address.map_or(Value::Null, |a| json!({"IPv4Address": a.to_string()})),
+        "Links": Value::Null,
+        "Aliases": Value::Null,
+        "MacAddress": text(lease.map(|lease| lease.mac.clone())),
+        "DriverOpts": Value::Null,
+        "GwPriority": 0,
+        "NetworkID": crate::networks::id_of(name),
+        "EndpointID": if record.state.phase.is_live() { crate::networks::endpoint_id(&record.id, name) } else { String::new() },
+        "Gateway": text(lease.map(|lease| lease.gateway.to_string())),
+        "IPAddress": text(lease.map(|lease| lease.address.to_string())),
+        "IPPrefixLen": lease.map_or(0, |lease| lease.prefix),
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "DNSNames": Value::Null,
+    })
+}
+
+fn network_settings(record: &ContainerRecord) -> Value {
+    let lease = record.lease.as_ref();
+    let mut ports = match lease {
+        Some(lease) => bindings(lease.ports.iter()),
+        None => json!({}),
+    };
+    if record.state.phase.is_live() {
+        for port in &record.spec.exposed_ports {
+            if let Some(object) = ports.as_object_mut() {
+                object.entry(port_key(*port)).or_insert(Value::Null);
+            }
+        }
+    }
+    let mut networks = Map::new();
+    if let Some(name) = network_name(&record.spec.network) {
+        networks.insert(name.to_owned(), endpoint(record, name));
+    }
+    let on_bridge = networks.get("bridge").cloned().unwrap_or_else(|| json!({}));
+    let of = |key: &str| on_bridge.get(key).cloned().unwrap_or_else(|| json!(""));
+    let sandbox_key = if record.state.pid == 0 {
+        String::new()
+    } else {
+        format!("/proc/{}/ns/net", record.state.pid)
+    };
+    json!({
+        "Bridge": "",
+        "SandboxID": if record.state.phase.is_live() { record.id.as_str() } else { "" },
+        "SandboxKey": sandbox_key,
+        "HairpinMode": false,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "Ports": ports,
+        "SecondaryIPAddresses": Value::Null,
+        "SecondaryIPv6Addresses": Value::Null,
+        "EndpointID": of("EndpointID"),
+        "Gateway": of("Gateway"),
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": of("IPAddress"),
+        "IPPrefixLen": lease.map_or(0, |lease| lease.prefix),
+        "IPv6Gateway": "",
+        "MacAddress": of("MacAddress"),
+        "Networks": networks,
+    })
+}

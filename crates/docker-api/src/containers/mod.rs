@@ -1,0 +1,11 @@
+//! Containers and exec sessions.
+
+pub mod archive;
+pub mod attach;
+pub mod create;
+pub mod exec;
+pub mod inspect;
+pub mod lifecycle;
+pub mod list;
+pub mod logs;
+pub mod observe;

@@ -1,0 +1,36 @@
+//! The Docker Engine API over HTTP on a unix socket, and Gamut's own verbs below `/gamut/v1`.
+//!
+//! Wire formats in, domain calls out; no decisions.
+
+#![recursion_limit = "256"]
+
+mod body;
+mod containers;
+mod error;
+mod events;
+mod filters;
+mod gamut;
+mod hijack;
+mod images;
+mod networks;
+mod reply;
+mod request;
+mod route;
+pub mod server;
+mod swarm;
+mod system;
+mod volumes;
+
+pub use server::Server;
+
+/// Entries for fuzz targets.
+pub mod fuzz {
+    pub use crate::filters::fuzz_filters;
+
+    /// Any query string is parsed without panic.
+    pub fn fuzz_query(data: &[u8]) {
+        if let Ok(text) = std::str::from_utf8(data) {
+            let _ = crate::request::parse_query(text);
+        }
+    }
+}

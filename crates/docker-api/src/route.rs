@@ -1,0 +1,139 @@
+//! Which handler answers which request.
+
+use crate::containers::{archive, attach, create, exec, inspect, lifecycle, list, logs, observe};
+use crate::error::ApiError;
+use crate::reply::Response;
+use crate::request::Request;
+use crate::{events, gamut, images, networks, swarm, system, volumes};
+use gamut_spec::error::ErrorKind;
+use hyper::Method;
+
+/// Finds the handler for a request and runs it.
+///
+/// # Errors
+/// What the handler says; 404 for an unknown page.
+pub async fn answer(request: Request) -> Result<Response, ApiError> {
+    let method = request.method.clone();
+    let owned = request.segments.clone();
+    let path: Vec<&str> = owned.iter().map(String::as_str).collect();
+    match method {
+        Method::GET | Method::HEAD => get(request, &path).await,
+        Method::POST => post(request, &path).await,
+        Method::PUT => put(request, &path).await,
+        Method::DELETE => delete(request, &path).await,
+        Method::OPTIONS => Ok(crate::reply::empty(hyper::StatusCode::OK)),
+        _ => Err(unknown(&path)),
+    }
+}
+
+/// What Docker's API has and this engine does not have yet is told apart from what nobody has.
+fn unknown(path: &[&str]) -> ApiError {
+    let known_elsewhere = matches!(
+        path,
+        [
+            "build" | "session" | "grpc" | "commit" | "distribution" | "plugins",
+            ..,
+        ] | ["images", "search"]
+            | ["images", .., "push" | "attestations"]
+            | ["containers", _, "changes" | "export" | "checkpoints"]
+            | ["containers", _, "attach", "ws"]
+            | ["volumes", _]
+    );
+    if known_elsewhere {
+        return ApiError::new(
+            ErrorKind::Unsupported,
+            format!("/{} is not supported yet by this engine", path.join("/")),
+        );
+    }
+    ApiError::new(ErrorKind::NotFound, "page not found")
+}
+
+async fn get(request: Request, path: &[&str]) -> Result<Response, ApiError> {
+    match path {
+        ["_ping"] => Ok(system::ping(&request)),
+        ["version"] => system::version(&request).await,
+        ["info"] => system::info(request).await,
+        ["events"] => events::stream(&request),
+        ["system", "df"] => system::disk_usage(request).await,
+        ["containers", "json"] => list::list(request).await,
+        ["containers", name, "json"] => inspect::inspect(request, name).await,
+        ["containers", name, "logs"] => logs::logs(&request, name),
+        ["containers", name, "top"] => observe::top(request, name).await,
+        ["containers", name, "stats"] => observe::stats(request, name).await,
+        ["containers", name, "archive"] if request.method == Method::HEAD => {
+            archive::stat(request, name).await
+        }
+        ["containers", name, "archive"] => archive::get(request, name).await,
+        ["exec", id, "json"] => exec::inspect(&request, id),
+        ["images", "json"] => images::list(request).await,
+        ["images", "get"] => images::save(&request, Vec::new()),
+        ["images", name @ .., "json"] => images::inspect(request, &name.join("/")).await,
+        ["images", name @ .., "history"] => images::history(request, &name.join("/")).await,
+        ["images", name @ .., "get"] => images::save(&request, vec![name.join("/")]),
+        ["volumes"] => volumes::list(request).await,
+        ["volumes", name] => volumes::inspect(request, name).await,
+        ["networks"] => networks::list(&request),
+        ["networks", name] => networks::inspect(&request, name),
+        ["plugins"] => Ok(swarm::no_plugins()),
+        [
+            "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs",
+            ..,
+        ] => Err(swarm::not_a_manager()),
+        ["gamut", "v1", "dump"] => gamut::dump(request).await,
+        ["gamut", "v1", "refusals"] => Ok(gamut::refusals(&request)),
+        _ => Err(unknown(path)),
+    }
+}
+
+async fn post(request: Request, path: &[&str]) -> Result<Response, ApiError> {
+    match path {
+        ["containers", "create"] => create::create(request).await,
+        ["containers", "prune"] => lifecycle::prune(request).await,
+        ["containers", name, "start"] => lifecycle::start(request, name).await,
+        ["containers", name, "stop"] => lifecycle::stop(request, name).await,
+        ["containers", name, "restart"] => lifecycle::restart(request, name).await,
+        ["containers", name, "kill"] => lifecycle::kill(request, name).await,
+        ["containers", name, "pause"] => lifecycle::pause(request, name).await,
+        ["containers", name, "unpause"] => lifecycle::unpause(request, name).await,
+        ["containers", name, "rename"] => lifecycle::rename(request, name).await,
+        ["containers", name, "update"] => lifecycle::update(request, name).await,
+        ["containers", name, "resize"] => lifecycle::resize(request, name).await,
+        ["containers", name, "wait"] => lifecycle::wait(request, name).await,
+        ["containers", name, "attach"] => attach::attach(request, name).await,
+        ["containers", name, "exec"] => exec::create(request, name).await,
+        ["exec", id, "start"] => exec::start(request, id).await,
+        ["exec", id, "resize"] => exec::resize(request, id).await,
+        ["images", "create"] => images::create(request).await,
+        ["images", "load"] => images::load(request),
+        ["images", "prune"] => images::prune(request).await,
+        ["images", name @ .., "tag"] => images::tag(request, &name.join("/")).await,
+        ["volumes", "create"] => volumes::create(request).await,
+        ["volumes", "prune"] => volumes::prune(request).await,
+        ["networks", "prune"] => Ok(networks::prune(&request)),
+        ["networks", ..] => Err(networks::not_yet()),
+        ["auth"] => Err(system::no_auth()),
+        [
+            "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs",
+            ..,
+        ] => Err(swarm::not_a_manager()),
+        ["gamut", "v1", "fsck"] => gamut::fsck(request).await,
+        _ => Err(unknown(path)),
+    }
+}
+
+async fn put(request: Request, path: &[&str]) -> Result<Response, ApiError> {
+    match path {
+        ["containers", name, "archive"] => archive::put(request, name).await,
+        _ => Err(unknown(path)),
+    }
+}
+
+async fn delete(request: Request, path: &[&str]) -> Result<Response, ApiError> {
+    match path {
+        ["containers", name] => lifecycle::remove(request, name).await,
+        ["images", name @ ..] if !name.is_empty() => images::remove(request, &name.join("/")).await,
+        ["volumes", name] => volumes::remove(request, name).await,
+        ["networks", _] => Err(networks::not_yet()),
+        _ => Err(unknown(path)),
+    }
+}

@@ -1,0 +1,500 @@
+//! Making a container: everything decided and on disk, nothing started.
+
+use super::live::Container;
+use super::record::{
+    ContainerRecord, MountKind, Provenance, RecordedState, ResolvedMount, ResolvedProcess,
+};
+use super::spec::{ContainerSpec, MountSource, NamespaceMode, NetworkMode, RestartPolicy};
+use super::{name, oci, security};
+use crate::engine::{Caller, Engine};
+use crate::error::{Error, Result};
+use crate::store::Durability;
+use gamut_image::Image;
+use gamut_spec::error::ErrorKind;
+use gamut_spec::{id, signal, time};
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// A container that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Its id.
+    pub id: String,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+impl Engine {
+    /// Makes a container. On disk before it is acknowledged, unless it removes itself.
+    ///
+    /// # Errors
+    /// `NotFound` without the image, `Conflict` for a name in use, `InvalidArgument` for what
+    /// makes no sense, `Unsupported` for a level this engine does not offer.
+    pub fn create_container(
+        &self,
+        caller: &Caller,
+        name: Option<&str>,
+        mut spec: ContainerSpec,
+    ) -> Result<Created> {
+        self.level(spec.level.0)?;
+        let image = self.find_image(&spec)?;
+        adopt_image_defaults(&mut spec, &image);
+        let warnings = self.check(&spec)?;
+        let process = resolve_process(&spec, &image)?;
+        let id = id::random().map_err(|source| Error::system("make an id", source))?;
+        let name = self.reserve_name(name, &id)?;
+        let made = self.make(caller, &id, &name, spec, &image, process);
+        match made {
+            Ok(container) => {
+                let attributes = self.container_attributes(&container);
+                self.index.insert(container);
+                self.events.emit("container", "create", &id, attributes);
+                Ok(Created { id, warnings })
+            }
+            Err(error) => {
+                self.index.release(&name, &id);
+                Err(error)
+            }
+        }
+    }
+
+    fn find_image(&self, spec: &ContainerSpec) -> Result<Image> {
+        let platform = spec
+            .platform
+            .as_deref()
+            .filter(|text| !text.is_empty())
+            .map(gamut_image::Platform::from_str)
+            .transpose()
+            .map_err(|error| Error::invalid(gamut_spec::error::chain(&error)))?;
+        let mut found = self.images.get(&spec.image, platform.as_ref());
+        if found
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::NotFound)
+            && self.images.ensure_builtin(&spec.image).unwrap_or(false)
+        {
+            found = self.images.get(&spec.image, platform.as_ref());
+        }
+        found.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::new(
+                error.kind(),
+                format!("No such image: {}", with_tag(&spec.image)),
+            ),
+            kind => Error::new(kind, gamut_spec::error::chain(&error)),
+        })
+    }
+
+    fn reserve_name(&self, name: Option<&str>, id: &str) -> Result<String> {
+        if let Some(name) = name.map(|name| name.strip_prefix('/').unwrap_or(name))
+            && !name.is_empty()
+        {
+            check_name(name)?;
+            self.index.reserve(name, id)?;
+            return Ok(name.to_owned());
+        }
+        let mut attempt = 0;
+        loop {
+            let name = name::generate(id, attempt);
+            match self.index.reserve(&name, id) {
+                Ok(()) => return Ok(name),
+                Err(error) if attempt >= 20 => return Err(error),
+                Err(_) => attempt += 1,
+            }
+        }
+    }
+
+    fn make(
+        &self,
+        caller: &Caller,
+        id: &str,
+        name: &str,
+        spec: ContainerSpec,
+        image: &Image,
+        process: ResolvedProcess,
+    ) -> Result<Arc<Container>> {
+        let provenance = Provenance {
+            uid: caller.peer_uid,
+            client: caller.client.clone(),
+            purpose: spec
+                .labels
+                .get("gamut.purpose")
+                .cloned()
+                .unwrap_or_default(),
+        };
+        let mut made = Vec::new();
+        let mounts = self.resolve_mounts(id, &spec, &provenance, &mut made);
+        let mounts = mounts.inspect_err(|_| self.discard_volumes(&made))?;
+        let durability = if spec.auto_remove {
+            Durability::Process
+        } else {
+            Durability::Disk
+        };
+        let record = ContainerRecord {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            created_ns: time::now_ns(),
+            provenance,
+            image_id: image.id.clone(),
+            process,
+            mounts,
+            should_run: false,
+            removing: false,
+            removing_volumes: false,
+            lease: None,
+            state: RecordedState {
+                boot_id: self.boot_id.clone(),
+                ..RecordedState::default()
+            },
+            spec,
+        };
+        let directory = self.container_directory(id);
+        let written = DirBuilder::new()
+            .mode(0o710)
+            .create(&directory)
+            .map_err(|source| {
+                Error::system(
+                    format!("make the directory {}", directory.display()),
+                    source,
+                )
+            })
+            .and_then(|()| self.store.put(id, &record, durability));
+        if let Err(error) = written {
+            let _ = fs::remove_dir(&directory);
+            self.discard_volumes(&made);
+            return Err(error);
+        }
+        Ok(Arc::new(Container::new(record)))
+    }
+
+    /// Removes the volumes that a failed creation has made; one that somebody else has taken up
+    /// meanwhile stays.
+    fn discard_volumes(&self, made: &[String]) {
+        for volume in made {
+            if self.volume_users(volume).is_empty() {
+                let _ = self.volumes.remove(volume);
+            }
+        }
+    }
+
+    /// Checks what can be checked before anything is made.
+    fn check(&self, spec: &ContainerSpec) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        security::SecurityOptions::parse(&spec.security_options)?;
+        super::capabilities::resolve(
+            &spec.capabilities_add,
+            &spec.capabilities_drop,
+            spec.privileged,
+            self.held_capabilities,
+        )?;
+        oci::resource_limits(&spec.resources)?;
+        if let Some(nano_cpus) = spec.resources.nano_cpus {
+            let online = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            let available = u64::try_from(online).unwrap_or(1) * 1_000_000_000;
+            if nano_cpus > available || nano_cpus < 10_000_000 {
+                return Err(Error::invalid(format!(
+                    "Range of CPUs is from 0.01 to {online}.00, as there are only {online} CPUs available"
+                )));
+            }
+        }
+        if spec.auto_remove && spec.restart != RestartPolicy::No {
+            return Err(Error::invalid(
+                "can't create 'AutoRemove' container with restart policy",
+            ));
+        }
+        if let NetworkMode::Container(other) = &spec.network {
+            self.index.find(other)?;
+            if !spec.published_ports.is_empty() || spec.publish_all {
+                return Err(Error::invalid(
+                    "conflicting options: port publishing and the container type network mode",
+                ));
+            }
+            if !spec.hostname.is_empty() {
+                return Err(Error::invalid(
+                    "conflicting options: hostname and the network mode",
+                ));
+            }
+        }
+        if let NamespaceMode::Container(other) = &spec.pid_mode {
+            self.index.find(other)?;
+        }
+        if let NamespaceMode::Container(_) = &spec.ipc_mode {
+            // Its /dev/shm belongs to another mount namespace, from which it cannot be bound.
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "--ipc container:NAME is not supported yet: use private or host",
+            ));
+        }
+        if matches!(spec.network, NetworkMode::Host | NetworkMode::None)
+            && (!spec.published_ports.is_empty() || spec.publish_all)
+        {
+            warnings.push("Published ports are discarded when using host network mode".to_owned());
+        }
+        if !spec.stop_signal.is_empty() && signal::parse(&spec.stop_signal).is_none() {
+            return Err(Error::invalid(format!(
+                "invalid signal: {}",
+                spec.stop_signal
+            )));
+        }
+        match spec.log.driver.as_str() {
+            "json-file" | "local" | "none" => {}
+            other => {
+                return Err(Error::invalid(format!(
+                    "logger: log driver {other:?} is not supported yet: use json-file or none"
+                )));
+            }
+        }
+        if let Some(adjustment) = spec.oom_score_adj
+            && !(-1000..=1000).contains(&adjustment)
+        {
+            return Err(Error::invalid(format!(
+                "Invalid value {adjustment}, range for oom score adj is [-1000, 1000]"
+            )));
+        }
+        Ok(warnings)
+    }
+
+    /// Volumes are made here, so that `create` tells of what is wrong with them.
+    fn resolve_mounts(
+        &self,
+        id: &str,
+        spec: &ContainerSpec,
+        provenance: &Provenance,
+        made: &mut Vec<String>,
+    ) -> Result<Vec<ResolvedMount>> {
+        let mut mounts: Vec<ResolvedMount> = Vec::new();
+        for mount in &spec.mounts {
+            let destination = clean_path(&mount.destination)?;
+            if mounts.iter().any(|have| have.destination == destination) {
+                return Err(Error::invalid(format!(
+                    "Duplicate mount point: {destination}"
+                )));
+            }
+            mounts.push(self.resolve_mount(id, mount, destination, provenance, made)?);
+        }
+        for path in &spec.anonymous_volumes {
+            let destination = clean_path(path)?;
+            if mounts.iter().any(|have| have.destination == destination) {
+                continue;
+            }
+            let (volume, _) = self.volumes.create(
+                None,
+                std::collections::BTreeMap::new(),
+                std::collections::BTreeMap::new(),
+                provenance.clone(),
+                id,
+            )?;
+            made.push(volume.name.clone());
+            mounts.push(self.volume_mount(&volume.name, true, destination));
+        }
+        Ok(mounts)
+    }
+
+    fn volume_mount(&self, volume: &str, anonymous: bool, destination: String) -> ResolvedMount {
+        ResolvedMount {
+            destination,
+            kind: MountKind::Volume,
+            source: self.volumes.path(volume).to_string_lossy().into_owned(),
+            volume: Some(volume.to_owned()),
+            anonymous,
+            readonly: false,
+            propagation: String::new(),
+            options: String::new(),
+            non_recursive: false,
+            copy_up: true,
+        }
+    }
+
+    fn resolve_mount(
+        &self,
+        id: &str,
+        mount: &super::spec::MountSpec,
+        destination: String,
+        provenance: &Provenance,
+        made: &mut Vec<String>,
+    ) -> Result<ResolvedMount> {
+        let mut resolved = match &mount.source {
+            MountSource::Volume { name, labels } => {
+                let (volume, fresh) = self.volumes.create(
+                    Some(name),
+                    labels.clone(),
+                    std::collections::BTreeMap::new(),
+                    provenance.clone(),
+                    id,
+                )?;
+                if fresh {
+                    made.push(volume.name.clone());
+                }
+                self.volume_mount(&volume.name, name.is_empty(), destination)
+            }
+            MountSource::Bind {
+                path,
+                create,
+                non_recursive,
+            } => {
+                if !path.starts_with('/') {
+                    return Err(Error::invalid(format!(
+                        "invalid mount config for type \"bind\": invalid mount path: '{path}' \
+                         mount path must be absolute"
+                    )));
+                }
+                if !create && !Path::new(path).exists() {
+                    return Err(Error::invalid(format!(
+                        "invalid mount config for type \"bind\": bind source path does not exist: {path}"
+                    )));
+                }
+                ResolvedMount {
+                    kind: MountKind::Bind,
+                    source: path.clone(),
+                    volume: None,
+                    non_recursive: *non_recursive,
+                    copy_up: false,
+                    ..self.volume_mount("", false, destination)
+                }
+            }
+            MountSource::Tmpfs { options } => ResolvedMount {
+                kind: MountKind::Tmpfs,
+                source: String::new(),
+                volume: None,
+                options: options.clone(),
+                copy_up: false,
+                ..self.volume_mount("", false, destination)
+            },
+        };
+        resolved.readonly = mount.readonly;
+        resolved.propagation.clone_from(&mount.propagation);
+        resolved.copy_up &= !mount.no_copy;
+        Ok(resolved)
+    }
+}
+
+/// Checks the name of a container.
+///
+/// # Errors
+/// In Docker's words.
+pub fn check_name(name: &str) -> Result<()> {
+    if id::is_object_name(name) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+    )))
+}
+
+fn with_tag(image: &str) -> String {
+    gamut_spec::reference::Reference::parse(image)
+        .map_or_else(|_| image.to_owned(), |reference| reference.familiar())
+}
+
+/// An absolute path without `.`, `..` and doubled slashes.
+fn clean_path(path: &str) -> Result<String> {
+    if !path.starts_with('/') {
+        return Err(Error::invalid(format!(
+            "invalid mount path: '{path}' mount path must be absolute"
+        )));
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() {
+        return Err(Error::invalid(
+            "invalid specification: destination can't be '/'".to_owned(),
+        ));
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+/// What the image says and the user did not.
+fn adopt_image_defaults(spec: &mut ContainerSpec, image: &Image) {
+    let config = &image.config.config;
+    for port in config.exposed_ports.keys() {
+        if let Some(port) = parse_port(port) {
+            spec.exposed_ports.insert(port);
+        }
+    }
+    for published in &spec.published_ports {
+        spec.exposed_ports.insert(published.container);
+    }
+    for path in config.volumes.keys() {
+        spec.anonymous_volumes.insert(path.clone());
+    }
+    for (key, value) in &config.labels {
+        spec.labels
+            .entry(key.clone())
+            .or_insert_with(|| value.clone());
+    }
+    if spec.stop_signal.is_empty() {
+        spec.stop_signal.clone_from(&config.stop_signal);
+    }
+    if spec.stop_timeout_seconds.is_none() {
+        spec.stop_timeout_seconds = config.stop_timeout;
+    }
+}
+
+/// `80`, `80/tcp`.
+fn parse_port(text: &str) -> Option<super::spec::Port> {
+    use super::spec::{Port, Protocol};
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        _ => return None,
+    };
+    Some(Port {
+        number: number.parse().ok()?,
+        protocol,
+    })
+}
+
+fn resolve_process(spec: &ContainerSpec, image: &Image) -> Result<ResolvedProcess> {
+    let config = &image.config.config;
+    // An entry point of one's own takes the image's command out of force.
+    let (entrypoint, default_command) = match &spec.entrypoint {
+        Some(own) => (own.clone(), None),
+        None => (
+            config.entrypoint.clone().unwrap_or_default(),
+            config.cmd.clone(),
+        ),
+    };
+    let command = spec
+        .command
+        .clone()
+        .filter(|words| !words.is_empty())
+        .or(default_command);
+    let mut args: Vec<String> = entrypoint
+        .iter()
+        .filter(|word| !word.is_empty())
+        .cloned()
+        .collect();
+    let entrypoint_length = args.len();
+    args.extend(command.unwrap_or_default());
+    if args.is_empty() {
+        return Err(Error::invalid("No command specified"));
+    }
+    let mut environment = config.env.clone();
+    oci::merge_environment(&mut environment, &spec.environment);
+    let own_or = |own: &str, image: &str| if own.is_empty() { image } else { own }.to_owned();
+    let working_directory = own_or(&spec.working_directory, &config.working_dir);
+    if !working_directory.is_empty() && !working_directory.starts_with('/') {
+        return Err(Error::invalid(format!(
+            "the working directory '{working_directory}' is invalid, it needs to be an absolute path"
+        )));
+    }
+    Ok(ResolvedProcess {
+        args,
+        entrypoint_length,
+        environment,
+        working_directory,
+        user: own_or(&spec.user, &config.user),
+        stop_signal: signal::parse(&spec.stop_signal).unwrap_or(signal::TERM),
+    })
+}

@@ -1,0 +1,21 @@
+//! Containers: what is asked for, what is recorded, and their lifecycle.
+
+pub mod attach;
+pub mod capabilities;
+pub mod create;
+mod etc_files;
+pub mod exec;
+pub mod index;
+pub mod live;
+pub mod name;
+pub mod oci;
+pub mod query;
+pub mod reconcile;
+pub mod record;
+pub mod remove;
+pub mod security;
+pub mod spec;
+pub mod start;
+pub mod stop;
+pub(crate) mod volume_content;
+pub mod watch;

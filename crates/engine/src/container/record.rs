@@ -1,0 +1,217 @@
+//! What the store keeps about a container.
+
+use super::spec::{ContainerSpec, PublishedPort};
+use gamut_abi::status::ExitStatus;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+/// Version of [`ContainerRecord`] on disk.
+pub const RECORD_VERSION: u32 = 1;
+
+/// A container: what was asked for, what was made of it, and how it fared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    /// Id, 64 hexadecimal digits.
+    pub id: String,
+    /// Name without the slash.
+    pub name: String,
+    /// When it was made, in nanoseconds since the epoch.
+    pub created_ns: u64,
+    /// Who made it, through what, and why.
+    pub provenance: Provenance,
+    /// What was asked for.
+    pub spec: ContainerSpec,
+    /// Id of the image (digest of its configuration).
+    pub image_id: String,
+    /// What will be executed, with the image's defaults worked in.
+    pub process: ResolvedProcess,
+    /// Mounts with volumes resolved.
+    pub mounts: Vec<ResolvedMount>,
+    /// A user wants it to run: true from a start to a stop. Decides restarts at boot.
+    pub should_run: bool,
+    /// Removal has begun and must be finished.
+    pub removing: bool,
+    /// Its anonymous volumes are to go with it.
+    #[serde(default)]
+    pub removing_volumes: bool,
+    /// Its network while it runs.
+    pub lease: Option<Lease>,
+    /// How it fared.
+    pub state: RecordedState,
+}
+
+/// Who made an object, through what, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// User id of the API's peer.
+    pub uid: u32,
+    /// The client's own name (User-Agent).
+    pub client: String,
+    /// The label `gamut.purpose`, if given.
+    pub purpose: String,
+}
+
+/// The process with the image's defaults worked in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedProcess {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// How many of `args` come from the entry point.
+    pub entrypoint_length: usize,
+    /// Environment.
+    pub environment: Vec<String>,
+    /// Working directory.
+    pub working_directory: String,
+    /// `user[:group]`.
+    pub user: String,
+    /// Stop signal number.
+    pub stop_signal: i32,
+}
+
+/// A mount with its volume resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedMount {
+    /// Where in the container.
+    pub destination: String,
+    /// `bind`, `volume` or `tmpfs`.
+    pub kind: MountKind,
+    /// Path on the host; empty for a tmpfs.
+    pub source: String,
+    /// Name of the volume, if one.
+    pub volume: Option<String>,
+    /// The volume is anonymous and was made for this container.
+    pub anonymous: bool,
+    /// Read-only.
+    pub readonly: bool,
+    /// Propagation word; empty for the default.
+    pub propagation: String,
+    /// tmpfs options, or empty.
+    pub options: String,
+    /// Leave the mounts below the source out.
+    pub non_recursive: bool,
+    /// Copy the image's content into the volume at the first start.
+    pub copy_up: bool,
+}
+
+/// Kinds of mounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A path of the host.
+    Bind,
+    /// A volume.
+    Volume,
+    /// A tmpfs.
+    Tmpfs,
+}
+
+impl MountKind {
+    /// Its word in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Volume => "volume",
+            Self::Tmpfs => "tmpfs",
+        }
+    }
+}
+
+/// A container's network while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Address on the bridge.
+    pub address: Ipv4Addr,
+    /// Prefix length.
+    pub prefix: u8,
+    /// Gateway.
+    pub gateway: Ipv4Addr,
+    /// MAC address.
+    pub mac: String,
+    /// Host end of the veth pair.
+    pub host_interface: String,
+    /// Ports as really published.
+    pub ports: Vec<PublishedPort>,
+}
+
+/// How a container fared, as last heard of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedState {
+    /// Where it stands.
+    pub phase: Phase,
+    /// Process id of the first process, 0 if none.
+    pub pid: u32,
+    /// Last start, nanoseconds since the epoch, 0 if never.
+    pub started_ns: u64,
+    /// Last end.
+    pub exit: Option<ExitRecord>,
+    /// Restarts by policy.
+    pub restart_count: u32,
+    /// Why it could not be started.
+    pub error: String,
+    /// Boot id of the machine it last ran on.
+    pub boot_id: String,
+    /// Start and end times of the last runs, newest last, at most sixteen.
+    pub history: Vec<(u64, u64)>,
+}
+
+/// Where a container stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Made, never started.
+    #[default]
+    Created,
+    /// Runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// To be started again by policy.
+    Restarting,
+    /// Ended.
+    Exited,
+    /// Cannot be used any more (its removal failed half-way).
+    Dead,
+}
+
+impl Phase {
+    /// Docker's word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Whether a supervisor should be alive.
+    #[must_use]
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// Exit code, 128 + signal for a killed process.
+    pub code: i32,
+    /// The kernel killed something for want of memory.
+    pub out_of_memory: bool,
+    /// When, in nanoseconds since the epoch.
+    pub finished_ns: u64,
+}
+
+impl From<ExitStatus> for ExitRecord {
+    fn from(exit: ExitStatus) -> Self {
+        Self {
+            code: exit.code,
+            out_of_memory: exit.out_of_memory,
+            finished_ns: exit.finished_ns,
+        }
+    }
+}

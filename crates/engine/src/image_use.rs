@@ -1,0 +1,154 @@
+//! Images as the engine sees them: who uses them, and what happens to them.
+
+use crate::engine::{Caller, Engine};
+use crate::error::{Error, Result};
+use gamut_image::{Image, ImportOptions, Progress, PruneFilter, PullOptions, Removal};
+use gamut_spec::reference::Reference;
+use std::collections::BTreeMap;
+use std::io::Read;
+
+pub(crate) fn failed(error: &gamut_image::Error) -> Error {
+    Error::new(error.kind(), gamut_spec::error::chain(error))
+}
+
+impl Engine {
+    /// Whether a container uses the image.
+    #[must_use]
+    pub fn image_in_use(&self, image_id: &str) -> bool {
+        self.index
+            .all()
+            .iter()
+            .any(|container| container.read(|record| record.image_id == image_id))
+    }
+
+    fn image_event(&self, action: &str, id: &str, name: &str) {
+        let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+        self.events.emit("image", action, id, attributes);
+    }
+
+    /// An image by name or id.
+    ///
+    /// # Errors
+    /// `NotFound`, or `InvalidArgument` for an ambiguous id.
+    pub fn image(&self, name_or_id: &str) -> Result<Image> {
+        self.images
+            .get(name_or_id, None)
+            .map_err(|error| failed(&error))
+    }
+
+    /// Brings an image from its registry.
+    ///
+    /// # Errors
+    /// What the registry or the network said; nothing is kept then.
+    pub fn pull_image(
+        &self,
+        _caller: &Caller,
+        reference: &Reference,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
+        let image = self
+            .images
+            .pull(reference, options, progress)
+            .map_err(|error| failed(&error))?;
+        self.image_event("pull", &reference.familiar(), &reference.familiar_name());
+        Ok(image)
+    }
+
+    /// Loads an archive; returns the names (or ids) of what it held.
+    ///
+    /// # Errors
+    /// If the archive is no image archive or is damaged; nothing is kept then.
+    pub fn load_image(
+        &self,
+        _caller: &Caller,
+        input: impl Read + Send,
+        progress: &dyn Progress,
+    ) -> Result<Vec<String>> {
+        let loaded = self
+            .images
+            .load(input, progress)
+            .map_err(|error| failed(&error))?;
+        for name in &loaded {
+            self.image_event("load", name, name);
+        }
+        Ok(loaded)
+    }
+
+    /// Makes an image of one layer from a tar; returns its id.
+    ///
+    /// # Errors
+    /// If the tar is damaged or an option makes no sense; nothing is kept then.
+    pub fn import_image(
+        &self,
+        _caller: &Caller,
+        input: impl Read + Send,
+        reference: Option<&Reference>,
+        options: &ImportOptions,
+    ) -> Result<String> {
+        let id = self
+            .images
+            .import(input, reference, options)
+            .map_err(|error| failed(&error))?;
+        let name = reference.map_or_else(|| id.clone(), Reference::familiar);
+        self.image_event("import", &id, &name);
+        Ok(id)
+    }
+
+    /// Gives an image a further name.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn tag_image(&self, _caller: &Caller, source: &str, target: &Reference) -> Result<()> {
+        self.images
+            .tag(source, target)
+            .map_err(|error| failed(&error))?;
+        self.image_event("tag", source, &target.familiar());
+        Ok(())
+    }
+
+    /// Removes a name of an image, and the image with its last name.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Conflict` if a container uses it.
+    pub fn remove_image(
+        &self,
+        _caller: &Caller,
+        name_or_id: &str,
+        force: bool,
+    ) -> Result<Vec<Removal>> {
+        let removals = self
+            .images
+            .remove(name_or_id, force, &|id| self.image_in_use(id))
+            .map_err(|error| failed(&error))?;
+        self.emit_removals(&removals);
+        Ok(removals)
+    }
+
+    fn emit_removals(&self, removals: &[Removal]) {
+        for removal in removals {
+            match removal {
+                Removal::Untagged(name) => self.image_event("untag", name, name),
+                Removal::Deleted(id) => self.image_event("delete", id, id),
+            }
+        }
+    }
+
+    /// Removes images that no container uses: those without a name, or `all`.
+    ///
+    /// # Errors
+    /// If the system does not allow it.
+    pub fn prune_images(
+        &self,
+        _caller: &Caller,
+        all: bool,
+        filter: &PruneFilter,
+    ) -> Result<gamut_image::Pruned> {
+        let pruned = self
+            .images
+            .prune(all, &|id| self.image_in_use(id), filter)
+            .map_err(|error| failed(&error))?;
+        self.emit_removals(&pruned.removals);
+        Ok(pruned)
+    }
+}

@@ -1,0 +1,24 @@
+//! The engine: what should run, restart and be kept.
+//!
+//! It owns images, volumes, networks and the record of containers, and drives the levels of
+//! isolation through their contract. It holds nothing that a running workload needs: it may be
+//! killed and started again at any time, and joins what it finds (run directories) with what
+//! should be (records) in [`container::reconcile`].
+
+pub mod container;
+pub mod engine;
+pub mod error;
+pub mod events;
+pub mod files;
+mod image_use;
+pub mod logs;
+pub mod networking;
+pub mod options;
+pub mod store;
+pub mod system;
+pub mod volume;
+mod volume_use;
+
+pub use engine::{Caller, Engine};
+pub use error::{Error, Result};
+pub use options::Options;

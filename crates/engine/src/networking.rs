@@ -1,0 +1,337 @@
+//! The default bridge: address leases, prepared namespaces and published ports.
+
+use crate::container::record::{ContainerRecord, Lease};
+use crate::container::spec::{NetworkMode, Port, Protocol, PublishedPort};
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::system::fsck::Finding;
+use gamut_isolation::contract::Endpoint;
+use gamut_network::{
+    BridgeConfig, EndpointConfig, Ipam, MacAddress, NamespacePool, Network, PortMapping, Ports,
+    Publication, Published,
+};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::str::FromStr;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// The engine's networks.
+#[derive(Debug)]
+pub struct Networking {
+    network: Network,
+    ipam: Ipam,
+    ports: Ports,
+    pool: NamespacePool,
+    loopback_pool: NamespacePool,
+    /// Held shared while a lease is on its way into a record or out of it.
+    moving: RwLock<()>,
+}
+
+/// A container's network, ready to be handed to its sandbox.
+#[derive(Debug)]
+pub struct Connection {
+    /// For the sandbox.
+    pub endpoint: Endpoint,
+    /// For the record; `None` where the bridge is not involved.
+    pub lease: Option<Lease>,
+}
+
+fn failed(error: &gamut_network::Error) -> Error {
+    Error::new(error.kind(), gamut_spec::error::chain(error))
+}
+
+impl Networking {
+    /// Makes or adopts the default bridge and starts the pools.
+    ///
+    /// # Errors
+    /// If the bridge or the firewall table cannot be had.
+    pub fn open(options: &Options) -> Result<Self> {
+        let subnet = options
+            .subnet
+            .as_deref()
+            .map(gamut_network::Ipv4Subnet::from_str)
+            .transpose()
+            .map_err(|error| failed(&error))?;
+        let config = BridgeConfig {
+            name: options.bridge.clone(),
+            subnet,
+            table: options.bridge.clone(),
+            ..BridgeConfig::default()
+        };
+        let network = Network::ensure(&config).map_err(|error| failed(&error))?;
+        let ipam =
+            Ipam::new(network.subnet(), network.gateway()).map_err(|error| failed(&error))?;
+        let pool =
+            NamespacePool::new(&network, options.pool_size).map_err(|error| failed(&error))?;
+        let loopback_pool = NamespacePool::loopback_only(options.pool_size.min(1))
+            .map_err(|error| failed(&error))?;
+        Ok(Self {
+            ports: Ports::new(&network),
+            network,
+            ipam,
+            pool,
+            loopback_pool,
+            moving: RwLock::default(),
+        })
+    }
+
+    /// The bridge.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The published ports.
+    #[must_use]
+    pub fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Gives a container about to start its network.
+    ///
+    /// # Errors
+    /// If no address or port is free, or the kernel says no. Nothing is held then.
+    pub fn connect(&self, record: &ContainerRecord, joined: Option<&str>) -> Result<Connection> {
+        let endpoint = match &record.spec.network {
+            NetworkMode::Host => Endpoint::Host,
+            NetworkMode::Container(_) => Endpoint::Workload(joined.unwrap_or_default().to_owned()),
+            NetworkMode::None => {
+                let prepared = self.loopback_pool.take().map_err(|error| failed(&error))?;
+                Endpoint::Namespace(duplicate(prepared.into_namespace().as_fd())?)
+            }
+            NetworkMode::Bridge => return self.connect_bridge(record),
+        };
+        Ok(Connection {
+            endpoint,
+            lease: None,
+        })
+    }
+
+    fn connect_bridge(&self, record: &ContainerRecord) -> Result<Connection> {
+        let preferred = match record.spec.address {
+            None => None,
+            Some(IpAddr::V4(address)) => Some(address),
+            Some(IpAddr::V6(address)) => {
+                return Err(Error::new(
+                    gamut_spec::error::ErrorKind::Unsupported,
+                    format!(
+                        "the address {address}: IPv6 is not supported yet on the default bridge"
+                    ),
+                ));
+            }
+        };
+        let mac = record
+            .spec
+            .mac_address
+            .as_deref()
+            .map(MacAddress::from_str)
+            .transpose()
+            .map_err(|error| failed(&error))?;
+        let address = self
+            .ipam
+            .allocate(preferred)
+            .map_err(|error| failed(&error))?;
+        self.connect_address(record, address, mac).inspect_err(|_| {
+            let _ = self.ports.unpublish(&record.id);
+            self.ipam.release(address);
+        })
+    }
+
+    fn connect_address(
+        &self,
+        record: &ContainerRecord,
+        address: Ipv4Addr,
+        mac: Option<MacAddress>,
+    ) -> Result<Connection> {
+        let prepared = self.pool.take().map_err(|error| failed(&error))?;
+        let mut config = EndpointConfig::new(&self.network, address);
+        config.mac = mac;
+        let connected = prepared.connect(&config).map_err(|error| failed(&error))?;
+        let mappings = mappings(record)?;
+        let published = if mappings.is_empty() {
+            Vec::new()
+        } else {
+            self.ports
+                .publish(&record.id, address, &mappings)
+                .map_err(|error| failed(&error))?
+        };
+        let lease = Lease {
+            address,
+            prefix: connected.endpoint.prefix,
+            gateway: self.network.gateway(),
+            mac: connected.endpoint.mac.to_string(),
+            host_interface: connected.endpoint.host_interface.clone(),
+            ports: published.iter().map(from_published).collect(),
+        };
+        let descriptor = duplicate(connected.namespace.as_fd())?;
+        Ok(Connection {
+            endpoint: Endpoint::Namespace(descriptor),
+            lease: Some(lease),
+        })
+    }
+
+    /// To be held from before a lease changes hands until the record says so: meanwhile no check
+    /// takes what it holds for stale. Never taken twice by one thread.
+    pub fn moving(&self) -> RwLockReadGuard<'_, ()> {
+        self.moving.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until records and leases agree, and keeps it so.
+    pub fn hold_still(&self) -> RwLockWriteGuard<'_, ()> {
+        self.moving.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back what a container held. Its namespace goes with its last process.
+    pub fn release(&self, id: &str, lease: &Lease) {
+        if !lease.ports.is_empty()
+            && let Err(error) = self.ports.unpublish(id)
+        {
+            tracing::warn!(container = id, error = %gamut_spec::error::chain(&error), "cannot take back published ports");
+        }
+        self.ipam.release(lease.address);
+    }
+
+    /// Checks bridge, firewall and publications; with `repair`, puts them right.
+    pub fn check(
+        &self,
+        interfaces: &BTreeSet<String>,
+        ids: &BTreeSet<String>,
+        repair: bool,
+    ) -> Vec<Finding> {
+        let outcomes = if repair {
+            [
+                self.network.reconcile(interfaces),
+                self.ports.reconcile(ids),
+            ]
+        } else {
+            [self.network.check(interfaces), self.ports.check(ids)]
+        };
+        let mut findings = Vec::new();
+        for outcome in outcomes {
+            match outcome {
+                Ok(found) => findings.extend(found.into_iter().map(|finding| Finding {
+                    object: "network".to_owned(),
+                    problem: finding.to_string(),
+                    repaired: repair,
+                })),
+                Err(error) => findings.push(Finding {
+                    object: "network".to_owned(),
+                    problem: gamut_spec::error::chain(&error),
+                    repaired: false,
+                }),
+            }
+        }
+        findings
+    }
+
+    /// Takes over what containers of an earlier daemon hold, and removes what nobody holds.
+    pub fn restore(&self, live: &[(String, Lease)]) {
+        let mut interfaces = BTreeSet::new();
+        let mut ids = BTreeSet::new();
+        let mut publications = Vec::new();
+        for (id, lease) in live {
+            if let Err(error) = self.ipam.reserve(lease.address) {
+                tracing::warn!(container = %id, error = %gamut_spec::error::chain(&error), "cannot keep the address of a running container");
+            }
+            interfaces.insert(lease.host_interface.clone());
+            ids.insert(id.clone());
+            if !lease.ports.is_empty() {
+                publications.push(Publication {
+                    container_id: id.clone(),
+                    address: lease.address,
+                    ports: lease.ports.iter().filter_map(to_published).collect(),
+                });
+            }
+        }
+        let restored = self.ports.restore(&publications);
+        let reconciled = self.network.reconcile(&interfaces);
+        for outcome in [restored, reconciled] {
+            match outcome {
+                Ok(findings) => {
+                    for finding in findings {
+                        tracing::warn!(%finding, "network put right");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(error = %gamut_spec::error::chain(&error), "cannot put the network right");
+                }
+            }
+        }
+    }
+}
+
+fn duplicate(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd> {
+    descriptor
+        .try_clone_to_owned()
+        .map_err(|source| Error::system("keep the network namespace", source))
+}
+
+/// The ports to publish: those named, and with `publish_all` every exposed one not named.
+fn mappings(record: &ContainerRecord) -> Result<Vec<PortMapping>> {
+    let spec = &record.spec;
+    let mut list = Vec::new();
+    for published in &spec.published_ports {
+        list.push(PortMapping {
+            host_ip: published.host_address,
+            host_port: published.host_port,
+            container_port: published.container.number,
+            protocol: protocol(published.container.protocol),
+        });
+    }
+    if spec.publish_all {
+        for port in &spec.exposed_ports {
+            if !spec
+                .published_ports
+                .iter()
+                .any(|published| published.container == *port)
+            {
+                list.push(PortMapping {
+                    host_ip: None,
+                    host_port: 0,
+                    container_port: port.number,
+                    protocol: protocol(port.protocol),
+                });
+            }
+        }
+    }
+    Ok(list)
+}
+
+fn protocol(protocol: Protocol) -> gamut_network::Protocol {
+    match protocol {
+        Protocol::Tcp => gamut_network::Protocol::Tcp,
+        Protocol::Udp => gamut_network::Protocol::Udp,
+        Protocol::Sctp => gamut_network::Protocol::Sctp,
+    }
+}
+
+fn from_published(published: &Published) -> PublishedPort {
+    let protocol = match published.protocol {
+        gamut_network::Protocol::Tcp => Protocol::Tcp,
+        gamut_network::Protocol::Udp => Protocol::Udp,
+        gamut_network::Protocol::Sctp => Protocol::Sctp,
+    };
+    PublishedPort {
+        container: Port {
+            number: published.container_port,
+            protocol,
+        },
+        host_address: Some(IpAddr::V4(published.host_ip)),
+        host_port: published.host_port,
+    }
+}
+
+fn to_published(port: &PublishedPort) -> Option<Published> {
+    let host_ip = match port.host_address {
+        Some(IpAddr::V4(address)) => address,
+        None => Ipv4Addr::UNSPECIFIED,
+        Some(IpAddr::V6(_)) => return None,
+    };
+    Some(Published {
+        host_ip,
+        host_port: port.host_port,
+        container_port: port.container.number,
+        protocol: protocol(port.container.protocol),
+    })
+}

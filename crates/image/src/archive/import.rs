@@ -1,0 +1,81 @@
+//! `import`: a file system archive becomes an image of one layer.
+
+use std::io::Read;
+
+use gamut_spec::reference::Reference;
+use gamut_spec::time;
+use serde_json::json;
+
+use crate::changes;
+use crate::config::ExecutionConfig;
+use crate::error::Result;
+use crate::pipeline::LayerWriter;
+use crate::platform::Platform;
+use crate::store::ImageStore;
+use crate::store::incoming::{Incoming, Naming};
+
+/// How to import.
+#[derive(Debug, Clone, Default)]
+pub struct ImportOptions {
+    /// Dockerfile instructions that edit the configuration: `CMD ["sh"]`, `ENV A=b`, ...
+    pub changes: Vec<String>,
+    /// The comment of the image's only step; `Imported from -` if empty.
+    pub message: String,
+    /// What the file system is for; the host's platform by default.
+    pub platform: Platform,
+}
+
+impl ImageStore {
+    /// Makes an image of one layer out of a tar archive of a file system (plain, gzip or zstd).
+    /// Returns its id.
+    ///
+    /// # Errors
+    /// [`crate::Error::Malformed`] for a wrong change, before anything is read;
+    /// [`crate::Error::Layer`], [`crate::Error::Read`], [`crate::Error::Io`].
+    pub fn import(
+        &self,
+        mut reader: impl Read,
+        name: Option<&Reference>,
+        options: &ImportOptions,
+    ) -> Result<String> {
+        let mut config = ExecutionConfig::default();
+        for change in &options.changes {
+            changes::apply(&mut config, change)?;
+        }
+        let names: Vec<String> = name
+            .map(crate::store::tag_name)
+            .transpose()?
+            .into_iter()
+            .collect();
+        let mut incoming = Incoming::new(self, "import")?;
+        let mut writer = LayerWriter::new(&self.layout, "imported archive");
+        writer.copy_from(&mut reader, &mut |_| Ok(()))?;
+        let layer = incoming.add_layer(writer.finish()?.wait()?);
+        let created = time::rfc3339(time::now_ns());
+        let comment = if options.message.is_empty() {
+            "Imported from -"
+        } else {
+            &options.message
+        };
+        let mut document = json!({
+            "architecture": options.platform.architecture,
+            "os": options.platform.os,
+            "created": created,
+            "config": config,
+            "rootfs": { "type": "layers", "diff_ids": [layer.diff_id] },
+            "history": [{ "created": created, "comment": comment }],
+        });
+        if let (Some(variant), Some(fields)) = (&options.platform.variant, document.as_object_mut())
+        {
+            fields.insert("variant".to_owned(), json!(variant));
+        }
+        let bytes = serde_json::to_vec(&document).unwrap_or_default();
+        let naming = Naming {
+            names,
+            ..Naming::default()
+        };
+        let id = incoming.add_image(&bytes, naming)?;
+        incoming.commit()?;
+        Ok(id.to_string())
+    }
+}

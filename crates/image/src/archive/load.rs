@@ -1,0 +1,252 @@
+//! `load`: docker-archive, OCI layout, and the format before them.
+
+use std::io::Read;
+
+use gamut_spec::reference::Reference;
+
+use super::members::Members;
+use super::{ArchiveImage, legacy};
+use crate::compression;
+use crate::config::ImageConfiguration;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::manifest::{Descriptor, Index, Manifest, ManifestDocument, parse_manifest_document};
+use crate::platform::Platform;
+use crate::progress::Progress;
+use crate::records::familiar;
+use crate::store::ImageStore;
+use crate::store::incoming::{Incoming, Naming};
+
+const OBJECT: &str = "image archive";
+/// The name containerd and docker give an image in an OCI layout.
+pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// The name of the image-spec (annotations.md), often only a tag.
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Indexes within indexes.
+const MAX_INDEX_DEPTH: usize = 4;
+
+impl ImageStore {
+    /// Loads the images of an archive: a `docker save` archive, an OCI layout, or the format of
+    /// Docker before 1.10; plain, gzip or zstd. The archive is read once, front to back; all of
+    /// its images come in, or on failure none. Returns their names, or ids where they have none.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`], [`Error::DigestMismatch`], [`Error::Layer`], [`Error::Tar`],
+    /// [`Error::Io`] (full disk), [`Error::Cancelled`].
+    pub fn load(&self, reader: impl Read + Send, progress: &dyn Progress) -> Result<Vec<String>> {
+        self.load_from(reader, progress, "load")
+    }
+
+    pub(crate) fn load_from(
+        &self,
+        reader: impl Read + Send,
+        progress: &dyn Progress,
+        origin: &'static str,
+    ) -> Result<Vec<String>> {
+        let plain = compression::plain(reader).map_err(|source| Error::Read {
+            what: OBJECT.to_owned(),
+            source,
+        })?;
+        let mut incoming = Incoming::new(self, origin)?;
+        let members = Members::read(self, &mut incoming, plain, progress)?;
+        let mut load = Load {
+            store: self,
+            incoming,
+            members,
+            loaded: Vec::new(),
+        };
+        load.all()?;
+        let Load {
+            incoming, loaded, ..
+        } = load;
+        if progress.is_cancelled() {
+            return Err(Error::Cancelled("load".to_owned()));
+        }
+        incoming.commit()?;
+        Ok(loaded)
+    }
+}
+
+pub(super) struct Load<'s> {
+    pub(super) store: &'s ImageStore,
+    pub(super) incoming: Incoming<'s>,
+    pub(super) members: Members,
+    loaded: Vec<String>,
+}
+
+impl Load<'_> {
+    fn all(&mut self) -> Result<()> {
+        if let Some(bytes) = self.members.document("manifest.json") {
+            let images: Vec<ArchiveImage> = serde_json::from_slice(bytes)
+                .map_err(|error| Error::malformed(OBJECT, format!("manifest.json: {error}")))?;
+            for image in &images {
+                self.docker_image(image)?;
+            }
+        } else if let Some(bytes) = self.members.document("index.json") {
+            match parse_manifest_document(bytes, "", "image archive: index.json")? {
+                ManifestDocument::Index(index) => self.layout(&index)?,
+                ManifestDocument::Manifest(_) => {
+                    return Err(Error::malformed(OBJECT, "index.json is not an index"));
+                }
+            }
+        } else if let Some(bytes) = self.members.document("repositories") {
+            let bytes = bytes.to_vec();
+            legacy::load(self, &bytes)?;
+        } else {
+            return Err(Error::malformed(
+                OBJECT,
+                "not an image archive: it has neither manifest.json nor index.json nor \
+                 repositories (a file system archive is taken in by `gamut import`)",
+            ));
+        }
+        if self.loaded.is_empty() {
+            return Err(Error::malformed(OBJECT, "it names no image"));
+        }
+        Ok(())
+    }
+
+    fn docker_image(&mut self, image: &ArchiveImage) -> Result<()> {
+        let config = self.members.required(&image.config)?.to_vec();
+        check_digest_name(&image.config, &config)?;
+        let mut names = Vec::new();
+        for tag in &image.repo_tags {
+            names.push(crate::store::tag_name(&Reference::parse(tag)?)?);
+        }
+        let parsed = ImageConfiguration::parse(&config, &image.config)?;
+        check_count(&image.config, image.layers.len(), parsed.diff_ids.len())?;
+        for (name, expected) in image.layers.iter().zip(&parsed.diff_ids) {
+            let taken = self
+                .members
+                .take_layer(self.store, &mut self.incoming, name)?;
+            check_diff_id(name, expected, &taken.diff_id)?;
+        }
+        self.add(&config, None, names)
+    }
+
+    /// Adds an image all of whose layers have been taken.
+    pub(super) fn add(
+        &mut self,
+        config: &[u8],
+        manifest: Option<Digest>,
+        names: Vec<String>,
+    ) -> Result<()> {
+        let familiar: Vec<String> = names.iter().map(|name| familiar(name)).collect();
+        let naming = Naming {
+            manifest,
+            names,
+            digests: Vec::new(),
+        };
+        let id = self.incoming.add_image(config, naming)?;
+        if familiar.is_empty() {
+            self.loaded.push(id.to_string());
+        }
+        self.loaded.extend(familiar);
+        Ok(())
+    }
+
+    fn layout(&mut self, index: &Index) -> Result<()> {
+        for entry in &index.manifests {
+            let name = layout_name(entry);
+            self.layout_entry(entry, name.as_deref(), 0)?;
+        }
+        Ok(())
+    }
+
+    fn layout_entry(&mut self, entry: &Descriptor, name: Option<&str>, depth: usize) -> Result<()> {
+        let path = format!("blobs/sha256/{}", entry.digest.hex());
+        let bytes = self.members.required(&path)?.to_vec();
+        check_digest_name(&path, &bytes)?;
+        let object = format!("image archive: {path}");
+        match parse_manifest_document(&bytes, &entry.media_type, &object)? {
+            ManifestDocument::Manifest(manifest) => self.layout_image(&manifest, &bytes, name),
+            ManifestDocument::Index(_) if depth >= MAX_INDEX_DEPTH => {
+                Err(Error::malformed(object, "indexes are nested too deeply"))
+            }
+            ManifestDocument::Index(index) => {
+                let chosen = index.choose(&Platform::host(), &object)?.clone();
+                self.layout_entry(&chosen, name, depth + 1)
+            }
+        }
+    }
+
+    fn layout_image(
+        &mut self,
+        manifest: &Manifest,
+        bytes: &[u8],
+        name: Option<&str>,
+    ) -> Result<()> {
+        let path = format!("blobs/sha256/{}", manifest.config.digest.hex());
+        let config = self.members.required(&path)?.to_vec();
+        check_digest_name(&path, &config)?;
+        let parsed = ImageConfiguration::parse(&config, &path)?;
+        check_count(&path, manifest.layers.len(), parsed.diff_ids.len())?;
+        for (layer, expected) in manifest.layers.iter().zip(&parsed.diff_ids) {
+            let path = format!("blobs/sha256/{}", layer.digest.hex());
+            let taken = self
+                .members
+                .take_layer(self.store, &mut self.incoming, &path)?;
+            if taken.raw.1 != layer.size_bytes {
+                return Err(Error::SizeMismatch {
+                    object: format!("image archive: {path}"),
+                    expected_bytes: layer.size_bytes,
+                    actual_bytes: taken.raw.1,
+                });
+            }
+            check_diff_id(&path, expected, &taken.diff_id)?;
+        }
+        let manifest = self.incoming.add_blob(bytes)?;
+        let names = name.map(str::to_owned).into_iter().collect();
+        self.add(&config, Some(manifest), names)
+    }
+}
+
+/// The canonical name that an entry of a layout's index carries, if it is a whole name.
+fn layout_name(entry: &Descriptor) -> Option<String> {
+    let full = entry.annotations.get(CONTAINERD_NAME);
+    // A bare tag, as skopeo writes it, names no repository.
+    let short = entry
+        .annotations
+        .get(REF_NAME)
+        .filter(|name| name.contains([':', '/']));
+    let reference = Reference::parse(full.or(short)?).ok()?;
+    crate::store::tag_name(&reference).ok()
+}
+
+fn check_count(object: &str, layers: usize, diff_ids: usize) -> Result<()> {
+    if layers == diff_ids {
+        return Ok(());
+    }
+    Err(Error::malformed(
+        format!("image archive: {object}"),
+        format!("the configuration names {diff_ids} layers, the manifest {layers}"),
+    ))
+}
+
+fn check_diff_id(name: &str, expected: &Digest, actual: &Digest) -> Result<()> {
+    if expected == actual {
+        return Ok(());
+    }
+    Err(Error::DigestMismatch {
+        object: format!("image archive: layer {name}, uncompressed"),
+        expected: expected.to_string(),
+        actual: actual.to_string(),
+    })
+}
+
+/// Holds a document against the digest in its name: `<hex>.json` or `blobs/sha256/<hex>`.
+fn check_digest_name(name: &str, bytes: &[u8]) -> Result<()> {
+    let base = name.rsplit('/').next().unwrap_or(name);
+    let base = base.strip_suffix(".json").unwrap_or(base);
+    let Some(expected) = Digest::from_hex(base) else {
+        return Ok(());
+    };
+    let actual = Digest::of(bytes);
+    if actual == expected {
+        return Ok(());
+    }
+    Err(Error::DigestMismatch {
+        object: format!("image archive: {name}"),
+        expected: expected.to_string(),
+        actual: actual.to_string(),
+    })
+}

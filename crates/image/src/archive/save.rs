@@ -1,0 +1,284 @@
+//! `save`: one archive that is an OCI layout and a `docker save` archive at once.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+
+use gamut_spec::reference::Reference;
+use serde_json::json;
+
+use super::ArchiveImage;
+use super::load::{CONTAINERD_NAME, REF_NAME};
+use crate::blobs;
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Result};
+use crate::manifest::{
+    Descriptor, Index, MAX_CONFIG_BYTES, Manifest, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST,
+};
+use crate::records::{LayerRecord, familiar};
+use crate::store::{Image, ImageStore, Key};
+use crate::tar::{self, Kind, Writer};
+
+struct Saved {
+    image: Image,
+    /// Canonical names to save it by.
+    names: BTreeSet<String>,
+    manifest: Vec<u8>,
+}
+
+impl ImageStore {
+    /// Writes images to an archive that `docker load`, `podman load`, `skopeo` and
+    /// [`ImageStore::load`] read. Layers are written plain, so that the archive depends on the
+    /// images and names alone: the same give the same bytes.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`], [`Error::AmbiguousId`] before anything is written;
+    /// [`Error::Read`] if the writer or a blob fails, after which the archive is worthless.
+    pub fn save<W: Write>(&self, names: &[&str], writer: W) -> Result<()> {
+        let mut images: BTreeMap<Digest, Saved> = BTreeMap::new();
+        let mut order = Vec::new();
+        for name in names {
+            let image = self.get(name, None)?;
+            let known_names = self.shared.state().records.names_of(&image.digest);
+            let saved = match images.entry(image.digest) {
+                Entry::Occupied(present) => present.into_mut(),
+                Entry::Vacant(free) => {
+                    order.push(image.digest);
+                    let manifest = manifest_of(self, &image)?;
+                    free.insert(Saved {
+                        image,
+                        names: BTreeSet::new(),
+                        manifest,
+                    })
+                }
+            };
+            saved.names.extend(tag_given(name, &known_names));
+        }
+        let _lease = self.shared.lease(images.iter().flat_map(|(id, saved)| {
+            saved
+                .image
+                .record
+                .blobs(*id)
+                .map(Key::Blob)
+                .collect::<Vec<_>>()
+        }));
+        let ordered: Vec<&Saved> = order.iter().filter_map(|id| images.get(id)).collect();
+        for saved in &ordered {
+            check_layers(self, &saved.image)?;
+        }
+        let mut tar = Writer::new(BufWriter::with_capacity(256 * 1024, writer));
+        write_all(self, &ordered, &mut tar)?;
+        tar.finish()
+            .map_err(writing)?
+            .into_inner()
+            .map_err(|error| writing(error.into_error()))?;
+        Ok(())
+    }
+}
+
+fn writing(source: io::Error) -> Error {
+    Error::Read {
+        what: "the image while saving it (or write the archive)".to_owned(),
+        source,
+    }
+}
+
+/// The canonical name with tag that `given` is, if it is not an id or digest.
+fn tag_given(given: &str, names: &[String]) -> Option<String> {
+    let canonical = Reference::parse(given).ok()?.to_string();
+    names.contains(&canonical).then_some(canonical)
+}
+
+fn check_layers(store: &ImageStore, image: &Image) -> Result<()> {
+    for layer in &image.record.layers {
+        if layer.lost || !store.layout.blob(&layer.blob).exists() {
+            return Err(Error::malformed(
+                format!("image {}", image.id),
+                format!(
+                    "blob {} is missing; pull or load the image again",
+                    layer.blob
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn manifest_of(store: &ImageStore, image: &Image) -> Result<Vec<u8>> {
+    let config = blobs::read_blob(&store.layout, &image.digest, MAX_CONFIG_BYTES)?;
+    let descriptor = |media_type: &str, digest, size_bytes| Descriptor {
+        media_type: media_type.to_owned(),
+        digest,
+        size_bytes,
+        platform: None,
+        annotations: BTreeMap::new(),
+    };
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: OCI_MANIFEST.to_owned(),
+        config: descriptor(OCI_CONFIG, image.digest, config.len() as u64),
+        layers: image
+            .record
+            .layers
+            .iter()
+            .map(|layer| descriptor(OCI_LAYER, layer.diff_id, layer.diff_bytes))
+            .collect(),
+    };
+    Ok(serde_json::to_vec(&manifest).unwrap_or_default())
+}
+
+fn write_all<W: Write>(store: &ImageStore, images: &[&Saved], tar: &mut Writer<W>) -> Result<()> {
+    for dir in ["blobs/", "blobs/sha256/"] {
+        tar.append(&tar::Entry::new(dir, Kind::Directory, 0o755), &[])
+            .map_err(writing)?;
+    }
+    let mut documents: BTreeMap<Digest, Vec<u8>> = BTreeMap::new();
+    let mut layers: BTreeMap<Digest, &LayerRecord> = BTreeMap::new();
+    for saved in images {
+        let config = blobs::read_blob(&store.layout, &saved.image.digest, MAX_CONFIG_BYTES)?;
+        documents.insert(saved.image.digest, config);
+        documents.insert(Digest::of(&saved.manifest), saved.manifest.clone());
+        layers.extend(
+            saved
+                .image
+                .record
+                .layers
+                .iter()
+                .map(|layer| (layer.diff_id, layer)),
+        );
+    }
+    for (digest, bytes) in &documents {
+        tar.append(&file(&blob_name(digest)), bytes)
+            .map_err(writing)?;
+    }
+    for layer in layers.values() {
+        write_layer(store, layer, tar)?;
+    }
+    let mut document = |name: &str, value: &serde_json::Value| {
+        let bytes = serde_json::to_vec(value).unwrap_or_default();
+        tar.append(&file(name), &bytes).map_err(writing)
+    };
+    document("oci-layout", &json!({ "imageLayoutVersion": "1.0.0" }))?;
+    document("index.json", &json!(index_of(images)))?;
+    document("manifest.json", &json!(docker_manifest_of(images)))?;
+    document("repositories", &json!(repositories_of(images)))
+}
+
+fn write_layer<W: Write>(
+    store: &ImageStore,
+    layer: &LayerRecord,
+    tar: &mut Writer<W>,
+) -> Result<()> {
+    let path = store.layout.blob(&layer.blob);
+    let blob = File::open(&path).map_err(Error::io("open", &path))?;
+    let decoder = layer
+        .compression
+        .decoder(blob)
+        .map_err(Error::io("decompress", &path))?;
+    let mut hasher = Hasher::default();
+    let reader = Tee {
+        inner: decoder,
+        hasher: &mut hasher,
+    };
+    tar.append_from(&file(&blob_name(&layer.diff_id)), layer.diff_bytes, reader)
+        .map_err(writing)?;
+    let (actual, _) = hasher.finish();
+    if actual != layer.diff_id {
+        return Err(Error::DigestMismatch {
+            object: format!("blob {} (run `gamut system fsck`)", layer.blob),
+            expected: layer.diff_id.to_string(),
+            actual: actual.to_string(),
+        });
+    }
+    Ok(())
+}
+
+struct Tee<'h, R> {
+    inner: R,
+    hasher: &'h mut Hasher,
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+fn file(name: &str) -> tar::Entry {
+    tar::Entry::new(name, Kind::File, 0o644)
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn index_of(images: &[&Saved]) -> Index {
+    let mut manifests = Vec::new();
+    for saved in images {
+        let descriptor = Descriptor {
+            media_type: OCI_MANIFEST.to_owned(),
+            digest: Digest::of(&saved.manifest),
+            size_bytes: saved.manifest.len() as u64,
+            platform: Some(saved.image.config.platform.clone()),
+            annotations: BTreeMap::new(),
+        };
+        if saved.names.is_empty() {
+            manifests.push(descriptor.clone());
+        }
+        for name in &saved.names {
+            let mut named = descriptor.clone();
+            let tag = name.rsplit(':').next().unwrap_or_default();
+            named
+                .annotations
+                .insert(CONTAINERD_NAME.to_owned(), name.clone());
+            named
+                .annotations
+                .insert(REF_NAME.to_owned(), tag.to_owned());
+            manifests.push(named);
+        }
+    }
+    Index {
+        schema_version: 2,
+        media_type: OCI_INDEX.to_owned(),
+        manifests,
+    }
+}
+
+fn docker_manifest_of(images: &[&Saved]) -> Vec<ArchiveImage> {
+    images
+        .iter()
+        .map(|saved| ArchiveImage {
+            config: blob_name(&saved.image.digest),
+            repo_tags: saved.names.iter().map(|name| familiar(name)).collect(),
+            layers: saved
+                .image
+                .record
+                .layers
+                .iter()
+                .map(|layer| blob_name(&layer.diff_id))
+                .collect(),
+        })
+        .collect()
+}
+
+fn repositories_of(images: &[&Saved]) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for saved in images {
+        let Some(top) = saved.image.record.layers.last() else {
+            continue;
+        };
+        for name in &saved.names {
+            let name = familiar(name);
+            if let Some((repository, tag)) = name.rsplit_once(':') {
+                repositories
+                    .entry(repository.to_owned())
+                    .or_default()
+                    .insert(tag.to_owned(), top.diff_id.hex());
+            }
+        }
+    }
+    repositories
+}

@@ -1,0 +1,270 @@
+//! `references.json`: which images there are, and what they are called.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gamut_spec::reference::Reference;
+use serde::{Deserialize, Serialize};
+
+use crate::compression::Compression;
+use crate::digest::{Digest, chain_ids};
+use crate::error::{Error, Result};
+
+/// The version of the file's format.
+const VERSION: u32 = 1;
+
+/// The content of `references.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Records {
+    version: u32,
+    /// Image id (digest of the configuration) → image.
+    pub(crate) images: BTreeMap<Digest, ImageRecord>,
+    /// Canonical name with tag → image id.
+    pub(crate) names: BTreeMap<String, Digest>,
+    /// Canonical name with the digest of a manifest or index → image id.
+    pub(crate) digests: BTreeMap<String, Digest>,
+}
+
+/// What the store knows of an image beyond its configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImageRecord {
+    /// The layers, bottom first.
+    pub(crate) layers: Vec<LayerRecord>,
+    /// The manifest it was pulled or loaded by; kept as a blob.
+    pub(crate) manifest: Option<Digest>,
+    /// When it came, ns since the epoch.
+    pub(crate) added_ns: u64,
+    /// When it got its latest name, ns since the epoch; 0 for never.
+    #[serde(default)]
+    pub(crate) last_tagged_ns: u64,
+    /// How it came: `pull`, `load`, `import`, `built-in`.
+    pub(crate) origin: String,
+}
+
+/// One layer of an image, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LayerRecord {
+    /// Digest of the plain tar.
+    pub(crate) diff_id: Digest,
+    /// Length of the plain tar in bytes.
+    pub(crate) diff_bytes: u64,
+    /// Digest of the blob as stored.
+    pub(crate) blob: Digest,
+    /// Length of the blob as stored.
+    pub(crate) blob_bytes: u64,
+    /// How the blob is compressed.
+    pub(crate) compression: Compression,
+    /// Bytes of the files unpacked.
+    pub(crate) unpacked_bytes: u64,
+    /// The blob was damaged and has been removed; the image still runs from the unpacked layer.
+    /// Pulling or loading the image again brings the blob back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) lost: bool,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            images: BTreeMap::new(),
+            names: BTreeMap::new(),
+            digests: BTreeMap::new(),
+        }
+    }
+}
+
+impl ImageRecord {
+    pub(crate) fn diff_ids(&self) -> Vec<Digest> {
+        self.layers.iter().map(|layer| layer.diff_id).collect()
+    }
+
+    pub(crate) fn chain_ids(&self) -> Vec<Digest> {
+        chain_ids(&self.diff_ids())
+    }
+
+    pub(crate) fn unpacked_bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.unpacked_bytes).sum()
+    }
+
+    /// Every blob the image needs; `id` is its own.
+    pub(crate) fn blobs(&self, id: Digest) -> impl Iterator<Item = Digest> + '_ {
+        [Some(id), self.manifest]
+            .into_iter()
+            .flatten()
+            .chain(self.layers.iter().map(|layer| layer.blob))
+    }
+}
+
+impl Records {
+    /// Parses the file.
+    pub(crate) fn parse(bytes: &[u8], object: &str) -> Result<Self> {
+        let records: Self = serde_json::from_slice(bytes)
+            .map_err(|error| Error::malformed(object, format!("damaged: {error}")))?;
+        if records.version != VERSION {
+            return Err(Error::Unsupported {
+                object: object.to_owned(),
+                reason: format!(
+                    "its version is {}, this build reads version {VERSION}; use the build that wrote it",
+                    records.version
+                ),
+            });
+        }
+        Ok(records)
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).unwrap_or_default()
+    }
+
+    /// Every blob that an image needs.
+    pub(crate) fn live_blobs(&self) -> BTreeSet<Digest> {
+        self.images
+            .iter()
+            .flat_map(|(id, image)| image.blobs(*id))
+            .collect()
+    }
+
+    /// Every layer (by chain id) that an image needs.
+    pub(crate) fn live_chains(&self) -> BTreeSet<Digest> {
+        self.images
+            .values()
+            .flat_map(ImageRecord::chain_ids)
+            .collect()
+    }
+
+    /// A layer with that diff id, however stored.
+    pub(crate) fn layer_by_diff_id(&self, diff_id: &Digest) -> Option<&LayerRecord> {
+        self.all_layers()
+            .find(|layer| !layer.lost && layer.diff_id == *diff_id)
+    }
+
+    /// A layer stored as that blob.
+    pub(crate) fn layer_by_blob(&self, blob: &Digest) -> Option<&LayerRecord> {
+        self.all_layers()
+            .find(|layer| !layer.lost && layer.blob == *blob)
+    }
+
+    fn all_layers(&self) -> impl Iterator<Item = &LayerRecord> {
+        self.images.values().flat_map(|image| &image.layers)
+    }
+
+    /// Gives an image a name with a tag, taking it from another image where need be.
+    pub(crate) fn set_name(&mut self, name: String, id: Digest, now_ns: u64) {
+        self.names.insert(name, id);
+        if let Some(image) = self.images.get_mut(&id) {
+            image.last_tagged_ns = now_ns;
+        }
+    }
+
+    /// The names of an image, canonical, sorted.
+    pub(crate) fn names_of(&self, id: &Digest) -> Vec<String> {
+        keys_of(&self.names, id)
+    }
+
+    /// The digests by which an image is known, canonical, sorted.
+    pub(crate) fn digests_of(&self, id: &Digest) -> Vec<String> {
+        keys_of(&self.digests, id)
+    }
+
+    /// Removes names and digests of images that are not there. Tells which.
+    pub(crate) fn drop_dangling(&mut self) -> Vec<String> {
+        let Self {
+            images,
+            names,
+            digests,
+            ..
+        } = self;
+        let mut dropped = Vec::new();
+        for map in [names, digests] {
+            map.retain(|name, id| {
+                let keep = images.contains_key(id);
+                if !keep {
+                    dropped.push(name.clone());
+                }
+                keep
+            });
+        }
+        dropped
+    }
+}
+
+fn keys_of(map: &BTreeMap<String, Digest>, id: &Digest) -> Vec<String> {
+    map.iter()
+        .filter(|(_, target)| *target == id)
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+/// The way people write a canonical name.
+pub(crate) fn familiar(canonical: &str) -> String {
+    Reference::parse(canonical).map_or_else(|_| canonical.to_owned(), |name| name.familiar())
+}
+
+/// Registry and repository of a canonical name.
+pub(crate) fn repository_of(canonical: &str) -> String {
+    Reference::parse(canonical).map_or_else(
+        |_| canonical.to_owned(),
+        |name| format!("{}/{}", name.registry(), name.repository()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_a_round_trip() {
+        let id = Digest::of(b"config");
+        let mut records = Records::default();
+        records.images.insert(
+            id,
+            ImageRecord {
+                layers: vec![LayerRecord {
+                    diff_id: Digest::of(b"diff"),
+                    diff_bytes: 4,
+                    blob: Digest::of(b"blob"),
+                    blob_bytes: 4,
+                    compression: Compression::Gzip,
+                    unpacked_bytes: 9,
+                    lost: false,
+                }],
+                manifest: None,
+                added_ns: 1,
+                last_tagged_ns: 0,
+                origin: "load".to_owned(),
+            },
+        );
+        records.set_name("docker.io/library/a:latest".to_owned(), id, 5);
+        let again = Records::parse(&records.to_bytes(), "x").unwrap();
+        assert_eq!(again, records);
+        assert_eq!(again.images[&id].last_tagged_ns, 5);
+        assert_eq!(again.live_blobs().len(), 2);
+    }
+
+    #[test]
+    fn other_versions_and_damage_are_refused() {
+        let future = br#"{"version":2,"images":{},"names":{},"digests":{}}"#;
+        assert!(
+            Records::parse(future, "x")
+                .unwrap_err()
+                .to_string()
+                .contains("version is 2")
+        );
+        assert!(
+            Records::parse(b"{", "x")
+                .unwrap_err()
+                .to_string()
+                .contains("damaged")
+        );
+    }
+
+    #[test]
+    fn names_without_image_are_dropped() {
+        let mut records = Records::default();
+        records
+            .names
+            .insert("docker.io/library/a:1".to_owned(), Digest::of(b"gone"));
+        assert_eq!(records.drop_dangling(), ["docker.io/library/a:1"]);
+        assert!(records.names.is_empty());
+    }
+}

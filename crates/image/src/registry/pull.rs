@@ -1,0 +1,195 @@
+//! `pull`.
+
+use std::collections::BTreeSet;
+
+use gamut_spec::reference::Reference;
+
+use super::client::{Client, RawManifest};
+use super::download::{Transfer, retrying, same_blob};
+use super::{PullOptions, PullPolicy};
+use crate::config::ImageConfiguration;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::manifest::{Descriptor, Manifest, ManifestDocument, parse_manifest_document};
+use crate::platform::Platform;
+use crate::progress::{Progress, Step, message, report};
+use crate::store::incoming::{Incoming, Naming};
+use crate::store::{Busy, Image, ImageStore, Key};
+
+/// Indexes within indexes.
+const MAX_INDEX_DEPTH: usize = 4;
+
+impl ImageStore {
+    /// Pulls an image from its registry. What the store has already is not fetched again; layers
+    /// are fetched, verified and unpacked at once, several in parallel. On failure nothing is
+    /// kept.
+    ///
+    /// # Errors
+    /// [`Error::Registry`], [`Error::DigestMismatch`], [`Error::SizeMismatch`],
+    /// [`Error::NoMatchingPlatform`], [`Error::Layer`], [`Error::Io`], [`Error::Cancelled`].
+    pub fn pull(
+        &self,
+        reference: &Reference,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
+        let name = reference.to_string();
+        if options.policy == PullPolicy::Missing
+            && let Ok(image) = self.get(&name, options.platform.as_ref())
+        {
+            return Ok(image);
+        }
+        let tag_or_digest = reference.digest().or(reference.tag()).unwrap_or("latest");
+        report(
+            progress,
+            tag_or_digest,
+            Step::Message(&format!("Pulling from {}", reference.repository())),
+        );
+        let client = Client::new(reference, options)?;
+        let top = retrying(progress, || client.manifest(tag_or_digest))?;
+        let top_digest = top.digest;
+        let wanted = options.platform.clone().unwrap_or_default();
+        let object = reference.familiar();
+        let (raw, manifest) = resolve(&client, top, &wanted, &object, progress)?;
+        let before = self.get(&name, None).ok().map(|image| image.id);
+
+        let pull = Pull {
+            store: self,
+            client: &client,
+            object: &object,
+            progress,
+        };
+        let mut incoming = Incoming::new(self, "pull")?;
+        let config = pull.config(&manifest)?;
+        // Held until the layers are in place for those who wait for them.
+        let _busy = pull.layers(&mut incoming, &manifest, &config)?;
+        let mut naming = Naming {
+            manifest: Some(incoming.add_blob(&raw.bytes)?),
+            digests: vec![reference.with_digest(&top_digest.to_string()).to_string()],
+            names: Vec::new(),
+        };
+        if reference.digest().is_none() {
+            naming.names.push(crate::store::tag_name(reference)?);
+        }
+        let id = incoming.add_image(&config, naming)?;
+        if progress.is_cancelled() {
+            return Err(Error::Cancelled("pull".to_owned()));
+        }
+        incoming.commit()?;
+        message(progress, &format!("Digest: {top_digest}"));
+        let status = if before == Some(id.to_string()) {
+            "Image is up to date"
+        } else {
+            "Downloaded newer image"
+        };
+        message(progress, &format!("Status: {status} for {object}"));
+        self.get(&id.to_string(), None)
+    }
+}
+
+/// Follows indexes down to the manifest for the platform.
+fn resolve(
+    client: &Client,
+    top: RawManifest,
+    wanted: &Platform,
+    object: &str,
+    progress: &dyn Progress,
+) -> Result<(RawManifest, Manifest)> {
+    let mut raw = top;
+    for _ in 0..MAX_INDEX_DEPTH {
+        match parse_manifest_document(&raw.bytes, &raw.media_type, object)? {
+            ManifestDocument::Manifest(manifest) => return Ok((raw, manifest)),
+            ManifestDocument::Index(index) => {
+                let chosen = index.choose(wanted, object)?;
+                let digest = chosen.digest.to_string();
+                raw = retrying(progress, || client.manifest(&digest))?;
+                let actual_bytes = raw.bytes.len() as u64;
+                if actual_bytes != chosen.size_bytes {
+                    return Err(Error::SizeMismatch {
+                        object: format!("{object}: manifest {digest}"),
+                        expected_bytes: chosen.size_bytes,
+                        actual_bytes,
+                    });
+                }
+            }
+        }
+    }
+    Err(Error::malformed(object, "indexes are nested too deeply"))
+}
+
+struct Pull<'p> {
+    store: &'p ImageStore,
+    client: &'p Client,
+    object: &'p str,
+    progress: &'p dyn Progress,
+}
+
+impl Pull<'_> {
+    fn config(&self, manifest: &Manifest) -> Result<Vec<u8>> {
+        let digest = &manifest.config.digest;
+        let size_bytes = manifest.config.size_bytes;
+        if let Ok(bytes) = crate::blobs::read_blob(&self.store.layout, digest, size_bytes) {
+            return Ok(bytes);
+        }
+        retrying(self.progress, || {
+            self.client.small_blob(digest, size_bytes, "configuration")
+        })
+    }
+
+    fn layers(
+        &self,
+        incoming: &mut Incoming<'_>,
+        manifest: &Manifest,
+        config: &[u8],
+    ) -> Result<Busy> {
+        let parsed = ImageConfiguration::parse(config, self.object)?;
+        if parsed.diff_ids.len() != manifest.layers.len() {
+            return Err(Error::malformed(
+                self.object,
+                format!(
+                    "the configuration names {} layers, the manifest {}",
+                    parsed.diff_ids.len(),
+                    manifest.layers.len()
+                ),
+            ));
+        }
+        let pairs: Vec<(&Descriptor, Digest)> =
+            manifest.layers.iter().zip(parsed.diff_ids).collect();
+        let missing: BTreeSet<Key> = pairs
+            .iter()
+            .filter(|(_, diff_id)| !incoming.reuse_layer(diff_id))
+            .map(|(layer, _)| Key::Blob(layer.digest))
+            .collect();
+        // Whoever fetches one of them now is waited for; then it may be here.
+        let busy = self.store.shared.busy(missing);
+        let mut wanted: Vec<Descriptor> = Vec::new();
+        let mut promised: Vec<Digest> = Vec::new();
+        for (layer, diff_id) in pairs {
+            let id = layer.digest.short();
+            if incoming.reuse_layer(&diff_id) {
+                report(self.progress, &id, Step::AlreadyExists);
+            } else if !wanted.iter().any(same_blob(&layer.digest)) {
+                report(self.progress, &id, Step::PullingFsLayer);
+                wanted.push(layer.clone());
+                promised.push(diff_id);
+            }
+        }
+        let transfer = Transfer::new(self.client, &self.store.layout, self.progress);
+        for ((staged, expected), layer) in transfer
+            .layers(&wanted)?
+            .into_iter()
+            .zip(promised)
+            .zip(&wanted)
+        {
+            if staged.diff_id != expected {
+                return Err(Error::DigestMismatch {
+                    object: format!("{}: layer {}, uncompressed", self.object, layer.digest),
+                    expected: expected.to_string(),
+                    actual: staged.diff_id.to_string(),
+                });
+            }
+            incoming.add_layer(staged);
+        }
+        Ok(busy)
+    }
+}

@@ -1,0 +1,264 @@
+//! `mounts`.
+
+use super::CompileOptions;
+use super::field::{absolute, invalid, lexically_clean, path_text};
+use super::mount_options::{Options, READ_ONLY};
+use crate::error::Error;
+use gamut_abi::plan::{Mount, MountKind};
+use oci_spec::runtime::Mount as OciMount;
+
+/// Places below `/proc` that may be mounted over, as lxcfs and nested containers do. Anything
+/// else there could hide from the runtime what it writes its security settings to.
+const MOUNTABLE_IN_PROC: [&str; 12] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/kernel/random/uuid",
+    "/proc/uptime",
+];
+
+/// File systems without a device, whose instances need no `ro` of their own below a read-only
+/// mount.
+const VIRTUAL: [&str; 9] = [
+    "proc",
+    "sysfs",
+    "tmpfs",
+    "ramfs",
+    "devpts",
+    "mqueue",
+    "overlay",
+    "securityfs",
+    "tracefs",
+];
+
+/// Options of the whole file system that are also flags of mount(2).
+const SUPERBLOCK_FLAGS: [&str; 10] = [
+    "sync",
+    "async",
+    "dirsync",
+    "lazytime",
+    "nolazytime",
+    "mand",
+    "nomand",
+    "iversion",
+    "noiversion",
+    "acl",
+];
+
+/// Compiles the list of mounts, in its order.
+pub(super) fn mounts(list: &[OciMount], options: &CompileOptions) -> Result<Vec<Mount>, Error> {
+    list.iter()
+        .enumerate()
+        .map(|(index, mount)| compile_mount(&format!("mounts[{index}]"), mount, options))
+        .collect()
+}
+
+/// Whether the host's own directory is mounted over `/dev`, so that nothing may be made in it.
+pub(super) fn binds_dev(mounts: &[Mount]) -> bool {
+    mounts.iter().any(|mount| {
+        matches!(mount.kind, MountKind::Bind { .. })
+            && lexically_clean(&mount.destination) == "/dev"
+    })
+}
+
+fn compile_mount(entry: &str, mount: &OciMount, options: &CompileOptions) -> Result<Mount, Error> {
+    let destination = absolute(&format!("{entry}.destination"), mount.destination())?;
+    let place = lexically_clean(&destination);
+    if place == "/" {
+        return Err(invalid(
+            format!("{entry}.destination"),
+            "would hide the whole root file system; use root.path instead",
+        ));
+    }
+    if mount
+        .uid_mappings()
+        .as_ref()
+        .is_some_and(|list| !list.is_empty())
+        || mount
+            .gid_mappings()
+            .as_ref()
+            .is_some_and(|list| !list.is_empty())
+    {
+        return Err(invalid(
+            format!("{entry}.uidMappings"),
+            "id-mapped mounts are not supported yet; leave the mappings out",
+        ));
+    }
+    let options_field = format!("{entry}.options");
+    let words = Options::parse(
+        &options_field,
+        mount.options().as_deref().unwrap_or_default(),
+    )?;
+    let fstype = mount.typ().as_deref().unwrap_or_default();
+    let bind = words.bind.or_else(|| (fstype == "bind").then_some(false));
+    let kind = match (bind, fstype) {
+        (Some(recursive), _) => bind_kind(entry, mount, &words, recursive, options)?,
+        (None, "cgroup" | "cgroup2") => {
+            refuse_data(&options_field, &words, "the view of control groups")?;
+            MountKind::Cgroup
+        }
+        (None, "" | "none") => {
+            return Err(invalid(
+                format!("{entry}.type"),
+                "is missing; name a file system, or add the option bind or rbind",
+            ));
+        }
+        (None, fstype) => filesystem_kind(entry, mount, &words, fstype)?,
+    };
+    if words.copy_up && !matches!(&kind, MountKind::Filesystem { copy_up: true, .. }) {
+        return Err(invalid(options_field, "tmpcopyup is for a tmpfs only"));
+    }
+    check_proc(entry, &place, &kind)?;
+    let single = !matches!(
+        kind,
+        MountKind::Bind {
+            recursive: true,
+            ..
+        }
+    );
+    let (attributes, attributes_recursive) = words.joined_attributes(&options_field, single)?;
+    Ok(Mount {
+        destination,
+        kind,
+        attributes_set: attributes.set,
+        attributes_clear: attributes.clear,
+        attributes_recursive,
+        // Without a word it follows `linux.rootfsPropagation`, private by default: what the container
+        // mounts must not appear on the host.
+        propagation: words.propagation,
+    })
+}
+
+fn refuse_data(field: &str, words: &Options, what: &str) -> Result<(), Error> {
+    match words.data.first() {
+        None => Ok(()),
+        Some((index, name, _)) => Err(invalid(
+            format!("{field}[{index}]"),
+            format!("unknown option {name:?}; {what} takes no options of a file system"),
+        )),
+    }
+}
+
+fn bind_kind(
+    entry: &str,
+    mount: &OciMount,
+    words: &Options,
+    recursive: bool,
+    options: &CompileOptions,
+) -> Result<MountKind, Error> {
+    refuse_data(&format!("{entry}.options"), words, "a bind mount")?;
+    let field = format!("{entry}.source");
+    let Some(source) = mount
+        .source()
+        .as_ref()
+        .filter(|source| !source.as_os_str().is_empty())
+    else {
+        return Err(invalid(field, "a bind mount needs a source on the host"));
+    };
+    let source = match &options.bundle {
+        Some(bundle) => absolute(&field, &bundle.join(source))?,
+        None => absolute(&field, source)?,
+    };
+    Ok(MountKind::Bind { source, recursive })
+}
+
+fn filesystem_kind(
+    entry: &str,
+    mount: &OciMount,
+    words: &Options,
+    fstype: &str,
+) -> Result<MountKind, Error> {
+    super::field::text(&format!("{entry}.type"), fstype)?;
+    let source = match mount.source() {
+        Some(source) if !source.as_os_str().is_empty() => {
+            path_text(&format!("{entry}.source"), source)?
+        }
+        _ => fstype.to_owned(),
+    };
+    let mut data: Vec<(String, Option<String>)> = Vec::with_capacity(words.data.len());
+    for (index, name, value) in &words.data {
+        if fstype == "tmpfs" {
+            check_tmpfs(&format!("{entry}.options[{index}]"), name, value.as_deref())?;
+        }
+        data.push((name.clone(), value.clone()));
+    }
+    let readonly = (words.attributes.set | words.recursive_attributes.set) & READ_ONLY != 0;
+    if readonly && !VIRTUAL.contains(&fstype) {
+        // A device that cannot be written to is opened for reading only.
+        data.push(("ro".to_owned(), None));
+    }
+    let copy_up = words.copy_up && fstype == "tmpfs";
+    Ok(MountKind::Filesystem {
+        fstype: fstype.to_owned(),
+        source,
+        options: data,
+        copy_up,
+    })
+}
+
+/// Checks an option of tmpfs(5), where the kernel's own answer would not name it.
+fn check_tmpfs(field: &str, name: &str, value: Option<&str>) -> Result<(), Error> {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let sized =
+        |text: &str| number(text.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G', 't', 'T']));
+    let good = match (name, value) {
+        ("size", Some(value)) => sized(value) || value.strip_suffix('%').is_some_and(number),
+        ("nr_blocks" | "nr_inodes", Some(value)) => sized(value),
+        ("mode", Some(value)) => u32::from_str_radix(value, 8).is_ok_and(|mode| mode <= 0o7777),
+        ("uid" | "gid", Some(value)) => value.parse::<u32>().is_ok(),
+        ("huge", Some(value)) => matches!(value, "never" | "always" | "within_size" | "advise"),
+        ("mpol", Some(value)) => !value.is_empty(),
+        ("noswap" | "inode32" | "inode64", None) => true,
+        (flag, None) => SUPERBLOCK_FLAGS.contains(&flag),
+        _ => {
+            return Err(invalid(
+                field,
+                format!("tmpfs has no option {name:?} of this form"),
+            ));
+        }
+    };
+    if good {
+        return Ok(());
+    }
+    Err(invalid(
+        field,
+        match value {
+            Some(value) => format!("{value:?} is not a value for tmpfs option {name}"),
+            None => format!("unknown option {name:?} of tmpfs"),
+        },
+    ))
+}
+
+/// `/proc` is a procfs, and only harmless files of it are mounted over.
+fn check_proc(entry: &str, place: &str, kind: &MountKind) -> Result<(), Error> {
+    let field = format!("{entry}.destination");
+    if place == "/proc" {
+        let is_proc = match kind {
+            MountKind::Filesystem { fstype, .. } => fstype == "proc",
+            MountKind::Bind { source, .. } => lexically_clean(source) == "/proc",
+            MountKind::Cgroup => false,
+        };
+        return if is_proc {
+            Ok(())
+        } else {
+            Err(invalid(
+                field,
+                "only a file system of type proc may be mounted at /proc",
+            ))
+        };
+    }
+    if place.starts_with("/proc/") && !MOUNTABLE_IN_PROC.contains(&place) {
+        return Err(invalid(
+            field,
+            format!("{place} must not be mounted over: it would defeat the container's security"),
+        ));
+    }
+    Ok(())
+}

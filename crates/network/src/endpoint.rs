@@ -1,0 +1,204 @@
+//! A workload's place in a network.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::MacAddress;
+use crate::error::{Error, Result};
+use crate::link;
+use crate::namespace::NetworkNamespace;
+use crate::netlink::NetlinkSocket;
+use crate::network::Network;
+use crate::sysctl;
+
+/// Name of a workload's first interface.
+pub(crate) const INTERFACE_NAME: &str = "eth0";
+
+/// What a workload's interface is to have.
+#[derive(Debug, Clone)]
+pub struct EndpointConfig {
+    /// Its address, leased by the caller.
+    pub address: Ipv4Addr,
+    /// Prefix length of its subnet.
+    pub prefix: u8,
+    /// The default route's gateway; none for a network without a way out.
+    pub gateway: Option<Ipv4Addr>,
+    /// Its hardware address; without one it follows from the address ([`MacAddress::from_ipv4`]).
+    pub mac: Option<MacAddress>,
+}
+
+impl EndpointConfig {
+    /// An endpoint of `network` with `address`.
+    #[must_use]
+    pub fn new(network: &Network, address: Ipv4Addr) -> Self {
+        Self {
+            address,
+            prefix: network.subnet().prefix(),
+            gateway: Some(network.gateway()),
+            mac: None,
+        }
+    }
+}
+
+/// A connected workload's interface: the facts, for the record and for `inspect`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The bridge's interface name.
+    pub network: String,
+    /// Name on the host.
+    pub host_interface: String,
+    /// Interface index on the host.
+    pub host_index: u32,
+    /// Name inside the namespace.
+    pub interface: String,
+    /// Hardware address.
+    pub mac: MacAddress,
+    /// Address.
+    pub address: Ipv4Addr,
+    /// Prefix length of the subnet.
+    pub prefix: u8,
+    /// Gateway of the default route, if any.
+    pub gateway: Option<Ipv4Addr>,
+    /// Size of the largest packet in bytes.
+    pub mtu: u32,
+}
+
+/// A namespace that is connected: hand it to the workload, keep the endpoint in the record.
+#[derive(Debug)]
+pub struct Connected {
+    /// The namespace. The workload's interfaces vanish with its last descriptor and process.
+    pub namespace: NetworkNamespace,
+    /// What was set up in it.
+    pub endpoint: Endpoint,
+}
+
+/// A namespace that is ready to be connected or used as it is. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Prepared {
+    namespace: NetworkNamespace,
+    wire: Option<Wire>,
+}
+
+/// The veth pair into a prepared namespace.
+#[derive(Debug)]
+struct Wire {
+    network: Network,
+    /// Opened inside the namespace.
+    socket: NetlinkSocket,
+    index: u32,
+    host_interface: String,
+    host_index: u32,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.network.given_away(&self.host_interface);
+    }
+}
+
+impl Prepared {
+    /// Moves the calling thread into a new namespace and prepares that. The caller has to leave
+    /// it or end.
+    pub(crate) fn make_here(network: Option<&Network>) -> Result<Self> {
+        let namespace = NetworkNamespace::unshare()?;
+        // As every engine does: a container may ping and bind low ports without being root.
+        sysctl::write_if_present("ipv4/ping_group_range", "0\t2147483647")?;
+        sysctl::write_if_present("ipv4/ip_unprivileged_port_start", "0")?;
+        let mut socket = NetlinkSocket::route()?;
+        let loopback = link::find(&mut socket, "lo")?.ok_or_else(|| missing("lo"))?;
+        socket.execute(vec![link::bring_up(loopback.index)])?;
+        let wire = match network {
+            Some(network) => Some(Wire::lay(network, &namespace, socket)?),
+            None => None,
+        };
+        Ok(Self { namespace, wire })
+    }
+
+    /// Gives the interface, which is up already, its addresses and the default route. On failure the namespace is gone.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a group hardware address, `Conflict` if the namespace was prepared
+    /// without an interface; the kernel's otherwise.
+    pub fn connect(self, config: &EndpointConfig) -> Result<Connected> {
+        let Self { namespace, wire } = self;
+        let mut wire = wire.ok_or_else(|| {
+            Error::Conflict(
+                "this namespace has only a loopback interface: it cannot be connected".to_owned(),
+            )
+        })?;
+        let mac = config
+            .mac
+            .unwrap_or_else(|| MacAddress::from_ipv4(config.address));
+        if !mac.is_unicast() {
+            return Err(Error::InvalidArgument(format!(
+                "MAC address {mac} is not that of a single host"
+            )));
+        }
+        let mut requests = vec![
+            link::set_mac(wire.index, mac),
+            link::add_address(wire.index, config.address, config.prefix),
+        ];
+        requests.extend(config.gateway.map(link::add_default_route));
+        wire.socket.execute(requests)?;
+        let endpoint = Endpoint {
+            network: wire.network.name().to_owned(),
+            host_interface: wire.host_interface.clone(),
+            host_index: wire.host_index,
+            interface: INTERFACE_NAME.to_owned(),
+            mac,
+            address: config.address,
+            prefix: config.prefix,
+            gateway: config.gateway,
+            mtu: wire.network.mtu(),
+        };
+        Ok(Connected {
+            namespace,
+            endpoint,
+        })
+    }
+
+    /// The namespace as it is, for network `none`.
+    #[must_use]
+    pub fn into_namespace(self) -> NetworkNamespace {
+        self.namespace
+    }
+}
+
+impl AsFd for Prepared {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
+    }
+}
+
+impl Wire {
+    fn lay(network: &Network, namespace: &NetworkNamespace, socket: NetlinkSocket) -> Result<Self> {
+        let host_interface = network.make_veth(namespace, INTERFACE_NAME)?;
+        // From here on, dropping the wire strikes the interface off the list of prepared ones.
+        let mut wire = Self {
+            network: network.clone(),
+            socket,
+            index: 0,
+            host_interface,
+            host_index: 0,
+        };
+        let inner =
+            link::find(&mut wire.socket, INTERFACE_NAME)?.ok_or_else(|| missing(INTERFACE_NAME))?;
+        wire.index = inner.index;
+        wire.host_index = inner.peer_index.unwrap_or_default();
+        // The network has no IPv6: without this the interface would announce a link-local address.
+        sysctl::write_if_present(&format!("ipv6/conf/{INTERFACE_NAME}/disable_ipv6"), "1")?;
+        wire.socket.execute(vec![link::bring_up(wire.index)])?;
+        // The kernel opens the way some time after both ends are up; until then it drops packets.
+        // Done here, a workload's first packet is never the victim.
+        network.await_forwarding(&wire.host_interface)?;
+        Ok(wire)
+    }
+}
+
+fn missing(interface: &str) -> Error {
+    Error::NotFound(format!(
+        "interface {interface} is missing in a namespace that was just made"
+    ))
+}

@@ -1,0 +1,485 @@
+//! Our own nftables table: its rules, and running `nft`.
+//!
+//! All rules live in one table of family `ip`; no other table is read, changed or flushed. What
+//! another table drops stays dropped: an accept here never overrides a drop elsewhere, so a host
+//! whose own FORWARD policy is drop must itself allow the bridge (as with any other bridge).
+//!
+//! - A connection to a published port is sent on to its container by destination NAT, looked up
+//!   in maps, so that the number of publications does not matter.
+//! - It keeps its source address, but for those that could not come back otherwise: from
+//!   127.0.0.1, and from a container of ours (hairpin).
+//! - Traffic from a container to the outside is masqueraded.
+//! - Nobody reaches a container from another interface but through a published port, even where
+//!   a neighbour routes packets to the container's address by way of this host.
+//! - The bridge has `route_localnet` set so that 127.0.0.1:PORT works; packets of containers
+//!   with a loopback address are therefore dropped before anything else sees them.
+//! - A host that did not forward packets before does not become a router for others: where we
+//!   switched `ip_forward` on, an extra chain drops what neither comes from nor goes to a bridge
+//!   of ours. (Its administrator has it otherwise by switching `ip_forward` on beforehand.)
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::address::Ipv4Subnet;
+use crate::error::{Error, Result};
+
+/// The statements of the table, each to be preceded by the verb and the table's name.
+/// Sets: bridges of ours, their subnets, and which bridge may forward to which.
+/// Maps: where a published host address and port (or any local address and port) leads.
+const OBJECTS: &[(&str, &str)] = &[
+    ("set", "bridges { type ifname; }"),
+    ("set", "subnets { type ipv4_addr; flags interval; }"),
+    ("set", "linked_bridges { type ifname . ifname; }"),
+    (
+        "map",
+        "published_tcp { type ipv4_addr . inet_service : ipv4_addr . inet_service; }",
+    ),
+    (
+        "map",
+        "published_tcp_any { type inet_service : ipv4_addr . inet_service; }",
+    ),
+    (
+        "map",
+        "published_udp { type ipv4_addr . inet_service : ipv4_addr . inet_service; }",
+    ),
+    (
+        "map",
+        "published_udp_any { type inet_service : ipv4_addr . inet_service; }",
+    ),
+    (
+        "chain",
+        "guard { type filter hook prerouting priority -300; policy accept; }",
+    ),
+    (
+        "chain",
+        "arriving { type nat hook prerouting priority -100; policy accept; }",
+    ),
+    (
+        "chain",
+        "local { type nat hook output priority -100; policy accept; }",
+    ),
+    (
+        "chain",
+        "leaving { type nat hook postrouting priority 100; policy accept; }",
+    ),
+    (
+        "chain",
+        "forwarding { type filter hook forward priority 0; policy accept; }",
+    ),
+];
+
+const RULES: &[(&str, &str)] = &[
+    ("guard", "iifname @bridges ip daddr 127.0.0.0/8 drop"),
+    ("guard", "iifname @bridges ip saddr 127.0.0.0/8 drop"),
+    (
+        "arriving",
+        "ip daddr != 127.0.0.0/8 dnat ip to ip daddr . tcp dport map @published_tcp",
+    ),
+    (
+        "arriving",
+        "ip daddr != 127.0.0.0/8 dnat ip to ip daddr . udp dport map @published_udp",
+    ),
+    (
+        "arriving",
+        "ip daddr != 127.0.0.0/8 fib daddr type local dnat ip to tcp dport map @published_tcp_any",
+    ),
+    (
+        "arriving",
+        "ip daddr != 127.0.0.0/8 fib daddr type local dnat ip to udp dport map @published_udp_any",
+    ),
+    (
+        "local",
+        "dnat ip to ip daddr . tcp dport map @published_tcp",
+    ),
+    (
+        "local",
+        "dnat ip to ip daddr . udp dport map @published_udp",
+    ),
+    (
+        "local",
+        "fib daddr type local dnat ip to tcp dport map @published_tcp_any",
+    ),
+    (
+        "local",
+        "fib daddr type local dnat ip to udp dport map @published_udp_any",
+    ),
+    (
+        "leaving",
+        "oifname @bridges ip saddr 127.0.0.0/8 masquerade",
+    ),
+    (
+        "leaving",
+        "oifname @bridges ip saddr @subnets ct status dnat masquerade",
+    ),
+    (
+        "leaving",
+        "oifname != @bridges ip saddr @subnets masquerade",
+    ),
+    (
+        "forwarding",
+        "oifname @bridges ct state established,related accept",
+    ),
+    ("forwarding", "oifname @bridges ct status dnat accept"),
+    ("forwarding", "iifname . oifname @linked_bridges accept"),
+    ("forwarding", "oifname @bridges drop"),
+];
+
+/// The extra chain of a host that is to forward for us only.
+const OTHERS: &str = "others";
+const OTHERS_HOOK: &str = "{ type filter hook forward priority 0; policy accept; }";
+const OTHERS_RULE: &str = "iifname != @bridges oifname != @bridges drop";
+
+/// The names of the maps of published ports.
+pub(crate) const PUBLISHED_MAPS: [&str; 4] = [
+    "published_tcp",
+    "published_tcp_any",
+    "published_udp",
+    "published_udp_any",
+];
+
+/// What is in the table, in the words of a script.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct TableState {
+    /// Number of rules by chain.
+    pub rules: BTreeMap<String, usize>,
+    /// Elements by set or map, such as `8080 : 172.29.0.2 . 80`.
+    pub elements: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl TableState {
+    /// Whether every chain has as many rules as [`Firewall::ensure`] put there.
+    pub fn has_all_rules(&self, forward_for_us_only: bool) -> bool {
+        let others = forward_for_us_only.then_some(OTHERS);
+        let mut expected: BTreeMap<String, usize> = BTreeMap::new();
+        for chain in RULES.iter().map(|(chain, _)| *chain).chain(others) {
+            *expected.entry(chain.to_owned()).or_default() += 1;
+        }
+        self.rules == expected
+    }
+
+    /// Whether the extra chain is there.
+    pub fn forwards_for_us_only(&self) -> bool {
+        self.rules.contains_key(OTHERS)
+    }
+
+    /// The elements of one set or map.
+    pub fn elements_of(&self, set: &str) -> BTreeSet<String> {
+        self.elements.get(set).cloned().unwrap_or_default()
+    }
+}
+
+/// The nftables table of the network namespace that the calling thread is in.
+#[derive(Debug, Clone)]
+pub(crate) struct Firewall {
+    table: String,
+}
+
+impl Firewall {
+    /// # Errors
+    /// `InvalidArgument` for a name that nft would not take as one word.
+    pub fn new(table: &str) -> Result<Self> {
+        let is_word = table
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !is_word
+            || !table.starts_with(|first: char| first.is_ascii_alphabetic())
+            || table.len() > 31
+        {
+            return Err(Error::InvalidArgument(format!(
+                "invalid nftables table name {table:?}: expected a letter and up to 30 letters, digits or '_'"
+            )));
+        }
+        Ok(Self {
+            table: table.to_owned(),
+        })
+    }
+
+    /// Makes or renews the table and enters a bridge into it. Published ports stay as they are.
+    pub fn ensure(
+        &self,
+        bridge: &str,
+        subnet: Ipv4Subnet,
+        forward_for_us_only: bool,
+    ) -> Result<()> {
+        let mut script = self.ensure_script(bridge, subnet);
+        if forward_for_us_only {
+            let table = &self.table;
+            let _ = write!(
+                script,
+                "add chain ip {table} {OTHERS} {OTHERS_HOOK}\n\
+                 flush chain ip {table} {OTHERS}\n\
+                 add rule ip {table} {OTHERS} {OTHERS_RULE}\n"
+            );
+        }
+        self.run("set up the table", &script)
+    }
+
+    fn ensure_script(&self, bridge: &str, subnet: Ipv4Subnet) -> String {
+        let table = &self.table;
+        let mut script = format!("add table ip {table}\n");
+        for (kind, definition) in OBJECTS {
+            let _ = writeln!(script, "add {kind} ip {table} {definition}");
+        }
+        // Old rules go and new ones come in one transaction: no packet sees a gap.
+        for (kind, definition) in OBJECTS {
+            if let (&"chain", Some((name, _))) = (kind, definition.split_once(' ')) {
+                let _ = writeln!(script, "flush chain ip {table} {name}");
+            }
+        }
+        for (chain, rule) in RULES {
+            let _ = writeln!(script, "add rule ip {table} {chain} {rule}");
+        }
+        script + &self.bridge_elements("add", bridge, subnet)
+    }
+
+    fn bridge_elements(&self, verb: &str, bridge: &str, subnet: Ipv4Subnet) -> String {
+        let table = &self.table;
+        format!(
+            "{verb} element ip {table} bridges {{ \"{bridge}\" }}\n\
+             {verb} element ip {table} linked_bridges {{ \"{bridge}\" . \"{bridge}\" }}\n\
+             {verb} element ip {table} subnets {{ {subnet} }}\n"
+        )
+    }
+
+    /// Takes a bridge out of the table; the last one takes the table with it, which is then
+    /// what is returned.
+    pub fn remove(&self, bridge: &str, subnet: Ipv4Subnet) -> Result<bool> {
+        let Some(state) = self.state()? else {
+            return Ok(true);
+        };
+        let bridges = state.elements_of("bridges");
+        if bridges.iter().all(|name| name == bridge) {
+            self.run(
+                "remove the table",
+                &format!("delete table ip {}\n", self.table),
+            )?;
+            return Ok(true);
+        }
+        if bridges.contains(bridge) {
+            self.run(
+                "remove a bridge",
+                &self.bridge_elements("delete", bridge, subnet),
+            )?;
+        }
+        Ok(false)
+    }
+
+    /// Adds or deletes (`verb`) elements, given by map and text, all or none.
+    pub fn change_elements<'a>(
+        &self,
+        verb: &str,
+        elements: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Result<()> {
+        let script = self.element_script(verb, elements);
+        if script.is_empty() {
+            Ok(())
+        } else {
+            self.run(&format!("{verb} published ports"), &script)
+        }
+    }
+
+    /// Makes the maps of published ports hold exactly `elements`.
+    pub fn replace_published<'a>(
+        &self,
+        elements: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Result<()> {
+        let mut script = String::new();
+        for map in PUBLISHED_MAPS {
+            let _ = writeln!(script, "flush map ip {} {map}", self.table);
+        }
+        script += &self.element_script("add", elements);
+        self.run("replace the published ports", &script)
+    }
+
+    fn element_script<'a>(
+        &self,
+        verb: &str,
+        elements: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> String {
+        let mut script = String::new();
+        for (map, element) in elements {
+            let _ = writeln!(
+                script,
+                "{verb} element ip {} {map} {{ {element} }}",
+                self.table
+            );
+        }
+        script
+    }
+
+    /// What the table holds; `None` if there is none.
+    pub fn state(&self) -> Result<Option<TableState>> {
+        let mut command = nft();
+        command
+            .args(["-j", "list", "table", "ip", &self.table])
+            .stdin(Stdio::null());
+        let output = command.output().map_err(Error::NftMissing)?;
+        if output.status.success() {
+            let text = String::from_utf8_lossy(&output.stdout);
+            return parse_state(&text).map(Some).ok_or_else(|| Error::Nft {
+                operation: format!("list table {}", self.table),
+                output: "its answer is not the JSON that was expected".to_owned(),
+            });
+        }
+        let error = failure(&format!("list table {}", self.table), &output);
+        match &error {
+            Error::Nft { output, .. } if output.contains("No such file or directory") => Ok(None),
+            _ => Err(error),
+        }
+    }
+
+    /// Runs a script as one transaction.
+    fn run(&self, operation: &str, script: &str) -> Result<()> {
+        let mut child = nft()
+            .args(["-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(Error::NftMissing)?;
+        // nft reads its whole input before it writes. Should it die early, its exit status and
+        // error output say more than the broken pipe.
+        let written = child
+            .stdin
+            .take()
+            .map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
+        let output = child
+            .wait_with_output()
+            .map_err(|source| Error::system("wait for nft", source))?;
+        if !output.status.success() {
+            return Err(failure(&format!("{operation} ({})", self.table), &output));
+        }
+        written.map_err(|source| Error::system("hand nft its script", source))
+    }
+}
+
+fn nft() -> Command {
+    let mut command = Command::new("nft");
+    if let Some(path) = std::env::var_os("PATH") {
+        let mut path = path;
+        path.push(":/usr/sbin:/sbin");
+        command.env("PATH", path);
+    }
+    command.env("LC_ALL", "C");
+    command
+}
+
+fn failure(operation: &str, output: &Output) -> Error {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let text = text.trim();
+    let output = if text.is_empty() {
+        output.status.to_string()
+    } else {
+        text.to_owned()
+    };
+    Error::Nft {
+        operation: operation.to_owned(),
+        output,
+    }
+}
+
+/// Parses the answer of `nft -j list table` (libnftables-json(5)).
+fn parse_state(text: &str) -> Option<TableState> {
+    let answer: Value = serde_json::from_str(text).ok()?;
+    let mut state = TableState::default();
+    for object in answer.get("nftables")?.as_array()? {
+        if let Some(rule) = object.get("rule") {
+            *state
+                .rules
+                .entry(rule.get("chain")?.as_str()?.to_owned())
+                .or_default() += 1;
+        }
+        let Some(set) = object.get("set").or_else(|| object.get("map")) else {
+            continue;
+        };
+        let elements = set.get("elem").and_then(Value::as_array);
+        let elements = elements.into_iter().flatten().map(element_text).collect();
+        state
+            .elements
+            .insert(set.get("name")?.as_str()?.to_owned(), elements);
+    }
+    Some(state)
+}
+
+fn element_text(element: &Value) -> String {
+    match element {
+        Value::String(text) => text.clone(),
+        Value::Array(pair) => pair
+            .iter()
+            .map(element_text)
+            .collect::<Vec<_>>()
+            .join(" : "),
+        Value::Object(fields) => match (fields.get("concat"), fields.get("prefix")) {
+            (Some(Value::Array(parts)), _) => parts
+                .iter()
+                .map(element_text)
+                .collect::<Vec<_>>()
+                .join(" . "),
+            (_, Some(prefix)) => format!(
+                "{}/{}",
+                prefix.get("addr").map(element_text).unwrap_or_default(),
+                prefix.get("len").map(element_text).unwrap_or_default()
+            ),
+            _ => element.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// Feeds arbitrary bytes to the parser of nft's answers; a target for fuzzing.
+pub fn fuzz_table_state(data: &[u8]) {
+    let _ = parse_state(&String::from_utf8_lossy(data));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn table_names_are_single_words() {
+        for bad in ["", "1a", "a b", "a;b", "a-b", &"a".repeat(32)] {
+            assert!(Firewall::new(bad).is_err(), "{bad}");
+        }
+        assert!(Firewall::new("gamut_2").is_ok());
+    }
+
+    #[test]
+    fn parses_nft_json() {
+        let text = r#"{"nftables": [{"metainfo": {"version": "1.0.6"}},
+            {"table": {"family": "ip", "name": "gamut"}},
+            {"set": {"name": "subnets", "elem": [{"prefix": {"addr": "172.29.0.0", "len": 16}}]}},
+            {"set": {"name": "bridges", "elem": ["gamut0"]}},
+            {"map": {"name": "published_tcp_any", "elem": [[8080, {"concat": ["172.29.0.2", 80]}]]}},
+            {"map": {"name": "published_tcp", "elem": [[{"concat": ["127.0.0.1", 81]}, {"concat": ["172.29.0.2", 80]}]]}},
+            {"rule": {"chain": "guard"}}, {"rule": {"chain": "guard"}}]}"#;
+        let state = parse_state(text).unwrap();
+        assert_eq!(state.rules["guard"], 2);
+        assert!(state.elements_of("subnets").contains("172.29.0.0/16"));
+        assert!(state.elements_of("bridges").contains("gamut0"));
+        assert!(
+            state
+                .elements_of("published_tcp_any")
+                .contains("8080 : 172.29.0.2 . 80")
+        );
+        assert!(
+            state
+                .elements_of("published_tcp")
+                .contains("127.0.0.1 . 81 : 172.29.0.2 . 80")
+        );
+        assert!(!state.has_all_rules(false));
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_safe(data: Vec<u8>, text in r#"[\[\]{}":,a-z0-9]{0,80}"#) {
+            fuzz_table_state(&data);
+            fuzz_table_state(text.as_bytes());
+            fuzz_table_state(format!(r#"{{"nftables":[{{"set":{{"name":"a","elem":[{text}]}}}}]}}"#).as_bytes());
+        }
+    }
+}

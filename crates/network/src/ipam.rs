@@ -1,0 +1,236 @@
+//! Which addresses of a subnet are leased.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::address::Ipv4Subnet;
+use crate::error::{Error, Result};
+
+/// Leases the addresses of one subnet. Thread-safe; nothing is kept on disk: the owner of the
+/// leases calls [`Ipam::reserve`] for each live one when it starts.
+#[derive(Debug)]
+pub struct Ipam {
+    subnet: Ipv4Subnet,
+    gateway: Ipv4Addr,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    leased: BTreeSet<u32>,
+    /// Where the next search begins, so that an address rests as long as possible before it is
+    /// leased again and late packets for its last holder reach nobody.
+    next: u32,
+}
+
+impl Ipam {
+    /// An empty pool of `subnet` without its network, broadcast and gateway address.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a subnet without room for a gateway and a container, or a gateway
+    /// that is not a host address of it.
+    pub fn new(subnet: Ipv4Subnet, gateway: Ipv4Addr) -> Result<Self> {
+        if subnet.prefix() > 30 || subnet.prefix() < 8 {
+            return Err(Error::InvalidArgument(format!(
+                "subnet {subnet} cannot be used: its prefix must lie between /8 and /30"
+            )));
+        }
+        if gateway < subnet.first_host() || gateway > subnet.last_host() {
+            return Err(Error::InvalidArgument(format!(
+                "gateway {gateway} is not a host address of subnet {subnet}"
+            )));
+        }
+        let next = u32::from(subnet.first_host());
+        let state = Mutex::new(State {
+            leased: BTreeSet::new(),
+            next,
+        });
+        Ok(Self {
+            subnet,
+            gateway,
+            state,
+        })
+    }
+
+    /// Leases `preferred`, or the next free address.
+    ///
+    /// # Errors
+    /// As [`Ipam::reserve`] for a preferred address; [`Error::AddressesExhausted`] otherwise.
+    pub fn allocate(&self, preferred: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
+        if let Some(address) = preferred {
+            self.reserve(address)?;
+            return Ok(address);
+        }
+        let (first, last) = (
+            u32::from(self.subnet.first_host()),
+            u32::from(self.subnet.last_host()),
+        );
+        let mut state = self.lock();
+        let address = self
+            .first_free(&state.leased, state.next, last)
+            .or_else(|| self.first_free(&state.leased, first, state.next.saturating_sub(1)))
+            .ok_or(Error::AddressesExhausted {
+                subnet: self.subnet,
+            })?;
+        state.leased.insert(address);
+        state.next = if address >= last { first } else { address + 1 };
+        Ok(address.into())
+    }
+
+    /// Leases exactly `address`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it is no container address of the subnet, `Conflict` if it is leased.
+    pub fn reserve(&self, address: Ipv4Addr) -> Result<()> {
+        let in_range = address >= self.subnet.first_host() && address <= self.subnet.last_host();
+        if !in_range || address == self.gateway {
+            return Err(Error::InvalidArgument(format!(
+                "address {address} cannot be given to a container: subnet {} offers {} to {} without the gateway {}",
+                self.subnet,
+                self.subnet.first_host(),
+                self.subnet.last_host(),
+                self.gateway
+            )));
+        }
+        if self.lock().leased.insert(address.into()) {
+            Ok(())
+        } else {
+            Err(Error::Conflict(format!(
+                "address {address} is already in use"
+            )))
+        }
+    }
+
+    /// Ends a lease. Returns whether there was one.
+    pub fn release(&self, address: Ipv4Addr) -> bool {
+        self.lock().leased.remove(&u32::from(address))
+    }
+
+    /// The leased addresses, ascending.
+    #[must_use]
+    pub fn in_use(&self) -> Vec<Ipv4Addr> {
+        self.lock()
+            .leased
+            .iter()
+            .copied()
+            .map(Ipv4Addr::from)
+            .collect()
+    }
+
+    /// The subnet whose addresses are leased.
+    #[must_use]
+    pub fn subnet(&self) -> Ipv4Subnet {
+        self.subnet
+    }
+
+    /// The lowest free address in `from..=to`. Walks the leases only, so its cost is that of the
+    /// run of leased addresses right after `from`.
+    fn first_free(&self, leased: &BTreeSet<u32>, from: u32, to: u32) -> Option<u32> {
+        if from > to {
+            return None;
+        }
+        let gateway = u32::from(self.gateway);
+        let mut candidate = from;
+        for &taken in leased.range(from..=to) {
+            candidate += u32::from(candidate == gateway);
+            if taken != candidate {
+                break;
+            }
+            candidate += 1;
+        }
+        candidate += u32::from(candidate == gateway);
+        (candidate <= to).then_some(candidate)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Each critical section leaves the set valid at every step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn small() -> Ipam {
+        Ipam::new("10.9.8.0/29".parse().unwrap(), Ipv4Addr::new(10, 9, 8, 3)).unwrap()
+    }
+
+    #[test]
+    fn gives_every_address_once_and_rests_released_ones() {
+        let ipam = small();
+        let all: Vec<_> = (0..5)
+            .map(|_| ipam.allocate(None).unwrap().octets()[3])
+            .collect();
+        assert_eq!(all, [1, 2, 4, 5, 6]);
+        assert!(matches!(
+            ipam.allocate(None),
+            Err(Error::AddressesExhausted { .. })
+        ));
+        ipam.release(Ipv4Addr::new(10, 9, 8, 6));
+        ipam.release(Ipv4Addr::new(10, 9, 8, 2));
+        assert_eq!(ipam.allocate(None).unwrap().octets()[3], 2);
+        ipam.release(Ipv4Addr::new(10, 9, 8, 2));
+        assert_eq!(
+            ipam.allocate(None).unwrap().octets()[3],
+            6,
+            "next fit, not first fit"
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_no_container_address() {
+        let ipam = small();
+        for last in [0, 3, 7, 8] {
+            assert!(
+                ipam.reserve(Ipv4Addr::new(10, 9, 8, last)).is_err(),
+                "{last}"
+            );
+        }
+        ipam.reserve(Ipv4Addr::new(10, 9, 8, 4)).unwrap();
+        assert!(matches!(
+            ipam.reserve(Ipv4Addr::new(10, 9, 8, 4)),
+            Err(Error::Conflict(_))
+        ));
+        let subnet = "10.0.0.0/31".parse().unwrap();
+        assert!(Ipam::new(subnet, Ipv4Addr::new(10, 0, 0, 1)).is_err());
+    }
+
+    proptest! {
+        /// Against a model: a set and the rule "free until leased".
+        #[test]
+        fn leases_are_unique_and_lawful(
+            prefix in 24_u8..=30,
+            gateway_offset in 1_u32..=2,
+            steps in prop::collection::vec((0_u8..3, 0_u32..70), 0..200),
+        ) {
+            let subnet = Ipv4Subnet::containing(Ipv4Addr::new(10, 1, 2, 0), prefix).unwrap();
+            let gateway = Ipv4Addr::from(u32::from(subnet.network()) + gateway_offset);
+            let ipam = Ipam::new(subnet, gateway).unwrap();
+            let room = (1_usize << (32 - prefix)) - 3;
+            let mut model = BTreeSet::new();
+            for (verb, offset) in steps {
+                let address = Ipv4Addr::from(u32::from(subnet.network()) + offset);
+                match verb {
+                    0 => match ipam.allocate(None) {
+                        Ok(given) => {
+                            prop_assert!(subnet.contains(given) && given != gateway);
+                            prop_assert!(given != subnet.network() && given != subnet.broadcast());
+                            prop_assert!(model.insert(given), "leased twice");
+                        }
+                        Err(_) => prop_assert_eq!(model.len(), room),
+                    },
+                    1 => {
+                        let lawful = subnet.contains(address) && address != gateway
+                            && address != subnet.network() && address != subnet.broadcast();
+                        prop_assert_eq!(ipam.reserve(address).is_ok(), lawful && model.insert(address));
+                    }
+                    _ => prop_assert_eq!(ipam.release(address), model.remove(&address)),
+                }
+                prop_assert_eq!(ipam.in_use(), model.iter().copied().collect::<Vec<_>>());
+            }
+        }
+    }
+}

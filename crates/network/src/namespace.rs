@@ -1,0 +1,82 @@
+//! A network namespace that only descriptors and processes keep alive.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use crate::error::{Error, Result};
+
+/// A network namespace. It is mounted nowhere: it lives as long as a descriptor or a process
+/// holds it, so a crash leaks none. The descriptor is closed on exec.
+#[derive(Debug)]
+pub struct NetworkNamespace {
+    fd: OwnedFd,
+}
+
+impl NetworkNamespace {
+    /// The calling thread's namespace.
+    ///
+    /// # Errors
+    /// The kernel's, if /proc is not mounted.
+    pub fn current() -> Result<Self> {
+        Self::open("/proc/thread-self/ns/net")
+    }
+
+    /// The namespace of process `pid`, for a workload that joins another one's network. The
+    /// caller makes sure that the process is the one it means (a pidfd that is still open).
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such process; the kernel's otherwise.
+    pub fn of_process(pid: libc::pid_t) -> Result<Self> {
+        Self::open(&format!("/proc/{pid}/ns/net")).map_err(|error| match error.errno() {
+            Some(libc::ENOENT | libc::ESRCH) => Error::NotFound(format!(
+                "process {pid} has no network namespace: it has ended"
+            )),
+            _ => error,
+        })
+    }
+
+    fn open(path: &str) -> Result<Self> {
+        let file = File::open(path)
+            .map_err(|source| Error::system(format!("open network namespace {path}"), source))?;
+        Ok(Self { fd: file.into() })
+    }
+
+    /// Moves the calling thread, and no other, into the namespace.
+    pub(crate) fn enter(&self) -> Result<()> {
+        // SAFETY: setns(2) reads no memory of ours; the descriptor is open.
+        if unsafe { libc::setns(self.fd.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
+            Ok(())
+        } else {
+            Err(Error::last_os("enter a network namespace"))
+        }
+    }
+
+    /// Moves the calling thread, and no other, into a new namespace and returns that.
+    pub(crate) fn unshare() -> Result<Self> {
+        // SAFETY: unshare(2) takes no pointers; it changes the calling thread's namespace only.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0 {
+            Self::current()
+        } else {
+            Err(Error::last_os("make a network namespace"))
+        }
+    }
+}
+
+impl AsFd for NetworkNamespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<NetworkNamespace> for OwnedFd {
+    fn from(namespace: NetworkNamespace) -> Self {
+        namespace.fd
+    }
+}
+
+impl From<OwnedFd> for NetworkNamespace {
+    /// Takes a descriptor of a network namespace, such as one received over a socket.
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+}

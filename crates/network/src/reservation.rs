@@ -1,0 +1,168 @@
+//! Holding a host port, so that no other process and no other publication gets it.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::ports::Protocol;
+use crate::sysctl;
+
+/// Where chosen ports come from if the kernel's own range cannot be read.
+const FALLBACK_RANGE: (u16, u16) = (49153, 65535);
+
+/// A port that was just given up may be held for a moment by a child process of ours that has not
+/// yet reached its exec, which closes the inherited socket.
+const RETRIES: u32 = 4;
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// A socket bound to a host port. Nothing is ever read from it: the firewall sends the port's
+/// packets elsewhere before they reach it.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    port: u16,
+    _socket: OwnedFd,
+}
+
+impl Reservation {
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+/// Reserves one port.
+pub(crate) fn exact(address: Ipv4Addr, port: u16, protocol: Protocol) -> Result<Reservation> {
+    let mut retries = RETRIES;
+    loop {
+        match reserve(address, port, protocol) {
+            Err(Error::PortTaken { .. }) if retries > 0 => {
+                retries -= 1;
+                std::thread::sleep(RETRY_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn reserve(address: Ipv4Addr, port: u16, protocol: Protocol) -> Result<Reservation> {
+    hold(address, port, protocol).map_err(|source| match source.raw_os_error() {
+        Some(libc::EADDRINUSE) => Error::PortTaken {
+            address,
+            port,
+            source,
+        },
+        Some(libc::EADDRNOTAVAIL) => Error::InvalidArgument(format!(
+            "Bind for {address}:{port} failed: {address} is not an address of this host"
+        )),
+        _ => Error::system(format!("bind {address}:{port}/{protocol}"), source),
+    })
+}
+
+/// Reserves a free port of the range that the kernel, too, takes ports from (`ip_local_port_range`),
+/// searching on from `next`.
+pub(crate) fn any(address: Ipv4Addr, protocol: Protocol, next: &mut u16) -> Result<Reservation> {
+    let (first, last) = range();
+    for attempt in 0..=RETRIES {
+        if attempt > 0 {
+            std::thread::sleep(RETRY_PAUSE);
+        }
+        let start = (*next).clamp(first, last);
+        for port in (start..=last).chain(first..start) {
+            match reserve(address, port, protocol) {
+                Err(Error::PortTaken { .. }) => {}
+                Ok(reservation) => {
+                    *next = if port == last { first } else { port + 1 };
+                    return Ok(reservation);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Err(Error::PortsExhausted { first, last })
+}
+
+fn range() -> (u16, u16) {
+    let text = sysctl::read("ipv4/ip_local_port_range").unwrap_or_default();
+    let mut words = text.split_ascii_whitespace().map(str::parse::<u16>);
+    match (words.next(), words.next()) {
+        (Some(Ok(first)), Some(Ok(last))) if 0 < first && first <= last => (first, last),
+        _ => FALLBACK_RANGE,
+    }
+}
+
+fn hold(address: Ipv4Addr, port: u16, protocol: Protocol) -> io::Result<Reservation> {
+    let kind = match protocol {
+        Protocol::Tcp => libc::SOCK_STREAM,
+        Protocol::Udp => libc::SOCK_DGRAM,
+        Protocol::Sctp => return Err(io::Error::from_raw_os_error(libc::EPROTONOSUPPORT)),
+    };
+    let socket = socket(kind)?;
+    match bind(&socket, address, port) {
+        // Closed connections of an earlier server (TIME_WAIT) block a plain bind for a minute.
+        // With SO_REUSEADDR only a living socket does; but to keep later sockets with that
+        // option off the port, this one has to listen.
+        Err(error)
+            if protocol == Protocol::Tcp && error.raw_os_error() == Some(libc::EADDRINUSE) =>
+        {
+            hold_listening(address, port)
+        }
+        other => other.map(|()| Reservation {
+            port,
+            _socket: socket,
+        }),
+    }
+}
+
+fn hold_listening(address: Ipv4Addr, port: u16) -> io::Result<Reservation> {
+    let socket = socket(libc::SOCK_STREAM)?;
+    let on: libc::c_int = 1;
+    // SAFETY: the value is an int that outlives the call, and its size is given.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_REUSEADDR,
+            (&raw const on).cast(),
+            size_of_val(&on).try_into().unwrap_or(4),
+        )
+    };
+    check(set)?;
+    bind(&socket, address, port)?;
+    // SAFETY: listen(2) takes no pointers.
+    check(unsafe { libc::listen(socket.as_raw_fd(), 0) })?;
+    Ok(Reservation {
+        port,
+        _socket: socket,
+    })
+}
+
+fn socket(kind: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: socket(2) takes no pointers.
+    let fd = unsafe { libc::socket(libc::AF_INET, kind | libc::SOCK_CLOEXEC, 0) };
+    check(fd)?;
+    // SAFETY: the descriptor was just opened and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn bind(socket: &OwnedFd, address: Ipv4Addr, port: u16) -> io::Result<()> {
+    let name = libc::sockaddr_in {
+        sin_family: libc::AF_INET.try_into().unwrap_or(2),
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(address).to_be(),
+        },
+        sin_zero: [0; 8],
+    };
+    let length = size_of_val(&name).try_into().unwrap_or(16);
+    // SAFETY: `name` is a sockaddr_in that outlives the call, and its size is given.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const name).cast(), length) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

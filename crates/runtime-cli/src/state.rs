@@ -1,0 +1,252 @@
+//! State directories: one per container, below one root.
+
+use crate::error::Error;
+use crate::process::Process;
+use gamut_abi::oci::{GATE_FILE, PID_FILE, STATE_FILE};
+use gamut_container::Gate;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// Version of the runtime specification that is spoken.
+pub const OCI_VERSION: &str = "1.2.0";
+
+/// Directory of all states.
+pub struct Root<'a> {
+    path: &'a Path,
+}
+
+/// What `create` and `run` write down before anything exists.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Id of the container.
+    pub id: String,
+    /// Its bundle.
+    pub bundle: PathBuf,
+    /// Its control group, if it has one.
+    pub cgroup_path: Option<String>,
+    /// When it was made, in nanoseconds since the epoch.
+    pub created_ns: u64,
+    /// Annotations of its configuration.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Where a container stands (runtime-spec, runtime.md, "State").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Being made, or the attempt was cut off.
+    Creating,
+    /// Waits for its start.
+    Created,
+    /// Runs.
+    Running,
+    /// Its first process has ended.
+    Stopped,
+}
+
+impl Status {
+    /// The word of the specification.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A container that exists.
+pub struct Container {
+    /// Its state directory.
+    pub directory: PathBuf,
+    /// What was written down.
+    pub record: Record,
+    /// Its first process, if it is alive.
+    pub process: Option<Process>,
+    /// Where it stands.
+    pub status: Status,
+}
+
+impl<'a> Root<'a> {
+    /// Names the root; nothing is looked at yet.
+    pub fn new(path: &'a Path) -> Self {
+        Self { path }
+    }
+
+    /// Makes the state directory of a new container.
+    ///
+    /// # Errors
+    /// If the id is taken, or the directory cannot be made.
+    pub fn make(&self, record: &Record) -> Result<PathBuf, Error> {
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700);
+        // The supervisor's working directory may be another one.
+        let root = std::path::absolute(self.path).map_err(Error::file("use root", self.path))?;
+        let directory = root.join(&record.id);
+        let made = match builder.create(&directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => builder
+                .recursive(true)
+                .create(&root)
+                .and_then(|()| builder.recursive(false).create(&directory)),
+            other => other,
+        };
+        made.map_err(|source| match source.kind() {
+            ErrorKind::AlreadyExists => Error::State {
+                verb: "create",
+                id: record.id.clone(),
+                reason: "the id is in use; delete that container or take another id".to_owned(),
+            },
+            _ => Error::File {
+                operation: "make state directory",
+                path: directory.clone(),
+                source,
+            },
+        })?;
+        let path = directory.join(STATE_FILE);
+        let written = serde_json::to_vec(record)
+            .map_err(std::io::Error::from)
+            .and_then(|text| fs::write(&path, text))
+            .map_err(Error::file("write", &path));
+        if written.is_err() {
+            forget(&directory);
+        }
+        written.map(|()| directory)
+    }
+
+    /// The state directory of a container, whether it exists or not.
+    pub fn directory(&self, id: &str) -> PathBuf {
+        self.path.join(id)
+    }
+
+    /// Looks a container up.
+    ///
+    /// # Errors
+    /// If there is none of this id, or its state cannot be read.
+    pub fn find(&self, id: &str) -> Result<Container, Error> {
+        let directory = self.directory(id);
+        let path = directory.join(STATE_FILE);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if directory.is_dir() {
+                    return Ok(cut_off(id, directory));
+                }
+                return Err(Error::NotFound {
+                    id: id.to_owned(),
+                    root: self.path.to_owned(),
+                });
+            }
+            Err(error) => return Err(Error::file("read", &path)(error)),
+        };
+        // A record that was cut off while it was written is as good as none.
+        let Ok(record) = serde_json::from_slice::<Record>(&text) else {
+            return Ok(cut_off(id, directory));
+        };
+        let (process, status) = status(&directory)?;
+        Ok(Container {
+            directory,
+            record,
+            process,
+            status,
+        })
+    }
+
+    /// Ids of all containers, sorted.
+    ///
+    /// # Errors
+    /// If the root cannot be read. One that does not exist is empty.
+    pub fn ids(&self) -> Result<Vec<String>, Error> {
+        let entries = match fs::read_dir(self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::file("list", self.path)(error)),
+        };
+        let mut ids: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+}
+
+/// A container whose creator was killed before it had written anything down.
+fn cut_off(id: &str, directory: PathBuf) -> Container {
+    Container {
+        directory,
+        record: Record {
+            id: id.to_owned(),
+            bundle: PathBuf::new(),
+            cgroup_path: None,
+            created_ns: 0,
+            annotations: BTreeMap::new(),
+        },
+        process: None,
+        status: Status::Creating,
+    }
+}
+
+/// Removes the state directory of a container that did not come to be.
+pub fn forget(directory: &Path) {
+    // The error that led here is the one worth telling; `delete` finds what is left.
+    let _ = gamut_supervisor::oci::remove_state_directory(directory);
+}
+
+fn status(directory: &Path) -> Result<(Option<Process>, Status), Error> {
+    let path = directory.join(PID_FILE);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((None, Status::Creating)),
+        Err(error) => return Err(Error::file("read", &path)(error)),
+    };
+    let Some((pid, start_time)) = parse_pid(&text) else {
+        return Ok((None, Status::Creating));
+    };
+    let Some(process) =
+        Process::find(pid, start_time).map_err(Error::file("look at the process of", directory))?
+    else {
+        return Ok((None, Status::Stopped));
+    };
+    let waits = directory
+        .to_str()
+        .map_or(Ok(false), |path| Gate::is_waited_at(path, GATE_FILE))?;
+    let status = if waits {
+        Status::Created
+    } else {
+        Status::Running
+    };
+    Ok((Some(process), status))
+}
+
+fn parse_pid(text: &str) -> Option<(u32, u64)> {
+    let (pid, start_time) = text.strip_suffix('\n')?.split_once(' ')?;
+    Some((pid.parse().ok()?, start_time.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_file_is_whole_or_nothing() {
+        assert_eq!(parse_pid("12 345\n"), Some((12, 345)));
+        for text in ["", "12", "12 345", "12 \n", "x 1\n"] {
+            assert_eq!(parse_pid(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_cut_off_can_still_be_found() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("a")).unwrap();
+        let found = Root::new(root.path()).find("a").unwrap();
+        assert_eq!(found.status, Status::Creating);
+        fs::write(root.path().join("a").join(STATE_FILE), "{").unwrap();
+        let found = Root::new(root.path()).find("a").unwrap();
+        assert_eq!(found.status, Status::Creating);
+        assert!(Root::new(root.path()).find("b").is_err());
+    }
+}

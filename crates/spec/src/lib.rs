@@ -1,0 +1,11 @@
+//! Types, ids, units, names and references that every other crate speaks.
+//!
+//! No I/O but reading `/dev/urandom` for ids ([`id::random`]) and the clock ([`time::now_ns`]).
+
+pub mod error;
+pub mod id;
+pub mod isolation;
+pub mod reference;
+pub mod signal;
+pub mod time;
+pub mod units;

@@ -1,0 +1,137 @@
+//! The supervisor's program, sealed in memory.
+
+use std::ffi::{CStr, c_char};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::ptr;
+
+/// A sealed copy of the supervisor's program (memfd_create(2)). Nothing, not even a process of a
+/// container that gets hold of `/proc/PID/exe`, can change it; all supervisors share its pages.
+#[derive(Debug)]
+pub struct Executable {
+    descriptor: OwnedFd,
+}
+
+impl Executable {
+    /// Copies and seals a program file.
+    ///
+    /// # Errors
+    /// Those of reading the file, memfd_create(2), sendfile(2) and fcntl(2).
+    pub fn seal(path: &Path) -> io::Result<Self> {
+        let program = File::open(path)?;
+        let file = executable_memory_file()?;
+        copy(program.as_fd(), file.as_fd())?;
+        Self::from_file(&file)
+    }
+
+    /// Seals a program that is in memory already.
+    ///
+    /// # Errors
+    /// Those of memfd_create(2), write(2) and fcntl(2).
+    pub fn from_bytes(program: &[u8]) -> io::Result<Self> {
+        let mut file = executable_memory_file()?;
+        file.write_all(program)?;
+        Self::from_file(&file)
+    }
+
+    fn from_file(file: &File) -> io::Result<Self> {
+        let seals =
+            libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+        // SAFETY: no pointers.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self {
+            descriptor: high_duplicate(file.as_fd())?,
+        })
+    }
+
+    /// Replaces the calling program by this one (execveat(2)), called `arguments[0]`, with an
+    /// empty environment, 0 to 2 as they are and `input` as descriptor 3. Everything else has to
+    /// be close-on-exec. Returns only if that fails, with the reason.
+    #[must_use]
+    pub fn execute(&self, arguments: &[&CStr], input: BorrowedFd<'_>) -> io::Error {
+        let mut pointers: Vec<*const c_char> = arguments.iter().map(|text| text.as_ptr()).collect();
+        pointers.push(ptr::null());
+        let environment = [ptr::null::<c_char>()];
+        // SAFETY: descriptors are open, our own one is above 3 (see `high_duplicate`), the texts
+        // are NUL-terminated, the lists end with null. dup2 onto itself would keep close-on-exec.
+        unsafe {
+            let ready = if input.as_raw_fd() == 3 {
+                libc::fcntl(3, libc::F_SETFD, 0)
+            } else {
+                libc::dup2(input.as_raw_fd(), 3)
+            };
+            if ready >= 0 {
+                libc::syscall(
+                    libc::SYS_execveat,
+                    self.descriptor.as_raw_fd(),
+                    c"".as_ptr(),
+                    pointers.as_ptr(),
+                    environment.as_ptr(),
+                    libc::AT_EMPTY_PATH,
+                );
+            }
+        }
+        io::Error::last_os_error()
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+fn executable_memory_file() -> io::Result<File> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    match memory_file(flags | libc::MFD_EXEC) {
+        // Before Linux 6.3 there is no such flag, and no need for it.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => memory_file(flags),
+        other => other,
+    }
+}
+
+/// Copies a whole file inside the kernel (sendfile(2)): a third of the cost of reading it into
+/// fresh memory and writing it from there, which `gamut-runtime` would pay for every container.
+fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    loop {
+        // SAFETY: no pointers but a null offset, which means the file's own position.
+        let count =
+            unsafe { libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), ptr::null_mut(), 1 << 30) };
+        if count == 0 {
+            return Ok(());
+        }
+        if count < 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+}
+
+fn memory_file(flags: u32) -> io::Result<File> {
+    // SAFETY: the name is a C string; a non-negative result is a new descriptor.
+    unsafe {
+        let raw = libc::memfd_create(c"gamut-supervisor".as_ptr(), flags);
+        if raw < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(File::from_raw_fd(raw))
+        }
+    }
+}
+
+/// Duplicates a descriptor to a number that a launched supervisor does not use for anything.
+pub(super) fn high_duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; a non-negative result is a new descriptor.
+    unsafe {
+        let raw = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 10);
+        if raw < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(OwnedFd::from_raw_fd(raw))
+        }
+    }
+}

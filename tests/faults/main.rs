@@ -1,0 +1,8 @@
+//! Fault tests: kills, damage and hostile input, on the real binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bad_input;
+mod fsck;
+mod image;
+mod kill_matrix;
+mod registry;

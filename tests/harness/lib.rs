@@ -1,0 +1,37 @@
+//! Harness of the end-to-end tests.
+//!
+//! A test starts a real daemon ([`Daemon::start`]) in a network and a mount namespace, a control
+//! group and directories of its own, drives it with the real command line, the stock docker client
+//! or raw HTTP, and ends with [`Daemon::finish`], which stops everything and asserts that nothing
+//! is left: no mount, control group, link, firewall rule, process, open file or directory entry.
+//!
+//! What the machine lacks is said by [`skipped`], on the real standard error, which the test
+//! runner does not swallow.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod binaries;
+mod cgroup;
+mod daemon;
+mod datagrams;
+mod http;
+mod leaks;
+mod namespaces;
+mod registry;
+mod rootfs;
+mod session;
+mod skip;
+mod sweep;
+mod wait;
+
+pub use binaries::{on_path, supervisor, target_binary};
+pub use cgroup::Cgroup;
+pub use daemon::Daemon;
+pub use datagrams::Answering;
+pub use http::{Response, exchange};
+pub use leaks::Snapshot;
+pub use namespaces::Namespaces;
+pub use registry::Registry;
+pub use rootfs::{Rootfs, busybox};
+pub use session::{Output, PATIENCE, Session};
+pub use skip::{has, skipped};
+pub use wait::{eventually, until};
