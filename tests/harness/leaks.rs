@@ -81,10 +81,15 @@ impl Snapshot {
         for pid in processes() {
             let lives_here = fs::read_link(format!("/proc/{pid}/ns/mnt"))
                 .is_ok_and(|name| *name.to_string_lossy() == *mount_name);
-            let (name, state, parent) = stat(pid).unwrap_or_default();
+            // One that has ended since is none.
+            let Some((name, state, parent)) = stat(pid) else {
+                continue;
+            };
             let zombie = state == "Z" && parent == scope.daemon_pid;
             if pid != scope.daemon_pid && (lives_here || zombie || groups.contains(&pid)) {
-                self.add("process", &format!("{name} {state}"));
+                // Whether it sleeps or runs at this moment is not part of what it is.
+                let mark = if state == "Z" { " (zombie)" } else { "" };
+                self.add("process", &format!("{name}{mark}"));
             }
         }
     }

@@ -126,25 +126,35 @@ impl Group {
 
     /// Moves a process, all its threads, into the group in every hierarchy. 0 is the caller.
     ///
+    /// On v1 this waits for a grace period of the kernel, 5 to 15 ms, unless another process was
+    /// moved just before. [`Group::enter`] does not.
+    ///
     /// # Errors
     /// If the process is gone, or the kernel refuses; it may have been moved in part by then.
     pub fn add_process(&self, pid: u32) -> Result<(), Error> {
-        self.add_to(pid, |_| true)
+        let pid = pid.to_string();
+        for hierarchy in self.hierarchies.list.iter() {
+            self.write(hierarchy, "cgroup.procs", &pid)?;
+        }
+        Ok(())
     }
 
-    /// As [`Group::add_process`], v1 hierarchies only: for a process that was cloned straight
-    /// into the v2 group with CLONE_INTO_CGROUP.
+    /// Moves the caller, a process of a single thread, into the group in every hierarchy; with
+    /// `in_v2_already`, which is for one that was cloned straight into the v2 group with
+    /// CLONE_INTO_CGROUP, in those of v1 only.
+    ///
+    /// A thread that moves itself by v1's `tasks` takes no lock against the forks and exits of
+    /// all the machine (Linux kernel/cgroup/cgroup.c, `cgroup_procs_write_start`).
     ///
     /// # Errors
-    /// As [`Group::add_process`].
-    pub fn add_process_v1(&self, pid: u32) -> Result<(), Error> {
-        self.add_to(pid, |hierarchy| !hierarchy.v2)
-    }
-
-    fn add_to(&self, pid: u32, chosen: impl Fn(&Hierarchy) -> bool) -> Result<(), Error> {
-        let pid = pid.to_string();
-        for hierarchy in self.hierarchies.list.iter().filter(|found| chosen(found)) {
-            self.write(hierarchy, "cgroup.procs", &pid)?;
+    /// If the kernel refuses; the caller may have been moved in part by then.
+    pub fn enter(&self, in_v2_already: bool) -> Result<(), Error> {
+        for hierarchy in self.hierarchies.list.iter() {
+            match hierarchy.v2 {
+                true if in_v2_already => {}
+                true => self.write(hierarchy, "cgroup.procs", "0")?,
+                false => self.write(hierarchy, "tasks", "0")?,
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use crate::channel::{self, Channel, Message};
 use crate::conversation::{Conversation, Unreaped};
 use crate::error::{Context, Error};
-use crate::launch::{Running, Stdio, admit};
+use crate::launch::{Running, Stdio, admit, enter_group};
 use crate::sys::{self, CLONE_PARENT, Errno, Side, SysResult};
 use crate::{execute, limits, namespaces, process, stage};
 use gamut_abi::plan::{NamespaceKind, Plan, Process};
@@ -70,6 +70,9 @@ pub fn exec(
         Side::Child => {
             let _end = sys::NeverUnwind;
             drop(ours);
+            if let Err(error) = enter_group(group, directory.is_some()) {
+                stage::fail(&theirs, error);
+            }
             enter(&task, &theirs)
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
@@ -78,7 +81,7 @@ pub fn exec(
     drop(stdio);
     let first = Unreaped::new(pid);
     let mut conversation = Conversation::new(ours);
-    admit(&mut conversation, pid, process, group, directory.is_some())?;
+    admit(&mut conversation, pid, process)?;
     let executed = if forks {
         conversation.until_child_executed(first)
     } else {

@@ -128,6 +128,9 @@ pub fn create(
         Side::Child => {
             let _end = sys::NeverUnwind;
             drop(ours);
+            if let Err(error) = enter_group(group, directory.is_some()) {
+                stage::fail(&theirs, error);
+            }
             if layout.intermediate {
                 intermediate(task, theirs)
             } else {
@@ -145,13 +148,7 @@ pub fn create(
         limits::raise_hard(pid, &plan.process.rlimits);
         namespaces::write_mappings(pid, plan)?;
     }
-    admit(
-        &mut conversation,
-        pid,
-        &plan.process,
-        group,
-        directory.is_some(),
-    )?;
+    admit(&mut conversation, pid, &plan.process)?;
     let (pidfd, unreaped) = if layout.intermediate {
         conversation.until_ready(first, |channel, child| {
             if !layout.new_user {
@@ -182,30 +179,26 @@ pub fn create(
     })
 }
 
-/// Puts a new process into its group and lets it go on.
+/// A new process enters its group by itself, before anything else.
+pub(crate) fn enter_group(group: Option<&Group>, in_v2_already: bool) -> Result<(), Error> {
+    let Some(group) = group else { return Ok(()) };
+    group.enter(in_v2_already).map_err(|error| Error {
+        kind: gamut_abi::control::FailureKind::System,
+        message: error.to_string(),
+        errno: error.errno(),
+    })
+}
+
+/// Does to a new process what only its parent may, and lets it go on.
 pub(crate) fn admit(
     conversation: &mut Conversation,
     pid: u32,
     process: &Process,
-    group: Option<&Group>,
-    in_v2_already: bool,
 ) -> Result<(), Error> {
     if let Some(score) = process.oom_score_adj {
         conversation
             .warnings
             .extend(limits::set_oom_score(pid, score)?);
-    }
-    if let Some(group) = group {
-        let joined = if in_v2_already {
-            group.add_process_v1(pid)
-        } else {
-            group.add_process(pid)
-        };
-        joined.map_err(|error| Error {
-            kind: gamut_abi::control::FailureKind::System,
-            message: error.to_string(),
-            errno: error.errno(),
-        })?;
     }
     // If the process is gone, what it said comes next.
     let _ = conversation.channel.go();
