@@ -1,5 +1,7 @@
 //! The daemon's entry point.
 
+mod memory;
+
 use crate::commands::daemon::DaemonArguments;
 use crate::error::Error;
 use gamut_docker_api::Server;
@@ -19,6 +21,7 @@ const BLOCKING_THREADS: usize = 8192;
 /// # Errors
 /// If the engine cannot be opened or the socket cannot be had.
 pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
+    memory::bound_arenas();
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_new(&arguments.log_level)
@@ -65,6 +68,7 @@ fn serve(
         let wait = |kind| signal(kind).map_err(|error| Error::Message(format!("wait for signals: {error}")));
         let mut terminate = wait(SignalKind::terminate())?;
         let mut interrupt = wait(SignalKind::interrupt())?;
+        tokio::spawn(memory::give_back_after_removals(engine.events().subscribe()));
         tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "listening");
         tokio::select! {
             () = server.serve(Arc::clone(&engine)) => {}

@@ -198,7 +198,7 @@ fn summary(record: &ContainerRecord, with_size: bool, engine: &Engine) -> Value 
         "Names": [format!("/{}", record.name)],
         "Image": record.spec.image,
         "ImageID": record.image_id,
-        "Command": record.process.args.join(" "),
+        "Command": command(&record.process.args),
         "Created": record.created_ns / 1_000_000_000,
         "Ports": ports,
         "Labels": record.spec.labels,
@@ -217,6 +217,16 @@ fn summary(record: &ContainerRecord, with_size: bool, engine: &Engine) -> Value 
         value["SizeRootFs"] = json!(total);
     }
     value
+}
+
+/// The command on one line, as Docker shows it: arguments with a space stand in single quotes.
+fn command(args: &[String]) -> String {
+    let mut text = args.first().cloned().unwrap_or_default();
+    for argument in args.iter().skip(1) {
+        let quote = if argument.contains(' ') { "'" } else { "" };
+        text.extend([" ", quote, argument, quote]);
+    }
+    text
 }
 
 /// `Up 3 seconds`, `Exited (0) 2 minutes ago`.
@@ -257,6 +267,14 @@ fn human_duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arguments_with_a_space_are_quoted() {
+        let args = ["sh", "-c", "echo a"].map(String::from);
+        assert_eq!(command(&args), "sh -c 'echo a'");
+        assert_eq!(command(&args[..1]), "sh");
+        assert_eq!(command(&[]), "");
+    }
 
     #[test]
     fn names_and_durations() {
