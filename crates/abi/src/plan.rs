@@ -200,6 +200,9 @@ pub enum MountKind {
     },
     /// The container's view of its control groups, for whichever hierarchies the host has.
     Cgroup,
+    /// The same, but of the cgroup v2 hierarchy alone, mounted right at the destination also where
+    /// the host has v1 hierarchies beside it.
+    CgroupUnified,
 }
 
 /// A device node.

@@ -18,6 +18,7 @@ mod apply_v2;
 mod bpf;
 mod controller;
 mod convert;
+mod delegation;
 mod devices;
 mod error;
 mod freeze;

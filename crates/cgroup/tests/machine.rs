@@ -501,3 +501,46 @@ fn cost_of_a_group() {
     Hierarchies::detect().unwrap();
     eprintln!("detect: {} us", start.elapsed().as_micros());
 }
+
+/// A delegated root is told from the machine's own by its files, so this works on a hybrid
+/// machine's v2 hierarchy, too.
+#[test]
+fn the_root_of_a_delegated_subtree_is_vacated() {
+    let Some(hierarchies) = hierarchies() else {
+        return;
+    };
+    let Some(machine) = hierarchies.roots().into_iter().find(|root| root.v2) else {
+        eprintln!("SKIPPED: there is no v2 hierarchy");
+        return;
+    };
+    let test = TestGroup::new(&hierarchies);
+    test.group.create().unwrap();
+    let root = format!("{}{}", machine.path, test.group.path());
+    let delegated = Hierarchies::with_roots(&[gamut_cgroup::HierarchyRoot {
+        path: root.clone(),
+        v2: true,
+        controllers: vec![Controller::Pids],
+    }])
+    .unwrap();
+    assert!(!delegated.vacate_root().unwrap(), "there is nobody");
+    assert!(!std::path::Path::new(&root).join("init").exists());
+    let mut children = [shell(&test.group, "true"), shell(&test.group, "true")];
+    assert!(delegated.vacate_root().unwrap());
+    let read = |name: &str| std::fs::read_to_string(format!("{root}/{name}")).unwrap();
+    assert_eq!(read("cgroup.procs"), "");
+    let moved = read("init/cgroup.procs");
+    for child in &children {
+        assert!(
+            moved.lines().any(|pid| pid == child.id().to_string()),
+            "{moved}"
+        );
+        // Whoever joins the container goes where its first process is.
+        assert!(test.group.directory_v2_of(child.id()).is_some());
+    }
+    assert!(test.group.directory_v2_of(std::process::id()).is_none());
+    assert!(!delegated.vacate_root().unwrap());
+    for child in &mut children {
+        go(child);
+        child.wait().unwrap();
+    }
+}

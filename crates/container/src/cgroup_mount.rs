@@ -67,13 +67,7 @@ pub(crate) fn prepare(
         },
     ] = memberships[..]
     {
-        let top = hierarchy("", path, attributes, own_namespace, &mountinfo)
-            .doing("mount cgroup2", "")?;
-        return Ok(CgroupTree {
-            top,
-            hierarchies: Vec::new(),
-            attributes: 0,
-        });
+        return unified(path, attributes, own_namespace, &mountinfo);
     }
     let top = FilesystemContext::open(c"tmpfs")
         .and_then(|context| {
@@ -107,6 +101,37 @@ pub(crate) fn prepare(
         top,
         hierarchies,
         attributes,
+    })
+}
+
+/// Makes the mount of the v2 hierarchy alone, as [`prepare`] does on a pure v2 host.
+pub(crate) fn prepare_unified(attributes: u64, own_namespace: bool) -> Result<CgroupTree, Error> {
+    let text = read_proc(c"/proc/self/cgroup").doing("read", "/proc/self/cgroup")?;
+    let mountinfo = if own_namespace {
+        String::new()
+    } else {
+        read_proc(c"/proc/self/mountinfo").doing("read", "/proc/self/mountinfo")?
+    };
+    let path = memberships(&text)
+        .into_iter()
+        .find(|membership| membership.controllers.is_empty())
+        .map(|membership| membership.path)
+        .ok_or_else(|| Error::invalid("mount cgroup2: this host has no cgroup v2 hierarchy"))?;
+    unified(path, attributes, own_namespace, &mountinfo)
+}
+
+fn unified(
+    path: &str,
+    attributes: u64,
+    own_namespace: bool,
+    mountinfo: &str,
+) -> Result<CgroupTree, Error> {
+    let top =
+        hierarchy("", path, attributes, own_namespace, mountinfo).doing("mount cgroup2", "")?;
+    Ok(CgroupTree {
+        top,
+        hierarchies: Vec::new(),
+        attributes: 0,
     })
 }
 

@@ -23,6 +23,11 @@ const OWN_SIGNALS: [i32; 9] = [
 /// a signal killed it.
 pub(crate) fn run(program: &Program, channel: Channel, terminal: bool) -> Result<i32, Error> {
     let forwarded = forwarded_signals();
+    // Elsewhere than as PID 1 (a shared PID namespace), orphans would go past us.
+    // SAFETY: plain call.
+    if unsafe { libc::getpid() } != 1 {
+        sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).doing("become", "the reaper of orphans")?;
+    }
     // SAFETY: the set is valid; blocked signals are fetched by sigwaitinfo below.
     unsafe {
         libc::sigprocmask(

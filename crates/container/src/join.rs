@@ -8,7 +8,7 @@ use crate::sys::{self, CLONE_PARENT, Errno, Side, SysResult};
 use crate::{execute, limits, namespaces, process, stage};
 use gamut_abi::plan::{NamespaceKind, Plan, Process};
 use gamut_cgroup::Group;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What the new process has to do.
 struct Task<'a> {
@@ -63,9 +63,21 @@ pub fn exec(
     }
     let forks = task.has(NamespaceKind::Pid);
     let (ours, theirs) = channel::pair().doing("make", "a socket pair")?;
-    let directory = group.and_then(Group::directory_v2);
+    let mut directory = group.and_then(Group::directory_v2);
     // SAFETY: the caller promises to have one thread; the child ends in `enter`.
-    let side = unsafe { sys::clone_process(0, libc::SIGCHLD, directory.as_ref().map(AsFd::as_fd)) };
+    let clone = |into: Option<&OwnedFd>| unsafe {
+        sys::clone_process(0, libc::SIGCHLD, into.map(AsFd::as_fd))
+    };
+    let mut side = clone(directory.as_ref());
+    if let Err(Errno(libc::EBUSY)) = side {
+        // The container shares its controllers out to groups of its own, so that only these can
+        // hold processes: the new one goes where the first one is, as in runc and crun.
+        let of_init = group.and_then(|group| group.directory_v2_of(init_pid));
+        if of_init.is_some() {
+            directory = of_init;
+            side = clone(directory.as_ref());
+        }
+    }
     let (pid, pidfd) = match side.doing("make", "a process")? {
         Side::Child => {
             let _end = sys::NeverUnwind;

@@ -17,6 +17,7 @@ mod copy_up;
 mod devices;
 mod error;
 mod execute;
+mod foreign;
 mod gate;
 mod hide;
 mod init;

@@ -5,7 +5,7 @@ use crate::cgroup_mount::{self, CgroupTree};
 use crate::error::{Context, Error};
 use crate::path::{self, Missing, RootDirectory};
 use crate::sys::{self, Errno, FilesystemContext};
-use crate::{copy_up, root};
+use crate::{copy_up, foreign, root};
 use gamut_abi::plan::{Mount, MountKind, Plan, Propagation};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -53,7 +53,14 @@ fn clone_source(mount: &Mount) -> Result<Option<OwnedFd>, Error> {
         return Ok(None);
     };
     let name = sys::c_string(source).doing("bind", source)?;
-    let tree = sys::clone_tree(sys::cwd(), &name, *recursive).map_err(|errno| {
+    let tree = match sys::clone_tree(sys::cwd(), &name, *recursive) {
+        // Not of this mount namespace.
+        Err(Errno(libc::EINVAL)) if foreign::is_foreign(source) => {
+            foreign::clone_tree(source, *recursive)
+        }
+        cloned => cloned,
+    };
+    let tree = tree.map_err(|errno| {
         Error::system(
             &["bind ", source, " on ", &mount.destination].concat(),
             errno,
@@ -92,7 +99,7 @@ pub(crate) fn prepare(
                 let tree = filesystem(mount, fstype, source, options)?;
                 Ok(Some(Detached::Tree(tree)))
             }
-            MountKind::Cgroup => Ok(None),
+            MountKind::Cgroup | MountKind::CgroupUnified => Ok(None),
         })
         .collect()
 }
@@ -105,11 +112,13 @@ pub(crate) fn prepare_cgroups(
     warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
     for (mount, slot) in plan.mounts.iter().zip(detached) {
-        if let MountKind::Cgroup = mount.kind {
-            let attributes = mount.attributes_set;
-            let tree = cgroup_mount::prepare(attributes, own_namespace, warnings)?;
-            *slot = Some(Detached::Cgroup(tree));
-        }
+        let attributes = mount.attributes_set;
+        let tree = match mount.kind {
+            MountKind::Cgroup => cgroup_mount::prepare(attributes, own_namespace, warnings)?,
+            MountKind::CgroupUnified => cgroup_mount::prepare_unified(attributes, own_namespace)?,
+            MountKind::Bind { .. } | MountKind::Filesystem { .. } => continue,
+        };
+        *slot = Some(Detached::Cgroup(tree));
     }
     Ok(())
 }

@@ -102,7 +102,12 @@ fn compile_mount(entry: &str, mount: &OciMount, options: &CompileOptions) -> Res
         (Some(recursive), _) => bind_kind(entry, mount, &words, recursive, options)?,
         (None, "cgroup" | "cgroup2") => {
             refuse_data(&options_field, &words, "the view of control groups")?;
-            MountKind::Cgroup
+            // As runc: one lays out what the host has, the other is the one file system.
+            if fstype == "cgroup" {
+                MountKind::Cgroup
+            } else {
+                MountKind::CgroupUnified
+            }
         }
         (None, "" | "none") => {
             return Err(invalid(
@@ -243,7 +248,7 @@ fn check_proc(entry: &str, place: &str, kind: &MountKind) -> Result<(), Error> {
         let is_proc = match kind {
             MountKind::Filesystem { fstype, .. } => fstype == "proc",
             MountKind::Bind { source, .. } => lexically_clean(source) == "/proc",
-            MountKind::Cgroup => false,
+            MountKind::Cgroup | MountKind::CgroupUnified => false,
         };
         return if is_proc {
             Ok(())

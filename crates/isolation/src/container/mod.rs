@@ -129,6 +129,10 @@ impl ContainerLevel {
                 error.into(),
             )
         })?;
+        if let Err(error) = hierarchies.vacate_root() {
+            // Limits will be missed one by one, and each says so.
+            tracing::warn!(error = %error, "control groups cannot be divided here");
+        }
         let run_root = RunRoot::open(&run_root)
             .map_err(|error| fail("make the run root", &run_root, error.into()))?;
         Ok(Self {

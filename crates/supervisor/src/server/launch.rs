@@ -201,15 +201,20 @@ impl Sandbox {
         core.make_process(|| created.start()).map_err(Failure::from)
     }
 
-    /// Makes a killed control group anew. Linux kills whatever is cloned straight into a group
+    /// Makes a control group anew that was killed, or that the last run has divided: on v2 a group
+    /// that shares controllers out to groups of its own takes no process. Linux kills whatever is cloned straight into a group
     /// (`CLONE_INTO_CGROUP`) that `cgroup.kill` was ever written to: it compares the count of
     /// kills of the new group with that of the parent's group.
     fn renew_group(&mut self, epoll: &Epoll) -> Result<(), Failure> {
-        let (true, Some((hierarchies, group)), Some(cgroup)) =
-            (self.group_killed, &self.group, &self.launch.plan.cgroup)
+        let (Some((hierarchies, group)), Some(cgroup)) = (&self.group, &self.launch.plan.cgroup)
         else {
             return Ok(());
         };
+        let is_divided = gamut_cgroup::list_children(hierarchies, &cgroup.path)
+            .is_ok_and(|children| !children.is_empty());
+        if !self.group_killed && !is_divided {
+            return Ok(());
+        }
         self.out_of_memory.close(epoll);
         group
             .remove()
