@@ -5,6 +5,7 @@ mod memory;
 use crate::commands::daemon::DaemonArguments;
 use crate::error::Error;
 use gamut_docker_api::Server;
+use gamut_engine::snapshotter::Snapshotter;
 use gamut_engine::{Engine, Options};
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,10 @@ pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
         bridge: arguments.bridge,
         subnet: arguments.subnet,
         cgroup_parent: arguments.cgroup_parent,
+        storage_driver: arguments
+            .storage_driver
+            .as_deref()
+            .and_then(Snapshotter::from_name),
         ..Options::default()
     };
     let served = serve(&runtime, options, &socket, group);

@@ -86,7 +86,7 @@ pub async fn info(request: Request) -> Result<Response, ApiError> {
         "ContainersPaused": info.paused,
         "ContainersStopped": info.stopped,
         "Images": info.images,
-        "Driver": "overlay2",
+        "Driver": request.engine.snapshotter().name(),
         "DriverStatus": [["Backing Filesystem", info.backing_filesystem], ["Isolation Levels", info.levels.iter().map(|level| level.as_str()).collect::<Vec<_>>().join(", ")]],
         "SystemStatus": Value::Null,
         "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": Value::Null, "Log": ["json-file", "none"]},

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::events::EventLog;
 use crate::networking::Networking;
 use crate::options::Options;
+use crate::snapshotter::Snapshotter;
 use crate::store::{self, Collection, Damaged};
 use crate::volume::Volumes;
 use gamut_image::ImageStore;
@@ -68,6 +69,7 @@ pub struct Engine {
     pub(crate) networking: Networking,
     pub(crate) events: EventLog,
     pub(crate) levels: Levels,
+    pub(crate) snapshotter: Snapshotter,
     pub(crate) execs: Mutex<BTreeMap<String, ExecRecord>>,
     pub(crate) exec_changes: tokio::sync::watch::Sender<u64>,
     pub(crate) held_capabilities: u64,
@@ -116,6 +118,10 @@ impl Engine {
         for Damaged { path, problem } in &damaged {
             tracing::error!(path = %path.display(), problem, "a record cannot be read; see `gamut system fsck`");
         }
+        let snapshotter = match options.storage_driver {
+            Some(chosen) => chosen,
+            None => Snapshotter::detect(data_root)?,
+        };
         let images = ImageStore::open(&data_root.join("images"))
             .map_err(|source| Error::system("open the image store", source))?;
         let networking = Networking::open(&options)?;
@@ -136,6 +142,7 @@ impl Engine {
             networking,
             events: EventLog::default(),
             levels,
+            snapshotter,
             execs: Mutex::default(),
             exec_changes: tokio::sync::watch::Sender::new(0),
             held_capabilities: capabilities::held()

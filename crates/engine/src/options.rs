@@ -1,5 +1,6 @@
 //! How an engine is set up.
 
+use crate::snapshotter::Snapshotter;
 use std::path::PathBuf;
 
 /// Where an engine keeps its things and what it calls them.
@@ -17,6 +18,8 @@ pub struct Options {
     pub subnet: Option<String>,
     /// Parent control group, `/gamut`.
     pub cgroup_parent: String,
+    /// How roots are made from layers; `None` takes overlayfs where it can be used.
+    pub storage_driver: Option<Snapshotter>,
     /// Prepared network namespaces kept in the pool.
     pub pool_size: usize,
 }
@@ -30,6 +33,7 @@ impl Default for Options {
             bridge: "gamut0".to_owned(),
             subnet: None,
             cgroup_parent: "/gamut".to_owned(),
+            storage_driver: None,
             pool_size: 4,
         }
     }

@@ -25,6 +25,9 @@ pub struct DaemonArguments {
     /// Control group below which workloads run
     #[arg(long, value_name = "PATH", default_value = "/gamut")]
     pub cgroup_parent: String,
+    /// How containers get their roots from images [default: overlay2 where it can be used]
+    #[arg(long, value_name = "DRIVER", value_parser = ["overlay2", "copy"])]
+    pub storage_driver: Option<String>,
     /// How much to log
     #[arg(long, value_name = "LEVEL", default_value = "info",
           value_parser = ["error", "warn", "info", "debug", "trace"])]

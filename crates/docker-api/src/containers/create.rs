@@ -4,7 +4,7 @@ use crate::error::ApiError;
 use crate::reply::{self, Response};
 use crate::request::Request;
 use gamut_engine::container::spec::{
-    BlkioDevice, ContainerSpec, DeviceMapping, Level, LogSpec, MountSource, MountSpec,
+    BlkioDevice, ContainerSpec, DeviceMapping, IpcMode, Level, LogSpec, MountSource, MountSpec,
     NamespaceMode, NetworkMode, Port, Protocol, PublishedPort, ResourceSpec, RestartPolicy, Ulimit,
 };
 use gamut_spec::error::ErrorKind;
@@ -496,7 +496,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
         oom_score_adj: host.oom_score_adj.filter(|adjustment| *adjustment != 0),
         shm_size_bytes: shm_size(host.shm_size)?,
         pid_mode: namespace_mode("PID", &host.pid_mode)?,
-        ipc_mode: namespace_mode("IPC", &host.ipc_mode)?,
+        ipc_mode: ipc_mode(&host.ipc_mode)?,
         uts_mode: namespace_mode("UTS", &host.uts_mode)?,
         cgroup_namespace_mode: namespace_mode("cgroup namespace", &host.cgroupns_mode)?,
         cgroup_parent,
@@ -569,12 +569,25 @@ fn endpoint(config: WireNetworkingConfig, network: &str) -> Result<Endpoint, Api
     Ok(endpoint)
 }
 
+fn ipc_mode(text: &str) -> Result<IpcMode, ApiError> {
+    match text {
+        "" | "private" => Ok(IpcMode::Private),
+        "shareable" => Ok(IpcMode::Shareable),
+        "none" => Ok(IpcMode::None),
+        "host" => Ok(IpcMode::Host),
+        other => match other.strip_prefix("container:") {
+            Some(name) if !name.is_empty() => Ok(IpcMode::Container(name.to_owned())),
+            _ => Err(ApiError::invalid(format!("invalid IPC mode: {other}"))),
+        },
+    }
+}
+
 fn namespace_mode(what: &str, text: &str) -> Result<NamespaceMode, ApiError> {
     match text {
-        "" | "private" | "shareable" => Ok(NamespaceMode::Private),
+        "" | "private" => Ok(NamespaceMode::Private),
         "host" => Ok(NamespaceMode::Host),
         other => match other.strip_prefix("container:") {
-            Some(name) if !name.is_empty() && matches!(what, "PID" | "IPC") => {
+            Some(name) if !name.is_empty() && what == "PID" => {
                 Ok(NamespaceMode::Container(name.to_owned()))
             }
             _ => Err(ApiError::invalid(format!("invalid {what} mode: {other}"))),

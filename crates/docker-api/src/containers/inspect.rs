@@ -7,8 +7,10 @@ use gamut_engine::Engine;
 use gamut_engine::container::oci;
 use gamut_engine::container::record::{ContainerRecord, MountKind, Phase};
 use gamut_engine::container::spec::{
-    ContainerSpec, MountSource, NamespaceMode, NetworkMode, Port, PublishedPort, RestartPolicy,
+    ContainerSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, Port, PublishedPort,
+    RestartPolicy,
 };
+use gamut_engine::snapshotter::Snapshotter;
 use gamut_spec::time;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
@@ -64,7 +66,7 @@ fn describe(engine: &Engine, record: &ContainerRecord) -> Value {
         "LogPath": log_path,
         "Name": format!("/{}", record.name),
         "RestartCount": record.state.restart_count,
-        "Driver": "overlay2",
+        "Driver": engine.snapshotter().name(),
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
@@ -72,10 +74,13 @@ fn describe(engine: &Engine, record: &ContainerRecord) -> Value {
         "ExecIDs": Value::Null,
         "HostConfig": host_config(record),
         "GraphDriver": {
-            "Name": "overlay2",
-            "Data": {
-                "UpperDir": directory.join("upper"),
-                "WorkDir": directory.join("work"),
+            "Name": engine.snapshotter().name(),
+            "Data": match engine.snapshotter() {
+                Snapshotter::Overlay => json!({
+                    "UpperDir": directory.join("upper"),
+                    "WorkDir": directory.join("work"),
+                }),
+                Snapshotter::Copy => json!({"RootDir": directory.join("rootfs")}),
             },
         },
         "Mounts": mounts(record),
@@ -176,6 +181,16 @@ fn namespace_mode(mode: &NamespaceMode, private: &str) -> String {
     }
 }
 
+fn ipc_mode(mode: &IpcMode) -> String {
+    match mode {
+        IpcMode::Private => "private".to_owned(),
+        IpcMode::Shareable => "shareable".to_owned(),
+        IpcMode::None => "none".to_owned(),
+        IpcMode::Host => "host".to_owned(),
+        IpcMode::Container(name) => format!("container:{name}"),
+    }
+}
+
 fn bindings<'a>(ports: impl Iterator<Item = &'a PublishedPort>) -> Value {
     let mut object = Map::new();
     for port in ports {
@@ -241,7 +256,7 @@ fn host_config(record: &ContainerRecord) -> Value {
         "DnsSearch": spec.dns_search,
         "ExtraHosts": or_null(json!(spec.extra_hosts)),
         "GroupAdd": or_null(json!(spec.additional_groups)),
-        "IpcMode": namespace_mode(&spec.ipc_mode, "private"),
+        "IpcMode": ipc_mode(&spec.ipc_mode),
         "Cgroup": "",
         "Links": Value::Null,
         "OomScoreAdj": spec.oom_score_adj.unwrap_or(0),

@@ -4,8 +4,8 @@ use super::live::Container;
 use super::record::{
     ContainerRecord, MountKind, Provenance, RecordedState, ResolvedMount, ResolvedProcess,
 };
-use super::spec::{ContainerSpec, MountSource, NamespaceMode, NetworkMode, RestartPolicy};
-use super::{name, oci, security};
+use super::spec::{ContainerSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, RestartPolicy};
+use super::{name, oci, security, systemd};
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
 use crate::store::Durability;
@@ -219,12 +219,8 @@ impl Engine {
         if let NamespaceMode::Container(other) = &spec.pid_mode {
             self.index.find(other)?;
         }
-        if let NamespaceMode::Container(_) = &spec.ipc_mode {
-            // Its /dev/shm belongs to another mount namespace, from which it cannot be bound.
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "--ipc container:NAME is not supported yet: use private or host",
-            ));
+        if let IpcMode::Container(other) = &spec.ipc_mode {
+            check_shareable(&*self.index.find(other)?)?;
         }
         if matches!(spec.network, NetworkMode::Host | NetworkMode::None)
             && (!spec.published_ports.is_empty() || spec.publish_all)
@@ -439,6 +435,17 @@ fn adopt_image_defaults(spec: &mut ContainerSpec, image: &Image) {
     }
 }
 
+/// A container may lend its IPC namespace only if it was made for that.
+pub(super) fn check_shareable(donor: &Container) -> Result<()> {
+    donor.read(|record| match record.spec.ipc_mode {
+        IpcMode::Shareable | IpcMode::Host => Ok(()),
+        IpcMode::Private | IpcMode::None | IpcMode::Container(_) => Err(Error::conflict(format!(
+            "cannot join IPC of container {}: non-shareable IPC (hint: use --ipc shareable for the donor container)",
+            record.name
+        ))),
+    })
+}
+
 /// `80`, `80/tcp`.
 fn parse_port(text: &str) -> Option<super::spec::Port> {
     use super::spec::{Port, Protocol};
@@ -489,12 +496,17 @@ fn resolve_process(spec: &ContainerSpec, image: &Image) -> Result<ResolvedProces
             "the working directory '{working_directory}' is invalid, it needs to be an absolute path"
         )));
     }
+    let default_stop_signal = if systemd::is_wanted(spec, &args)? {
+        systemd::STOP_SIGNAL
+    } else {
+        signal::TERM
+    };
     Ok(ResolvedProcess {
         args,
         entrypoint_length,
         environment,
         working_directory,
         user: own_or(&spec.user, &config.user),
-        stop_signal: signal::parse(&spec.stop_signal).unwrap_or(signal::TERM),
+        stop_signal: signal::parse(&spec.stop_signal).unwrap_or(default_stop_signal),
     })
 }

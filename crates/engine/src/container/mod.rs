@@ -17,5 +17,6 @@ pub mod security;
 pub mod spec;
 pub mod start;
 pub mod stop;
+pub mod systemd;
 pub(crate) mod volume_content;
 pub mod watch;

@@ -8,7 +8,8 @@ pub use resources::resource_limits;
 use super::capabilities;
 use super::record::{ContainerRecord, MountKind, ResolvedMount};
 use super::security::SecurityOptions;
-use super::spec::{NamespaceMode, NetworkMode};
+use super::spec::{IpcMode, NamespaceMode, NetworkMode};
+use super::systemd;
 use crate::error::{Error, Result};
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 use serde_json::{Value, json};
@@ -201,6 +202,9 @@ fn process(
     if spec.terminal {
         environment.push("TERM=xterm".to_owned());
     }
+    if systemd::is_wanted_by(record) {
+        environment.extend(systemd::environment(record));
+    }
     merge_environment(&mut environment, &record.process.environment);
     let cwd = &record.process.working_directory;
     let names = capabilities::names(capability_set);
@@ -272,9 +276,11 @@ fn namespaces(record: &ContainerRecord, shared: (Option<u32>, Option<u32>)) -> R
         }
     }
     match &spec.ipc_mode {
-        NamespaceMode::Private => list.push(json!({"type": "ipc"})),
-        NamespaceMode::Host => {}
-        NamespaceMode::Container(_) => {
+        IpcMode::Private | IpcMode::Shareable | IpcMode::None => {
+            list.push(json!({"type": "ipc"}));
+        }
+        IpcMode::Host => {}
+        IpcMode::Container(_) => {
             list.push(json!({"type": "ipc", "path": of(shared.1, "ipc")?}));
         }
     }
@@ -309,15 +315,16 @@ fn mounts(record: &ContainerRecord, surroundings: &Surroundings<'_>) -> Result<V
             "options": ["nosuid", "noexec", "nodev"]}),
     ];
     match &spec.ipc_mode {
-        NamespaceMode::Private => list.push(json!({
+        IpcMode::None => {}
+        IpcMode::Private | IpcMode::Shareable => list.push(json!({
             "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
             "options": ["nosuid", "noexec", "nodev", "mode=1777", format!("size={shm}")],
         })),
-        NamespaceMode::Host => list.push(json!({
+        IpcMode::Host => list.push(json!({
             "destination": "/dev/shm", "type": "bind", "source": "/dev/shm",
             "options": ["rbind", "nosuid", "noexec", "nodev"],
         })),
-        NamespaceMode::Container(_) => {
+        IpcMode::Container(_) => {
             let pid = surroundings.shared_pids.1.unwrap_or(0);
             list.push(json!({
                 "destination": "/dev/shm", "type": "bind",
@@ -325,6 +332,9 @@ fn mounts(record: &ContainerRecord, surroundings: &Surroundings<'_>) -> Result<V
                 "options": ["bind", "nosuid", "noexec", "nodev"],
             }));
         }
+    }
+    if systemd::is_wanted_by(record) {
+        systemd::adjust_mounts(&mut list);
     }
     let taken = |path: &str| record.mounts.iter().any(|mount| mount.destination == path);
     if let Some(directory) = surroundings.etc_directory {

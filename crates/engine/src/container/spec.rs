@@ -107,7 +107,7 @@ pub struct ContainerSpec {
     /// Process id namespace.
     pub pid_mode: NamespaceMode,
     /// IPC namespace.
-    pub ipc_mode: NamespaceMode,
+    pub ipc_mode: IpcMode,
     /// UTS namespace.
     pub uts_mode: NamespaceMode,
     /// Control group namespace.
@@ -248,6 +248,22 @@ pub enum NamespaceMode {
     /// The host's.
     Host,
     /// Another container's, by name or id.
+    Container(String),
+}
+
+/// The IPC namespace of a container, with its `/dev/shm`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpcMode {
+    /// Its own.
+    #[default]
+    Private,
+    /// Its own, which other containers may join.
+    Shareable,
+    /// Its own, without a `/dev/shm`.
+    None,
+    /// The host's.
+    Host,
+    /// Another container's, by name or id; that one must be shareable.
     Container(String),
 }
 

@@ -4,7 +4,7 @@ use super::etc_files;
 use super::live::Container;
 use super::oci::{self, Surroundings};
 use super::record::{ContainerRecord, MountKind, Phase};
-use super::spec::{NamespaceMode, NetworkMode, RestartPolicy};
+use super::spec::{IpcMode, NamespaceMode, NetworkMode, RestartPolicy};
 use super::volume_content;
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ use crate::networking::Connection;
 use crate::store::Durability;
 use gamut_abi::control;
 use gamut_isolation::Isolation;
-use gamut_isolation::contract::{RootSource, SandboxSpec, WorkloadSpec};
+use gamut_isolation::contract::{SandboxSpec, WorkloadSpec};
 use gamut_spec::error::ErrorKind;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -153,11 +153,7 @@ impl Engine {
             additional_groups: record.spec.additional_groups.clone(),
             create_cwd: true,
             init: record.spec.init,
-            root: RootSource::Layers {
-                lower: layers.to_vec(),
-                writable: directory.clone(),
-                volatile: record.spec.auto_remove,
-            },
+            root: self.root_source(container, layers)?,
             log: self.log_of(record),
             restart: supervisor_policy(record.spec.restart),
             open_stdin: record.spec.open_stdin,
@@ -228,14 +224,18 @@ impl Engine {
             NamespaceMode::Container(other) => self.running(other, what).map(|(_, pid)| Some(pid)),
             _ => Ok(None),
         };
+        let ipc_donor = match &record.spec.ipc_mode {
+            IpcMode::Container(other) => {
+                super::create::check_shareable(&*self.index.find(other)?)?;
+                Some(self.running(other, "IPC namespace")?.1)
+            }
+            _ => None,
+        };
         let surroundings = Surroundings {
             held_capabilities: self.held_capabilities,
             cgroup_path: self.cgroup_path(record),
             etc_directory,
-            shared_pids: (
-                pid_of(&record.spec.pid_mode, "PID namespace")?,
-                pid_of(&record.spec.ipc_mode, "IPC namespace")?,
-            ),
+            shared_pids: (pid_of(&record.spec.pid_mode, "PID namespace")?, ipc_donor),
             hostname: &self.hostname,
         };
         oci::runtime_spec(record, &surroundings)

@@ -160,11 +160,15 @@ impl Engine {
                 .and_then(|image| self.images.layers(&image))
                 .map_err(|error| Error::new(error.kind(), gamut_spec::error::chain(&error)))
         })?;
-        prepare_writable(&directory, layers).map_err(failed)?;
+        let copy = self.copied(&directory, layers)?;
+        if copy.is_none() {
+            prepare_writable(&directory, layers).map_err(failed)?;
+        }
         self.fill_volumes(&record, layers)?;
         View::open(&Parts {
             layers,
             writable: Some(&directory),
+            copy: copy.as_deref(),
             binds: &binds(&record, &directory),
             readonly: record.spec.readonly_root,
         })

@@ -9,6 +9,7 @@ pub mod archive;
 pub mod copy;
 mod create;
 mod extract;
+pub mod merge;
 mod node;
 mod pack;
 mod path;
@@ -16,3 +17,21 @@ mod path;
 mod tests;
 mod view;
 mod walk;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Mounts, where nobody else sees it, an overlay of a layer and a directory that holds `upper` and
+/// `work`, to see whether that can be done.
+///
+/// # Errors
+/// Why it cannot.
+pub fn try_overlay(lower: &Path, writable: &Path) -> io::Result<()> {
+    let layers: [PathBuf; 1] = [lower.to_owned()];
+    view::View::open(&view::Parts {
+        layers: &layers,
+        writable: Some(writable),
+        ..view::Parts::default()
+    })
+    .map(drop)
+}

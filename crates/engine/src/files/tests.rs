@@ -1,6 +1,7 @@
 //! Trees in temporary directories stand for layers and roots.
 
 mod hostile;
+mod merge;
 mod views;
 
 use super::extract::{Options, extract};

@@ -35,6 +35,8 @@ pub(super) struct Parts<'a> {
     pub layers: &'a [PathBuf],
     /// Directory that has the writable layer: `upper` and `work`.
     pub writable: Option<&'a Path>,
+    /// A directory that is the root by itself, in place of layers and writable layer.
+    pub copy: Option<&'a Path>,
     /// Mounts, parents first.
     pub binds: &'a [Bind],
     /// Let nothing be changed but what is in writable mounts.
@@ -109,7 +111,8 @@ fn doing(what: &str, object: &Path) -> impl FnOnce(io::Error) -> io::Error {
 }
 
 fn build(parts: &Parts<'_>) -> io::Result<(OwnedFd, File)> {
-    let Some(mount_point) = parts.layers.first() else {
+    let mount_point = parts.copy.or(parts.layers.first().map(PathBuf::as_path));
+    let Some(mount_point) = mount_point else {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "there is no layer",
@@ -121,7 +124,10 @@ fn build(parts: &Parts<'_>) -> io::Result<(OwnedFd, File)> {
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
     let private = libc::MS_REC | libc::MS_PRIVATE;
     mount(None, c"/", None, private, None)?;
-    let root = overlay(parts, mount_point)?;
+    let root = match parts.copy {
+        Some(copy) => on_itself(copy).map_err(doing("mount", copy))?,
+        None => overlay(parts, mount_point)?,
+    };
     for each in parts.binds {
         bind(root.as_fd(), each).map_err(doing("mount", &each.source))?;
     }
@@ -280,18 +286,26 @@ fn overlay_classic(
     )
 }
 
-/// Mounts something of the host; what is not there any more is left out.
-fn bind(root: BorrowedFd<'_>, bind: &Bind) -> io::Result<()> {
-    let source = sys::c_string(bind.source.as_os_str().as_bytes())?;
+/// Mounts a directory over itself, which makes it a mount point.
+fn on_itself(directory: &Path) -> io::Result<OwnedFd> {
+    let tree = clone_tree(directory, false)?;
+    move_mount(tree.as_fd(), open_directory(directory)?.as_fd())?;
+    Ok(tree)
+}
+
+fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let path = sys::c_string(path.as_os_str().as_bytes())?;
     let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    if bind.recursive {
+    if recursive {
         flags |= libc::AT_RECURSIVE.cast_unsigned();
     }
-    // SAFETY: source is valid for the call.
-    let tree = descriptor(unsafe {
-        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags)
-    });
-    let tree = match tree {
+    // SAFETY: path is valid for the call.
+    descriptor(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
+}
+
+/// Mounts something of the host; what is not there any more is left out.
+fn bind(root: BorrowedFd<'_>, bind: &Bind) -> io::Result<()> {
+    let tree = match clone_tree(&bind.source, bind.recursive) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         tree => Node::from_fd(tree?)?,
     };

@@ -115,7 +115,12 @@ impl Engine {
     /// Bytes of a container's writable layer, and of all that it sees.
     #[must_use]
     pub fn container_sizes(&self, record: &ContainerRecord) -> (u64, u64) {
-        let own = usage::tree_bytes(&self.container_directory(&record.id).join("upper"));
+        let directory = self.container_directory(&record.id);
+        if let Some(copy) = crate::snapshotter::copied_root(&directory) {
+            let own = usage::tree_bytes(&copy);
+            return (own, own);
+        }
+        let own = usage::tree_bytes(&directory.join("upper"));
         let image = self
             .images
             .get(&record.image_id, None)

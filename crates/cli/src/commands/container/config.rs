@@ -231,6 +231,9 @@ fn host_config(flags: &ContainerFlags, volumes: &Volumes, ports: &Ports) -> Resu
     set_each(&mut host, "Mounts", &flags.mount, mount::parse)?;
     set_each(&mut host, "Ulimits", &flags.ulimit, limits::ulimit)?;
     set_map(&mut host, "Annotations", "--annotation", &flags.annotation)?;
+    if let Some(mode) = &flags.systemd {
+        host["Annotations"]["gamut.systemd"] = mode.as_str().into();
+    }
     set_map(&mut host, "Sysctls", "--sysctl", &flags.sysctl)?;
     if !ports.bindings.is_empty() {
         host["PortBindings"] = ports.bindings.clone().into();

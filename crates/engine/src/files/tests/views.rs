@@ -7,7 +7,7 @@ use crate::files::view::{Bind, Parts, View};
 use std::ffi::CString;
 use std::path::PathBuf;
 
-fn device(directory: &Path, name: &str, number: (u32, u32)) {
+pub(super) fn device(directory: &Path, name: &str, number: (u32, u32)) {
     let directory = File::open(directory).unwrap();
     let name = CString::new(name).unwrap();
     gamut_image::layer::sys::mknod(directory.as_fd(), &name, libc::S_IFCHR | 0o600, number)
@@ -15,7 +15,7 @@ fn device(directory: &Path, name: &str, number: (u32, u32)) {
 }
 
 /// Two layers, topmost first: `/srv/data` is in both, `/opt` links to it.
-fn layers(stage: &Path) -> [PathBuf; 2] {
+pub(super) fn layers(stage: &Path) -> [PathBuf; 2] {
     let (upper, lower) = (stage.join("l2"), stage.join("l1"));
     write(&lower.join("srv/data/base"), "base");
     write(&lower.join("srv/data/hidden"), "hidden");
@@ -50,7 +50,7 @@ fn layers(stage: &Path) -> [PathBuf; 2] {
     [upper, lower]
 }
 
-fn content(directory: &Path) -> Vec<String> {
+pub(super) fn content(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<String> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -59,7 +59,7 @@ fn content(directory: &Path) -> Vec<String> {
     names
 }
 
-fn mounts() -> String {
+pub(super) fn mounts() -> String {
     fs::read_to_string("/proc/self/mountinfo").unwrap()
 }
 
