@@ -31,7 +31,7 @@ pub use http::{Response, exchange};
 pub use leaks::Snapshot;
 pub use namespaces::Namespaces;
 pub use registry::Registry;
-pub use rootfs::{Rootfs, busybox};
+pub use rootfs::{Rootfs, busybox, debian};
 pub use session::{Output, PATIENCE, Session};
 pub use skip::{has, skipped};
 pub use wait::{eventually, until};

@@ -98,6 +98,25 @@ pub fn busybox() -> Option<&'static [u8]> {
     archive.as_deref()
 }
 
+/// The Debian root filesystem with systemd, nft and ip that `tests/debian` has made. `None`, said
+/// aloud, if it is not there.
+///
+/// # Panics
+/// If it cannot be read.
+#[must_use]
+pub fn debian() -> Option<Vec<u8>> {
+    let test = std::env::current_exe().expect("this executable has a path");
+    let archive = test
+        .ancestors()
+        .map(|directory| directory.join("test-debian.tar"))
+        .find(|archive| archive.is_file());
+    let Some(archive) = archive else {
+        skipped("no Debian root filesystem (tests/debian makes it)");
+        return None;
+    };
+    Some(std::fs::read(archive).expect("it can be read"))
+}
+
 /// Directories, users and the shell with its applets: what other root filesystems build on.
 fn busybox_rootfs(busybox: &Path) -> Rootfs {
     let list = std::process::Command::new(busybox)
