@@ -262,6 +262,9 @@ fn privileged_means_all_that_the_engine_has() {
             assert_eq!(daemon.shell(&["--privileged"], &there).ok(), "there");
         }
     }
+    let renamed = ["--privileged", "--device", "/dev/null:/dev/void"];
+    let void = "echo x >/dev/void && stat -c %t:%T /dev/void";
+    assert_eq!(daemon.shell(&renamed, void).ok(), "1:3");
     // Nothing is masked or read-only, and mounting works.
     let open = "set -e; test -w /sys/kernel; \
         if grep -E ' (/sys|/sys/fs/cgroup[^ ]*) [^ ]+ ro[, ]' /proc/mounts; then exit 1; fi; \

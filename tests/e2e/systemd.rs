@@ -169,7 +169,10 @@ fn systemd_is_set_up_for_only_where_it_is_wanted() {
     };
     let shown = "echo \"$container\"; grep -c ' /run tmpfs ' /proc/mounts; true";
     assert_eq!(daemon.shell(&[], shown).ok(), "0");
-    assert_eq!(daemon.shell(&["--systemd=always"], shown).ok(), "gamut\n1");
+    assert_eq!(
+        daemon.shell(&["--systemd", "always"], shown).ok(),
+        "gamut\n1"
+    );
     for (options, word) in [
         (["--systemd=always", "--init"], "--init"),
         (["--systemd=always", "--pid=host"], "--pid"),

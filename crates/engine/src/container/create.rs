@@ -189,6 +189,7 @@ impl Engine {
             self.held_capabilities,
         )?;
         oci::resource_limits(&spec.resources)?;
+        systemd::check_host(spec)?;
         if let Some(nano_cpus) = spec.resources.nano_cpus {
             let online = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             let available = u64::try_from(online).unwrap_or(1) * 1_000_000_000;

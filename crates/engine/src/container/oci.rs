@@ -87,7 +87,10 @@ pub fn runtime_spec(record: &ContainerRecord, surroundings: &Surroundings<'_>) -
     };
     let (mut devices, mut device_rules) = devices::devices(record)?;
     if spec.privileged {
-        devices = devices::host_devices()?;
+        let all = devices::host_devices();
+        // Those that were asked for by another name come on top.
+        devices.retain(|own| all.iter().all(|node| node["path"] != own["path"]));
+        devices.splice(0..0, all);
         device_rules = vec![json!({"allow": true, "access": "rwm"})];
     }
     let mut linux = json!({

@@ -12,7 +12,7 @@ use crate::networking::Connection;
 use crate::store::Durability;
 use gamut_abi::control;
 use gamut_isolation::Isolation;
-use gamut_isolation::contract::{SandboxSpec, WorkloadSpec};
+use gamut_isolation::contract::{RootSource, SandboxSpec, WorkloadSpec};
 use gamut_spec::error::ErrorKind;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -126,7 +126,11 @@ impl Engine {
             Some(directory.as_path())
         };
         let layers = container.layers(|| self.find_layers(record))?;
-        self.ready_mounts(record, layers)?;
+        let root = self.root_source(container, layers)?;
+        match &root {
+            RootSource::Directory(copy) => self.ready_mounts(record, std::slice::from_ref(copy))?,
+            RootSource::Layers { lower, .. } => self.ready_mounts(record, lower)?,
+        }
         let config = self.runtime_config(record, etc_directory)?;
         // On disk before anything runs, so that a daemon that is killed now knows what to clean.
         container.change(&self.store, self.run_durability(record), |record| {
@@ -153,7 +157,7 @@ impl Engine {
             additional_groups: record.spec.additional_groups.clone(),
             create_cwd: true,
             init: record.spec.init,
-            root: self.root_source(container, layers)?,
+            root,
             log: self.log_of(record),
             restart: supervisor_policy(record.spec.restart),
             open_stdin: record.spec.open_stdin,

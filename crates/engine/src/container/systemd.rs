@@ -65,6 +65,31 @@ pub fn is_wanted(spec: &ContainerSpec, command: &[String]) -> Result<bool> {
     }
 }
 
+/// Refuses systemd (`always`) on a host that has only cgroup v1.
+///
+/// # Errors
+/// Then, with the way out.
+pub fn check_host(spec: &ContainerSpec) -> Result<()> {
+    if spec
+        .annotations
+        .get(ANNOTATION)
+        .is_some_and(|mode| mode == "always")
+        && !has_unified()
+    {
+        return Err(Error::invalid(
+            "--systemd=always: systemd needs cgroup v2, of which this host has no hierarchy: \
+             mount one (mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified), or leave it out",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the host has a cgroup v2 hierarchy, alone or beside those of v1 (cgroups(7)).
+fn has_unified() -> bool {
+    std::fs::read_to_string("/proc/self/cgroup")
+        .is_ok_and(|text| text.lines().any(|line| line.starts_with("0::")))
+}
+
 /// Whether this container's record asks for systemd. What could be wrong was refused when it was
 /// made.
 pub(super) fn is_wanted_by(record: &ContainerRecord) -> bool {
@@ -82,8 +107,9 @@ pub(super) fn environment(record: &ContainerRecord) -> [String; 2] {
 
 /// Replaces the default mounts by those that systemd needs; a user's own mounts win later.
 pub(super) fn adjust_mounts(list: &mut Vec<Value>) {
+    let unified = has_unified();
     for mount in &mut *list {
-        if mount["destination"] == "/sys/fs/cgroup" {
+        if unified && mount["destination"] == "/sys/fs/cgroup" {
             // On a hybrid host the v2 hierarchy alone: the limits of the v1 hierarchies stay out of
             // the container's reach, and systemd prefers v2 wherever it finds it.
             *mount = json!({"destination": "/sys/fs/cgroup", "type": "cgroup2", "source": "cgroup",

@@ -161,10 +161,13 @@ impl Engine {
                 .map_err(|error| Error::new(error.kind(), gamut_spec::error::chain(&error)))
         })?;
         let copy = self.copied(&directory, layers)?;
-        if copy.is_none() {
-            prepare_writable(&directory, layers).map_err(failed)?;
+        match &copy {
+            Some(copy) => self.fill_volumes(&record, std::slice::from_ref(copy))?,
+            None => {
+                prepare_writable(&directory, layers).map_err(failed)?;
+                self.fill_volumes(&record, layers)?;
+            }
         }
-        self.fill_volumes(&record, layers)?;
         View::open(&Parts {
             layers,
             writable: Some(&directory),

@@ -5,12 +5,26 @@ use super::{Error, ExtractOptions, OverlayXattrs, Whiteouts, sys};
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Names of overlayfs' attributes.
+struct Names {
+    opaque: &'static CStr,
+    whiteout: &'static CStr,
+}
+
+const TRUSTED: Names = Names {
+    opaque: c"trusted.overlay.opaque",
+    whiteout: c"trusted.overlay.whiteout",
+};
+const USER: Names = Names {
+    opaque: c"user.overlay.opaque",
+    whiteout: c"user.overlay.whiteout",
+};
 
 /// Sets and knows overlayfs' marks in the layer.
 pub(super) struct Marks {
-    opaque: &'static CStr,
-    whiteout: &'static CStr,
+    names: &'static Names,
     /// Whether mknod(2) of whiteouts is wanted, and permitted as far as is known.
     prefer_device: bool,
     /// Whiteouts made: directory and name.
@@ -21,13 +35,12 @@ pub(super) struct Marks {
 
 impl Marks {
     pub fn new(options: &ExtractOptions) -> Self {
-        let (opaque, whiteout) = match options.overlay_xattrs {
-            OverlayXattrs::Trusted => (c"trusted.overlay.opaque", c"trusted.overlay.whiteout"),
-            OverlayXattrs::User => (c"user.overlay.opaque", c"user.overlay.whiteout"),
+        let names = match options.overlay_xattrs {
+            OverlayXattrs::Trusted => &TRUSTED,
+            OverlayXattrs::User => &USER,
         };
         Self {
-            opaque,
-            whiteout,
+            names,
             prefer_device: options.whiteouts == Whiteouts::Device,
             whiteouts: BTreeSet::new(),
             opaque_directories: BTreeSet::new(),
@@ -54,8 +67,9 @@ impl Marks {
         }
         if !self.prefer_device {
             let file = sys::create_file(parent.fd(), &c_name).map_err(failed())?;
-            sys::fset_xattr(file.as_fd(), self.whiteout, b"y").map_err(failed())?;
-            sys::fset_xattr(parent.fd(), self.opaque, b"x").map_err(failed())?;
+            self.set(file.as_fd(), |names| names.whiteout, b"y")
+                .and_then(|()| self.set(parent.fd(), |names| names.opaque, b"x"))
+                .map_err(failed())?;
         }
         self.whiteouts.insert((parent.path.clone(), name.to_vec()));
         Ok(())
@@ -79,7 +93,26 @@ impl Marks {
             sys::unlink(directory.fd(), &name, 0).map_err(failed())?;
             self.whiteouts.remove(&whiteout);
         }
-        sys::fset_xattr(directory.fd(), self.opaque, b"y").map_err(failed())
+        self.set(directory.fd(), |names| names.opaque, b"y")
+            .map_err(failed())
+    }
+
+    /// Sets a mark. A layer that is itself on an overlayfs takes its own kind of mark from Linux
+    /// 6.7 on only (overlayfs.rst, "Nested overlayfs mounts"); before, those of `user.` do for
+    /// whoever puts layers together by copying.
+    fn set(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        name: fn(&Names) -> &'static CStr,
+        value: &[u8],
+    ) -> io::Result<()> {
+        match sys::fset_xattr(fd, name(self.names), value) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                self.names = &USER;
+                sys::fset_xattr(fd, name(self.names), value)
+            }
+            set => set,
+        }
     }
 
     /// Whether a file of this layer is a whiteout.

@@ -453,6 +453,8 @@ fn mounts_of_each_kind() {
     let cgroup = one_mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup",
         "options": ["ro", "nosuid", "private"]}));
     assert_eq!(cgroup.kind, MountKind::Cgroup);
+    let unified = one_mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup2"}));
+    assert_eq!(unified.kind, MountKind::CgroupUnified);
     let rro = one_mount(json!({"destination": "/a", "source": "/s", "options": ["rbind", "rro"]}));
     assert_eq!((rro.attributes_set, rro.attributes_recursive), (1, true));
 }

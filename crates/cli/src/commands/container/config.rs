@@ -397,7 +397,8 @@ mod tests {
         let body = body(
             "-m 64m --cpus 1.5 --memory-swap 128m -v /a:/b -v /c --tmpfs /t:size=1m -p 8080:80 \
              --device /dev/null --ulimit nofile=10 --sysctl a=b --isolation microvm -h box \
-             --network net --ip 10.0.0.2 --entrypoint /x -e A=1 -l k=v image",
+             --network net --ip 10.0.0.2 --entrypoint /x -e A=1 -l k=v --annotation a=b \
+             --systemd always image",
         );
         let host = &body["HostConfig"];
         assert_eq!(host["Memory"], 64 << 20);
@@ -409,6 +410,8 @@ mod tests {
         assert_eq!(host["PortBindings"]["80/tcp"][0]["HostPort"], "8080");
         assert_eq!(host["Runtime"], "gamut-microvm");
         assert_eq!(host["Sysctls"], json!({"a": "b"}));
+        let annotations = json!({"a": "b", "gamut.systemd": "always"});
+        assert_eq!(host["Annotations"], annotations);
         assert_eq!(body["Entrypoint"], json!(["/x"]));
         assert_eq!(body["Hostname"], "box");
         assert_eq!(

@@ -188,8 +188,7 @@ pub struct ContainerFlags {
     #[arg(long, value_name = "OPTION")]
     pub security_opt: Vec<String>,
     /// Set up for systemd as the first process: true (if the command is an init), false, always
-    #[arg(long, value_name = "MODE", value_parser = ["true", "false", "always"],
-          num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "MODE", value_parser = ["true", "false", "always"])]
     pub systemd: Option<String>,
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]

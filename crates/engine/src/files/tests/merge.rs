@@ -72,6 +72,27 @@ fn a_copy_is_what_overlayfs_shows() {
     }
 }
 
+/// What an overlayfs before Linux 6.7 takes for marks of layers that lie on it.
+#[test]
+fn marks_of_users_are_understood() {
+    if !is_root() {
+        return;
+    }
+    let stage = tempfile::tempdir().unwrap();
+    let (top, lower) = (stage.path().join("l2"), stage.path().join("l1"));
+    write(&lower.join("hidden"), "x");
+    write(&lower.join("kept"), "x");
+    write(&lower.join("emptied/gone"), "x");
+    write(&top.join("hidden"), "");
+    set_xattr(&top.join("hidden"), "user.overlay.whiteout", b"y");
+    write(&top.join("emptied/new"), "x");
+    set_xattr(&top.join("emptied"), "user.overlay.opaque", b"y");
+    let target = stage.path().join("copy");
+    merge::layers(&[top, lower], &target).unwrap();
+    assert_eq!(content(&target), ["emptied", "kept"]);
+    assert_eq!(content(&target.join("emptied")), ["new"]);
+}
+
 #[test]
 fn a_copy_that_fails_leaves_nothing() {
     if !is_root() {

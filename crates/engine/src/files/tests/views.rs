@@ -188,6 +188,7 @@ fn an_idle_container_is_shown_with_its_mounts() {
     let before = mounts();
     let parts = Parts {
         layers: &layers,
+        copy: None,
         writable: Some(&container),
         binds: &binds,
         readonly: false,
