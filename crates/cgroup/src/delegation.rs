@@ -2,7 +2,7 @@
 
 use crate::controller::ControllerSet;
 use crate::error::Error;
-use crate::group::Group;
+use crate::group::{self, Group};
 use crate::hierarchy::{Hierarchies, Mode};
 use crate::sys;
 use std::io;
@@ -16,7 +16,7 @@ const MAX_ROUNDS: u32 = 64;
 
 impl Hierarchies {
     /// Moves the processes out of the root of a delegated v2 hierarchy into the group `init` below
-    /// it, so that controllers can be enabled for the groups beside that one: only a group without
+    /// it, and enables the controllers for the groups beside that one: only a group without
     /// processes may share its controllers out (cgroup-v2.rst, "No Internal Process Constraint").
     ///
     /// The machine's own root is exempt from the rule and left as it is, as is a root whose
@@ -47,7 +47,13 @@ impl Hierarchies {
             let found = sys::read_file(root, c"cgroup.procs").map_err(failed)?;
             let found = String::from_utf8_lossy(&found);
             if found.trim().is_empty() {
-                return Ok(moved);
+                // At once, which also keeps others from coming in: the kernel refuses them now.
+                group::enable(hierarchy, "", hierarchy.controllers);
+                let late = sys::read_file(root, c"cgroup.procs").map_err(failed)?;
+                if late.is_empty() {
+                    return Ok(moved);
+                }
+                continue;
             }
             if !moved {
                 let leaf = sys::join(LEAF, "").map_err(failed)?;

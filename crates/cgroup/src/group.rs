@@ -391,7 +391,7 @@ fn enabled(hierarchy: &Hierarchy, relative: &str) -> ControllerSet {
         .unwrap_or_default()
 }
 
-fn enable(hierarchy: &Hierarchy, relative: &str, wanted: ControllerSet) {
+pub(crate) fn enable(hierarchy: &Hierarchy, relative: &str, wanted: ControllerSet) {
     let Ok(path) = sys::join(relative, "cgroup.subtree_control") else {
         return;
     };
