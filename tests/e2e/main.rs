@@ -14,6 +14,7 @@ mod logs;
 mod network;
 mod restart;
 mod run;
+mod scale;
 mod security;
 mod shares;
 mod system;
