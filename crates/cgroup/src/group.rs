@@ -141,6 +141,25 @@ impl Group {
         self.add_to(pid, |hierarchy| !hierarchy.v2)
     }
 
+    /// As [`Group::add_process`], but only in the hierarchies that hold one of `controllers`, or
+    /// only in the others if `others` is true.
+    ///
+    /// # Errors
+    /// As [`Group::add_process`].
+    pub fn add_process_by_controller(
+        &self,
+        pid: u32,
+        controllers: &[Controller],
+        others: bool,
+    ) -> Result<(), Error> {
+        self.add_to(pid, |hierarchy| {
+            let named = controllers
+                .iter()
+                .any(|controller| hierarchy.controllers.contains(*controller));
+            named != others
+        })
+    }
+
     fn add_to(&self, pid: u32, chosen: impl Fn(&Hierarchy) -> bool) -> Result<(), Error> {
         let pid = pid.to_string();
         for hierarchy in self.hierarchies.list.iter().filter(|found| chosen(found)) {
