@@ -3,6 +3,7 @@
 //! A plan is compiled from an OCI runtime configuration by the `isolation` crate and carried out,
 //! without further decisions, by the `container` crate inside the supervisor.
 
+use crate::hooks::Hooks;
 use crate::resources::Resources;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -43,6 +44,8 @@ pub struct Plan {
     pub cgroup: Option<Cgroup>,
     /// The process.
     pub process: Process,
+    /// Programs that run at fixed points of its life.
+    pub hooks: Option<Hooks>,
 }
 
 /// Kinds of Linux namespaces (namespaces(7)).

@@ -159,6 +159,30 @@ impl Group {
         Ok(())
     }
 
+    /// As [`Group::add_process`], but only in the hierarchies that hold one of `controllers`, or
+    /// only in the others if `others` is true.
+    ///
+    /// # Errors
+    /// As [`Group::add_process`].
+    pub fn add_process_by_controller(
+        &self,
+        pid: u32,
+        controllers: &[Controller],
+        others: bool,
+    ) -> Result<(), Error> {
+        let pid = pid.to_string();
+        let chosen = |hierarchy: &&Hierarchy| {
+            let named = controllers
+                .iter()
+                .any(|controller| hierarchy.controllers.contains(*controller));
+            named != others
+        };
+        for hierarchy in self.hierarchies.list.iter().filter(chosen) {
+            self.write(hierarchy, "cgroup.procs", &pid)?;
+        }
+        Ok(())
+    }
+
     /// The group's directory in the v2 hierarchy, for CLONE_INTO_CGROUP; `None` if there is no
     /// v2 hierarchy or the group does not exist there.
     #[must_use]

@@ -14,6 +14,8 @@ pub(crate) enum Message {
     Ready,
     /// Something was given up.
     Warning(String),
+    /// The root is built and not yet entered: hooks may run.
+    Hooks,
     /// It failed and is about to exit.
     Failed(Error),
     /// The master of the terminal.
@@ -73,6 +75,7 @@ impl Channel {
         let mut descriptor = None;
         match message {
             Message::Ready => packet.push(b'R'),
+            Message::Hooks => packet.push(b'H'),
             Message::Warning(text) => {
                 packet.push(b'W');
                 packet.extend_from_slice(text.as_bytes());
@@ -174,6 +177,14 @@ impl Channel {
         Self(descriptor)
     }
 
+    /// The same channel by a number that is `minimum` or above.
+    pub(crate) fn moved_above(self, minimum: RawFd) -> SysResult<Self> {
+        if self.0.as_raw_fd() >= minimum {
+            return Ok(self);
+        }
+        crate::sys::dup_above(self.descriptor(), minimum).map(Self)
+    }
+
     /// The descriptor, for moving it to a known number.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         std::os::fd::AsFd::as_fd(&self.0)
@@ -201,6 +212,7 @@ fn decode(packet: &[u8], descriptor: Option<OwnedFd>) -> Option<Message> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Some(match (tag, descriptor) {
         (b'R', _) => Message::Ready,
+        (b'H', _) => Message::Hooks,
         (b'W', _) => Message::Warning(text(rest)),
         (b'T', Some(master)) => Message::Terminal(master),
         (b'C', Some(pidfd)) => Message::Child {

@@ -46,6 +46,8 @@ pub(crate) struct Conversation {
     pub terminal: Option<OwnedFd>,
     child: Option<(Unreaped, OwnedFd)>,
     ready: bool,
+    /// The stage waits for the hooks of the host.
+    hooks: bool,
     failure: Option<Error>,
 }
 
@@ -57,6 +59,7 @@ impl Conversation {
             terminal: None,
             child: None,
             ready: false,
+            hooks: false,
             failure: None,
         }
     }
@@ -66,6 +69,7 @@ impl Conversation {
         match self.channel.listen().doing("listen to", "the stage")? {
             None => return Ok(false),
             Some(Message::Ready) => self.ready = true,
+            Some(Message::Hooks) => self.hooks = true,
             Some(Message::Warning(text)) => self.warnings.push(text),
             Some(Message::Terminal(master)) => self.terminal = Some(master),
             Some(Message::Child { pid, pidfd }) => {
@@ -78,9 +82,29 @@ impl Conversation {
         Ok(true)
     }
 
-    /// Until the stage, which is `first` itself, waits for the start.
-    pub(crate) fn until_ready_directly(&mut self, first: Unreaped) -> Result<Unreaped, Error> {
+    /// Lets the hooks of the host run if the stage, process `pid`, waits for them.
+    fn run_hooks(
+        &mut self,
+        pid: u32,
+        hooks: &mut impl FnMut(u32) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if std::mem::take(&mut self.hooks) {
+            hooks(pid)?;
+            // If the stage is gone, what it said comes next.
+            let _ = self.channel.go();
+        }
+        Ok(())
+    }
+
+    /// Until the stage, which is `first` itself, waits for the start. `hooks` is called with its
+    /// process id when the root is built.
+    pub(crate) fn until_ready_directly(
+        &mut self,
+        first: Unreaped,
+        mut hooks: impl FnMut(u32) -> Result<(), Error>,
+    ) -> Result<Unreaped, Error> {
         while self.listen()? {
+            self.run_hooks(first.pid(), &mut hooks)?;
             if self.ready {
                 return Ok(first);
             }
@@ -89,11 +113,12 @@ impl Conversation {
     }
 
     /// Until the stage, a sibling of `first`, waits for the start. `on_child` is called once
-    /// with its process id.
+    /// with its process id, `hooks` when the root is built.
     pub(crate) fn until_ready(
         &mut self,
         first: Unreaped,
         mut on_child: impl FnMut(&Channel, u32) -> Result<(), Error>,
+        mut hooks: impl FnMut(u32) -> Result<(), Error>,
     ) -> Result<(OwnedFd, Unreaped), Error> {
         let mut known = false;
         while self.listen()? {
@@ -102,6 +127,9 @@ impl Conversation {
             {
                 known = true;
                 on_child(&self.channel, child.pid())?;
+            }
+            if let Some(pid) = self.child.as_ref().map(|(child, _)| child.pid()) {
+                self.run_hooks(pid, &mut hooks)?;
             }
             if self.ready
                 && self.failure.is_none()

@@ -2,10 +2,11 @@
 
 use crate::capabilities::{self, Sets};
 use crate::error::{Context, Error};
-use crate::sys::{self, Errno};
+use crate::sys::{self, Errno, SysResult};
 use gamut_abi::control::FailureKind;
 use gamut_abi::plan::{Process, Seccomp};
 use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 /// Where programs are looked for if the environment has no PATH, as Docker has it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -27,6 +28,36 @@ pub(crate) struct Program {
     seccomp: Option<Seccomp>,
     /// Capabilities to come down to once the filter is installed.
     last_sets: Option<Sets>,
+    /// Descriptors that become 3 and following, all of them above those numbers.
+    extra_files: Vec<OwnedFd>,
+}
+
+impl Program {
+    /// Hands descriptors on to the program, as 3 and following.
+    pub(crate) fn keep_files(&mut self, files: &[OwnedFd]) -> Result<(), Error> {
+        let first_free = 3 + i32::try_from(files.len()).unwrap_or(i32::MAX - 3);
+        self.extra_files = files
+            .iter()
+            .map(|file| sys::dup_above(file.as_fd(), first_free))
+            .collect::<SysResult<_>>()
+            .doing("keep", "a preserved descriptor")?;
+        Ok(())
+    }
+
+    /// The descriptors that are handed on, by the numbers they have until then.
+    pub(crate) fn kept_files(&self) -> impl Iterator<Item = RawFd> {
+        self.extra_files.iter().map(AsRawFd::as_raw_fd)
+    }
+
+    /// First number that is none of the program's descriptors.
+    pub(crate) fn first_free(&self) -> RawFd {
+        3 + i32::try_from(self.extra_files.len()).unwrap_or(i32::MAX - 3)
+    }
+
+    /// Its environment.
+    pub(crate) fn environment(&self) -> &[CString] {
+        &self.environment
+    }
 }
 
 /// Finds the program as the user that this process is by now.
@@ -52,6 +83,7 @@ pub(crate) fn find(
         no_new_privileges: process.no_new_privileges,
         seccomp: process.seccomp.clone(),
         last_sets,
+        extra_files: Vec::new(),
     })
 }
 
@@ -108,7 +140,7 @@ fn look_up(name: &str, environment: &[String]) -> Result<CString, Error> {
 /// Could this file be executed?
 fn executable(path: &CStr) -> Result<(), Errno> {
     let file = sys::open(sys::cwd(), path, libc::O_PATH)?;
-    let stat = sys::fstat(std::os::fd::AsFd::as_fd(&file))?;
+    let stat = sys::fstat(file.as_fd())?;
     if sys::is_directory(&stat) {
         return Err(Errno(libc::EISDIR));
     }
@@ -156,6 +188,9 @@ fn become_program(program: &Program) -> Result<std::convert::Infallible, Error> 
         .collect();
     environment.push(std::ptr::null());
     sys::close_from(3, libc::CLOSE_RANGE_CLOEXEC).doing("close", "descriptors")?;
+    for (number, file) in (3..).zip(&program.extra_files) {
+        sys::dup_to(file.as_fd(), number).doing("keep", "a preserved descriptor")?;
+    }
     reset_signals();
     if program.no_new_privileges {
         sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).doing("set", "no_new_privs")?;
@@ -225,7 +260,7 @@ fn install(seccomp: &Seccomp) -> Result<(), Error> {
 }
 
 /// Nothing is blocked and nothing ignored in the program. Handlers are gone since the clone.
-fn reset_signals() {
+pub(crate) fn reset_signals() {
     // SAFETY: plain calls with valid arguments; numbers that cannot be set are refused.
     unsafe {
         // The C library would refuse the two signals it keeps to itself, and a caller may have

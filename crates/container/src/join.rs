@@ -3,12 +3,12 @@
 use crate::channel::{self, Channel, Message};
 use crate::conversation::{Conversation, Unreaped};
 use crate::error::{Context, Error};
-use crate::launch::{Running, Stdio, admit, enter_group};
+use crate::launch::{Running, Stdio, admit, enter_group, group_error};
 use crate::sys::{self, CLONE_PARENT, Errno, Side, SysResult};
 use crate::{execute, limits, namespaces, process, stage};
-use gamut_abi::plan::{NamespaceKind, Plan, Process};
+use gamut_abi::plan::{Namespace, NamespaceKind, Plan, Process};
 use gamut_cgroup::Group;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What the new process has to do.
 struct Task<'a> {
@@ -17,6 +17,20 @@ struct Task<'a> {
     stdio: &'a Stdio,
     /// `CLONE_NEW*` bits of the namespaces to join.
     kinds: i32,
+    /// Descriptors that the program gets.
+    extra_files: &'a [OwnedFd],
+}
+
+/// Puts a process into control groups.
+pub type JoinGroups<'a> = &'a dyn Fn(u32) -> Result<(), gamut_cgroup::Error>;
+
+/// How a further process is bound to its caller.
+#[derive(Clone, Copy, Default)]
+pub struct ExecOptions<'a> {
+    /// Puts the process into its control groups, instead of `group`.
+    pub join_groups: Option<JoinGroups<'a>>,
+    /// Descriptors that the program gets as 3 and following.
+    pub extra_files: &'a [OwnedFd],
 }
 
 impl Task<'_> {
@@ -42,12 +56,37 @@ pub fn exec(
     stdio: Stdio,
     group: Option<&Group>,
 ) -> Result<Running, Error> {
+    let options = ExecOptions::default();
+    exec_with(
+        init,
+        init_pid,
+        process,
+        &namespaces_of.namespaces,
+        stdio,
+        group,
+        options,
+    )
+}
+
+/// As [`exec`], by the list of namespaces and with more options.
+///
+/// # Errors
+/// As [`exec`].
+pub fn exec_with(
+    init: BorrowedFd<'_>,
+    init_pid: u32,
+    process: &Process,
+    namespaces: &[Namespace],
+    stdio: Stdio,
+    group: Option<&Group>,
+    options: ExecOptions<'_>,
+) -> Result<Running, Error> {
     if process.args.is_empty() {
         return Err(Error::invalid(
             "the process has no arguments; the first names the program",
         ));
     }
-    let kinds = namespaces_of.namespaces.iter().fold(0, |kinds, namespace| {
+    let kinds = namespaces.iter().fold(0, |kinds, namespace| {
         kinds | namespaces::kind_flag(namespace.kind).0
     });
     let task = Task {
@@ -55,6 +94,7 @@ pub fn exec(
         process,
         stdio: &stdio,
         kinds,
+        extra_files: options.extra_files,
     };
     if !task.has(NamespaceKind::Mount) {
         return Err(Error::invalid(
@@ -63,6 +103,7 @@ pub fn exec(
     }
     let forks = task.has(NamespaceKind::Pid);
     let (ours, theirs) = channel::pair().doing("make", "a socket pair")?;
+    let group = group.filter(|_| options.join_groups.is_none());
     let directory = group.and_then(Group::directory_v2);
     // SAFETY: the caller promises to have one thread; the child ends in `enter`.
     let side = unsafe { sys::clone_process(0, libc::SIGCHLD, directory.as_ref().map(AsFd::as_fd)) };
@@ -73,7 +114,7 @@ pub fn exec(
             if let Err(error) = enter_group(group, directory.is_some()) {
                 stage::fail(&theirs, error);
             }
-            enter(&task, &theirs)
+            enter(&task, theirs)
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
@@ -81,6 +122,9 @@ pub fn exec(
     drop(stdio);
     let first = Unreaped::new(pid);
     let mut conversation = Conversation::new(ours);
+    if let Some(join_groups) = options.join_groups {
+        join_groups(pid).map_err(|error| group_error(&error))?;
+    }
     admit(&mut conversation, pid, process)?;
     let executed = if forks {
         conversation.until_child_executed(first)
@@ -111,7 +155,7 @@ pub fn exec(
 }
 
 /// Joins the container, and forks into its PID namespace if it has one.
-fn enter(task: &Task<'_>, channel: &Channel) -> ! {
+fn enter(task: &Task<'_>, channel: Channel) -> ! {
     // The container could look at us as soon as we are inside: leave everything behind first.
     // 0 to 2 stay, so that nothing else gets their numbers before the streams are connected.
     let mut kept = vec![
@@ -129,8 +173,9 @@ fn enter(task: &Task<'_>, channel: &Channel) -> ! {
     {
         kept.extend([stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()]);
     }
+    kept.extend(task.extra_files.iter().map(AsRawFd::as_raw_fd));
     if let Err(errno) = sys::close_all_but(&mut kept) {
-        stage::fail(channel, Error::system("close descriptors", errno));
+        stage::fail(&channel, Error::system("close descriptors", errno));
     }
     if !channel.wait() {
         sys::exit(0);
@@ -141,14 +186,14 @@ fn enter(task: &Task<'_>, channel: &Channel) -> ! {
     let joined =
         stage::protect(false).and_then(|()| join(task).doing("join", "the container's namespaces"));
     if let Err(error) = joined {
-        stage::fail(channel, error);
+        stage::fail(&channel, error);
     }
     if !task.has(NamespaceKind::Pid) {
         become_program(task, channel);
     }
     // SAFETY: this process has one thread, being a clone; the child ends in `become_program`.
     match unsafe { sys::clone_process(CLONE_PARENT, 0, None) } {
-        Err(errno) => stage::fail(channel, Error::system("make a process", errno)),
+        Err(errno) => stage::fail(&channel, Error::system("make a process", errno)),
         Ok(Side::Child) => become_program(task, channel),
         Ok(Side::Parent { pid, pidfd }) => {
             channel.say(&Message::Child { pid, pidfd });
@@ -180,10 +225,13 @@ fn join(task: &Task<'_>) -> SysResult<()> {
     sys::setns(task.init, later | task.kinds & libc::CLONE_NEWNS)
 }
 
-fn become_program(task: &Task<'_>, channel: &Channel) -> ! {
-    match prepare(task, channel) {
-        Ok(program) => stage::fail(channel, execute::execute(&program)),
-        Err(error) => stage::fail(channel, error),
+fn become_program(task: &Task<'_>, channel: Channel) -> ! {
+    match prepare(task, &channel) {
+        Ok(program) => {
+            let channel = stage::above_files(channel, &program);
+            stage::fail(&channel, execute::execute(&program))
+        }
+        Err(error) => stage::fail(&channel, error),
     }
 }
 
@@ -198,13 +246,14 @@ fn prepare(task: &Task<'_>, channel: &Channel) -> Result<execute::Program, Error
     let root = stage::open_root()?;
     let streams = stage::streams(task.process, task.stdio, None, &root, channel)?;
     let mut warnings = Vec::new();
-    let program = process::prepare(
+    let mut program = process::prepare(
         task.process,
         &root,
         &streams,
         in_user_namespace,
         &mut warnings,
     )?;
+    program.keep_files(task.extra_files)?;
     stage::protect(false)?;
     for warning in warnings {
         channel.say(&Message::Warning(warning));

@@ -5,6 +5,7 @@ use crate::conversation::{Conversation, Unreaped};
 use crate::devices::HostDevices;
 use crate::error::{Context, Error};
 use crate::gate::Gate;
+use crate::hooks::run_hooks;
 use crate::namespaces::{self, Layout};
 use crate::stage::{self, Task};
 use crate::sys::{self, CLONE_PARENT, Side};
@@ -37,6 +38,8 @@ pub struct CreateOptions<'a> {
     /// The start comes through this gate, from whichever process, instead of from the caller,
     /// who may [`Created::detach`].
     pub gate: Option<&'a Gate>,
+    /// Descriptors that the program gets as 3 and following.
+    pub extra_files: &'a [OwnedFd],
 }
 
 impl Default for CreateOptions<'_> {
@@ -44,6 +47,7 @@ impl Default for CreateOptions<'_> {
         Self {
             die_with_parent: true,
             gate: None,
+            extra_files: &[],
         }
     }
 }
@@ -113,6 +117,7 @@ pub fn create(
         stdio: &stdio,
         die_with_parent: options.die_with_parent,
         gate: options.gate.map(Gate::descriptor),
+        extra_files: options.extra_files,
         waits: !layout.intermediate || layout.new_user,
     };
     let directory = group.and_then(Group::directory_v2);
@@ -150,7 +155,7 @@ pub fn create(
     }
     admit(&mut conversation, pid, &plan.process)?;
     let (pidfd, unreaped) = if layout.intermediate {
-        conversation.until_ready(first, |channel, child| {
+        let map_ids = |channel: &Channel, child: u32| {
             if !layout.new_user {
                 return Ok(());
             }
@@ -159,9 +164,11 @@ pub fn create(
             // If the child is gone, what it said comes next.
             let _ = channel.go();
             Ok(())
-        })?
+        };
+        conversation.until_ready(first, map_ids, |pid| host_hooks(plan, pid))?
     } else {
-        (pidfd, conversation.until_ready_directly(first)?)
+        let ready = conversation.until_ready_directly(first, |pid| host_hooks(plan, pid))?;
+        (pidfd, ready)
     };
     let Conversation {
         channel,
@@ -182,11 +189,22 @@ pub fn create(
 /// A new process enters its group by itself, before anything else.
 pub(crate) fn enter_group(group: Option<&Group>, in_v2_already: bool) -> Result<(), Error> {
     let Some(group) = group else { return Ok(()) };
-    group.enter(in_v2_already).map_err(|error| Error {
-        kind: gamut_abi::control::FailureKind::System,
-        message: error.to_string(),
-        errno: error.errno(),
-    })
+    group.enter(in_v2_already).map_err(|error| group_error(&error))
+}
+
+/// Runs the hooks of the host that come before the container's root is entered.
+fn host_hooks(plan: &Plan, pid: u32) -> Result<(), Error> {
+    let Some(hooks) = &plan.hooks else {
+        return Ok(());
+    };
+    let state = hooks.state("creating", pid);
+    run_hooks(&hooks.prestart, "prestart", &state, &hooks.bundle)?;
+    run_hooks(
+        &hooks.create_runtime,
+        "createRuntime",
+        &state,
+        &hooks.bundle,
+    )
 }
 
 /// Does to a new process what only its parent may, and lets it go on.
@@ -203,6 +221,14 @@ pub(crate) fn admit(
     // If the process is gone, what it said comes next.
     let _ = conversation.channel.go();
     Ok(())
+}
+
+pub(crate) fn group_error(error: &gamut_cgroup::Error) -> Error {
+    Error {
+        kind: gamut_abi::control::FailureKind::System,
+        message: error.to_string(),
+        errno: error.errno(),
+    }
 }
 
 fn clone_failed(errno: sys::Errno, layout: &Layout<'_>) -> Error {

@@ -19,6 +19,7 @@ mod error;
 mod execute;
 mod gate;
 mod hide;
+mod hooks;
 mod init;
 mod join;
 mod launch;
@@ -36,5 +37,6 @@ mod terminal;
 
 pub use error::Error;
 pub use gate::Gate;
-pub use join::exec;
+pub use hooks::run_hooks;
+pub use join::{ExecOptions, JoinGroups, exec, exec_with};
 pub use launch::{CreateOptions, Created, Running, Stdio, create};

@@ -3,12 +3,14 @@
 use crate::channel::{Channel, Message};
 use crate::devices::HostDevices;
 use crate::error::{Context, Error};
+use crate::hooks::HookRun;
 use crate::mounts::Detached;
 use crate::namespaces::{self, Layout};
 use crate::path::{self, Missing, RootDirectory};
 use crate::process::Streams;
 use crate::sys::{self, Errno};
 use crate::{Stdio, devices, execute, gate, hide, init, mounts, process, root, sysctl, terminal};
+use gamut_abi::hooks::Hooks;
 use gamut_abi::plan::{MountKind, Plan, Process};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -23,6 +25,8 @@ pub(crate) struct Task<'a> {
     pub die_with_parent: bool,
     /// Where the start comes from, if not from the parent.
     pub gate: Option<BorrowedFd<'a>>,
+    /// Descriptors that the program gets.
+    pub extra_files: &'a [OwnedFd],
     /// The parent says go once the process is in its group and its ids are mapped.
     pub waits: bool,
 }
@@ -36,15 +40,19 @@ pub(crate) fn fail(channel: &Channel, error: Error) -> ! {
 /// Sets everything up, waits for the start and becomes the program.
 pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
     let (is_init, has_terminal) = (task.plan.process.init, task.plan.process.terminal.is_some());
-    let gate = task.gate;
-    let program = match set_up(task, &channel) {
+    let (gate, hooks, extra_files) = (task.gate, task.plan.hooks.as_ref(), task.extra_files);
+    let mut program = match set_up(task, &channel) {
         Ok(program) => program,
         Err(error) => fail(&channel, error),
     };
+    if let Err(error) = program.keep_files(extra_files) {
+        fail(&channel, error);
+    }
     // Whatever the caller had open must not stay in reach while we wait.
     let own = channel.descriptor().as_raw_fd();
     let mut kept = vec![0, 1, 2, own];
     kept.extend(gate.map(|gate| gate.as_raw_fd()));
+    kept.extend(program.kept_files());
     if let Err(errno) = sys::close_all_but(&mut kept) {
         fail(&channel, Error::system("close descriptors", errno));
     }
@@ -58,6 +66,10 @@ pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
         // Called off, or the parent is gone.
         None => sys::exit(0),
     };
+    let channel = above_files(channel, &program);
+    if let Err(error) = start_hooks(hooks, &program) {
+        fail(&channel, error);
+    }
     if !is_init {
         let error = execute::execute(&program);
         fail(&channel, error);
@@ -66,6 +78,29 @@ pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
         Ok(code) => sys::exit(code),
         Err(_) => sys::exit(1),
     }
+}
+
+/// The channel, away from the numbers that the program's descriptors will have.
+pub(crate) fn above_files(channel: Channel, program: &execute::Program) -> Channel {
+    match channel.moved_above(program.first_free()) {
+        Ok(channel) => channel,
+        // Nobody can be told; the end of the process is seen.
+        Err(_) => sys::exit(1),
+    }
+}
+
+/// Runs the hooks of the container, as its user and with its environment.
+fn start_hooks(hooks: Option<&Hooks>, program: &execute::Program) -> Result<(), Error> {
+    let Some(hooks) = hooks.filter(|hooks| !hooks.start_container.is_empty()) else {
+        return Ok(());
+    };
+    HookRun {
+        name: "startContainer",
+        state: &hooks.state("created", std::process::id()),
+        directory: "",
+        inherited: Some(program.environment()),
+    }
+    .all(&hooks.start_container)
 }
 
 /// The parent's go, waited for once, as late as possible: it does its part meanwhile.
@@ -251,11 +286,24 @@ fn build_root<'a>(
         sys::unshare(libc::CLONE_NEWCGROUP).doing("make namespace", "cgroup")?;
     }
     mounts::prepare_cgroups(plan, &mut detached, layout.new_cgroup, warnings)?;
-    warnings.extend(root::enter(&root)?.map(str::to_owned));
-
-    // From here on nothing of the host can be reached by any path.
-    let read_only_later = mounts::attach(plan, detached, &root)?;
-    devices::make(plan, &root, host_devices)?;
+    let early = plan
+        .hooks
+        .as_ref()
+        .filter(|hooks| hooks.waits_before_root());
+    let read_only_later = if let Some(hooks) = early {
+        // They expect everything to be mounted, and the host's root still to be there.
+        let later = mounts::attach(plan, detached, &root)?;
+        devices::make(plan, &root, host_devices)?;
+        hooks_before_root(hooks, &root, gate.channel)?;
+        warnings.extend(root::enter(&root)?.map(str::to_owned));
+        later
+    } else {
+        warnings.extend(root::enter(&root)?.map(str::to_owned));
+        // From here on nothing of the host can be reached by any path.
+        let later = mounts::attach(plan, detached, &root)?;
+        devices::make(plan, &root, host_devices)?;
+        later
+    };
     let streams = streams(&plan.process, task.stdio, null, &root, gate.channel)?;
     if let Streams::Terminal(slave) = &streams {
         terminal::show_as_console(&root, slave)?;
@@ -273,6 +321,22 @@ fn build_root<'a>(
     }
     root::finish(&root, &plan.root)?;
     Ok((root, streams))
+}
+
+/// Lets the parent run the hooks of the host, then runs those of the container's namespaces.
+fn hooks_before_root(hooks: &Hooks, root: &RootDirectory, channel: &Channel) -> Result<(), Error> {
+    channel.say(&Message::Hooks);
+    if !channel.wait() {
+        return Err(Error::system("wait for the hooks", Errno(libc::ECANCELED)));
+    }
+    sys::fchdir(root.as_fd()).doing("enter", "the root")?;
+    HookRun {
+        name: "createContainer",
+        state: &hooks.state("creating", std::process::id()),
+        directory: "",
+        inherited: None,
+    }
+    .all(&hooks.create_container)
 }
 
 fn proc_mount<'a>(plan: &Plan, detached: &'a [Option<Detached>]) -> Option<BorrowedFd<'a>> {

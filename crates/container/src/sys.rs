@@ -433,7 +433,8 @@ pub(crate) fn dup_to(fd: BorrowedFd<'_>, number: RawFd) -> SysResult<()> {
         // SAFETY: plain call with a valid descriptor.
         return check_int(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }).map(drop);
     }
-    // SAFETY: the numbers used are 0 to 3, which this process gives away for good.
+    // SAFETY: the numbers used are those of the program about to be executed (0 to 2, and those that
+    // are preserved), which this process gives away for good.
     check_int(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
 }
 

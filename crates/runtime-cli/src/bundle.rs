@@ -1,6 +1,7 @@
 //! A bundle: `config.json` and a root file system, compiled to a launch plan.
 
 use crate::error::Error;
+use gamut_abi::hooks::Hooks;
 use gamut_isolation::compile::{
     CompileOptions, Compiled, Network, ProcessOptions, compile, is_host_network,
 };
@@ -19,6 +20,37 @@ pub struct Bundle {
     pub path: PathBuf,
     /// Its configuration.
     pub spec: Spec,
+    /// The same as it was read.
+    pub text: Vec<u8>,
+}
+
+/// Reads a file of configuration, which must not be endless.
+///
+/// # Errors
+/// If it cannot be read or is too long.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut text))
+        .map_err(Error::file("read", path))?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_CONFIG_BYTES {
+        return Err(Error::Content {
+            path: path.to_owned(),
+            problem: format!("it is longer than {MAX_CONFIG_BYTES} bytes"),
+        });
+    }
+    Ok(text)
+}
+
+/// Reads JSON; an error tells where in the text, and in which file, something is wrong.
+///
+/// # Errors
+/// If it is not what it should be.
+pub fn parse<T: serde::de::DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(text).map_err(|error| Error::Content {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    })
 }
 
 impl Bundle {
@@ -30,21 +62,9 @@ impl Bundle {
         let given = path.unwrap_or(Path::new("."));
         let path = fs::canonicalize(given).map_err(Error::file("open bundle", given))?;
         let config = path.join("config.json");
-        let mut text = Vec::new();
-        File::open(&config)
-            .and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut text))
-            .map_err(Error::file("read", &config))?;
-        let content = |problem: String| Error::Content {
-            path: config.clone(),
-            problem,
-        };
-        if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_CONFIG_BYTES {
-            return Err(content(format!(
-                "it is longer than {MAX_CONFIG_BYTES} bytes"
-            )));
-        }
-        let spec = serde_json::from_slice(&text).map_err(|error| content(error.to_string()))?;
-        Ok(Self { path, spec })
+        let text = read_file(&config)?;
+        let spec = parse(&config, &text)?;
+        Ok(Self { path, spec, text })
     }
 
     /// Directory of the root file system.
@@ -84,7 +104,11 @@ impl Bundle {
             },
             is_host_network,
         };
-        Ok(compile(&self.spec, options)?)
+        let mut compiled = compile(&self.spec, options)?;
+        if let Some(hooks) = &mut compiled.plan.hooks {
+            inherit_environment(hooks);
+        }
+        Ok(compiled)
     }
 
     /// Annotations of the configuration.
@@ -95,5 +119,24 @@ impl Bundle {
             .flatten()
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect()
+    }
+}
+
+/// Hooks on the host that have no environment of their own get that of this program, whatever
+/// program runs them. That of `startContainer` hooks is the container's.
+fn inherit_environment(hooks: &mut Hooks) {
+    let own: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
+        .collect();
+    for list in [
+        &mut hooks.prestart,
+        &mut hooks.create_runtime,
+        &mut hooks.create_container,
+        &mut hooks.poststart,
+        &mut hooks.poststop,
+    ] {
+        for hook in list {
+            hook.env.get_or_insert_with(|| own.clone());
+        }
     }
 }

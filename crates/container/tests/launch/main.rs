@@ -10,6 +10,7 @@
 )]
 
 mod cases_files;
+mod cases_hooks;
 mod cases_namespaces;
 mod cases_process;
 mod rig;
@@ -22,6 +23,7 @@ fn main() {
     let cases: Vec<Case> = [
         cases_namespaces::CASES,
         cases_files::CASES,
+        cases_hooks::CASES,
         cases_process::CASES,
     ]
     .concat();

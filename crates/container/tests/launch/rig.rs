@@ -165,6 +165,7 @@ impl Rig {
                 terminal: None,
                 init: false,
             },
+            hooks: None,
         }
     }
 

@@ -7,18 +7,23 @@
 //! Source: <https://github.com/opencontainers/runtime-spec>, config.md and config-linux.md.
 
 mod devices;
+mod exec;
 mod field;
+mod hooks;
 mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
 mod resources;
 mod seccomp;
+pub mod supported;
 mod sysctl;
 #[cfg(test)]
 mod tests;
 mod unsupported;
 
+pub use exec::{CompiledExec, compile_exec};
+pub use hooks::STATE_VERSION;
 pub use process::{ProcessOptions, compile_process};
 pub use resources::resources;
 
@@ -138,6 +143,7 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         ..options.process
     };
     let process = compile_process(process, process_options, &mut warnings)?;
+    let hooks = hooks::hooks(spec, &options.id, options.bundle.as_deref())?;
     let plan = Plan {
         id: options.id,
         namespaces: namespaces.list,
@@ -156,6 +162,7 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         sysctls,
         cgroup,
         process,
+        hooks,
     };
     Ok(Compiled {
         plan,

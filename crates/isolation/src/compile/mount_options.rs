@@ -75,6 +75,23 @@ pub(super) fn propagation(word: &str) -> Option<(Propagation, bool)> {
         .map(|&(_, propagation, recursive)| (propagation, recursive))
 }
 
+/// Every word of the tables, those of recursive attributes included, and those that have a meaning
+/// of their own.
+pub(super) fn words() -> Vec<String> {
+    let flags = FLAGS.iter().map(|(word, _, _)| *word);
+    let attributes: Vec<&str> = flags.chain(ATIMES.iter().map(|(word, _)| *word)).collect();
+    let recursive = attributes.iter().map(|word| format!("r{word}"));
+    let others = PROPAGATIONS.iter().map(|(word, _, _)| *word);
+    let plain = others
+        .chain(WITHOUT_EFFECT)
+        .chain(["bind", "rbind", "tmpcopyup"]);
+    plain
+        .chain(attributes.iter().copied())
+        .map(str::to_owned)
+        .chain(recursive)
+        .collect()
+}
+
 /// Bits to set and to clear.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Attributes {

@@ -32,7 +32,7 @@ impl Namespaces {
     }
 }
 
-fn kind(kind: LinuxNamespaceType) -> NamespaceKind {
+pub(super) fn kind(kind: LinuxNamespaceType) -> NamespaceKind {
     match kind {
         LinuxNamespaceType::Mount => NamespaceKind::Mount,
         LinuxNamespaceType::Cgroup => NamespaceKind::Cgroup,

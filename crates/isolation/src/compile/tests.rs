@@ -103,13 +103,15 @@ fn wrong_fields_are_named() {
         (json!({"linux": null}), "linux"),
         (json!({"process": null}), "process"),
         (
-            json!({"hooks": {"prestart": [{"path": "/x"}]}}),
-            "hooks.prestart",
+            json!({"hooks": {"prestart": [{"path": "x"}]}}),
+            "hooks.prestart[0].path",
         ),
         (
-            json!({"hooks": {"poststop": [{"path": "/x"}]}}),
-            "hooks.poststop",
+            json!({"hooks": {"poststop": [{"path": "/x"}, {"path": "/x", "timeout": 0}]}}),
+            "hooks.poststop[1].timeout",
         ),
+        // Nobody could tell them where the bundle is.
+        (json!({"hooks": {"poststart": [{"path": "/x"}]}}), "hooks"),
         (json!({"process": {"args": []}}), "process.args"),
         (json!({"process": {"args": [""]}}), "process.args"),
         (

@@ -6,7 +6,7 @@ use oci_spec::runtime::{Linux, LinuxPersonalityDomain, Process, Spec};
 
 const LEAVE_OUT: &str = "leave the field out";
 
-/// Checks the top level and `hooks`.
+/// Checks the top level.
 pub(super) fn spec(spec: &Spec) -> Result<(), Error> {
     let major = spec.version().split('.').next().unwrap_or_default();
     if major != "1" {
@@ -26,27 +26,6 @@ pub(super) fn spec(spec: &Spec) -> Result<(), Error> {
                 field,
                 "is for another platform than Linux containers",
             ));
-        }
-    }
-    #[allow(
-        deprecated,
-        reason = "a configuration that still has prestart hooks must be refused"
-    )]
-    if let Some(hooks) = spec.hooks() {
-        for (field, list) in [
-            ("hooks.prestart", hooks.prestart()),
-            ("hooks.createRuntime", hooks.create_runtime()),
-            ("hooks.createContainer", hooks.create_container()),
-            ("hooks.startContainer", hooks.start_container()),
-            ("hooks.poststart", hooks.poststart()),
-            ("hooks.poststop", hooks.poststop()),
-        ] {
-            if list.as_ref().is_some_and(|list| !list.is_empty()) {
-                return Err(unsupported(
-                    field,
-                    "run the program before or after the container",
-                ));
-            }
         }
     }
     Ok(())

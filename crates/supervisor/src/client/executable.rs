@@ -49,31 +49,50 @@ impl Executable {
     }
 
     /// Replaces the calling program by this one (execveat(2)), called `arguments[0]`, with an
-    /// empty environment, 0 to 2 as they are and `input` as descriptor 3. Everything else has to
-    /// be close-on-exec. Returns only if that fails, with the reason.
+    /// empty environment, 0 to 2 as they are, `input` as descriptor 3 and `files` as those that
+    /// follow. Everything else has to be close-on-exec. Returns only if that fails, with the
+    /// reason.
     #[must_use]
-    pub fn execute(&self, arguments: &[&CStr], input: BorrowedFd<'_>) -> io::Error {
+    pub fn execute(
+        &self,
+        arguments: &[&CStr],
+        input: BorrowedFd<'_>,
+        files: &[BorrowedFd<'_>],
+    ) -> io::Error {
         let mut pointers: Vec<*const c_char> = arguments.iter().map(|text| text.as_ptr()).collect();
         pointers.push(ptr::null());
         let environment = [ptr::null::<c_char>()];
-        // SAFETY: descriptors are open, our own one is above 3 (see `high_duplicate`), the texts
-        // are NUL-terminated, the lists end with null. dup2 onto itself would keep close-on-exec.
-        unsafe {
-            let ready = if input.as_raw_fd() == 3 {
-                libc::fcntl(3, libc::F_SETFD, 0)
-            } else {
-                libc::dup2(input.as_raw_fd(), 3)
-            };
-            if ready >= 0 {
-                libc::syscall(
-                    libc::SYS_execveat,
-                    self.descriptor.as_raw_fd(),
-                    c"".as_ptr(),
-                    pointers.as_ptr(),
-                    environment.as_ptr(),
-                    libc::AT_EMPTY_PATH,
-                );
+        let first_free = 4_i32.saturating_add(i32::try_from(files.len()).unwrap_or(i32::MAX));
+        let own = match duplicate(self.descriptor(), first_free) {
+            Ok(own) => own,
+            Err(error) => return error,
+        };
+        // Away from the numbers they are to have first, so that none is overwritten before it is
+        // used.
+        let mut copies = Vec::with_capacity(files.len() + 1);
+        for file in [input].iter().chain(files) {
+            match duplicate(*file, first_free) {
+                Ok(copy) => copies.push(copy),
+                Err(error) => return error,
             }
+        }
+        // SAFETY: descriptors are open and above those that are overwritten, which belong to
+        // nobody any more once this succeeds; the texts are NUL-terminated, the lists end with
+        // null.
+        unsafe {
+            for (number, copy) in (3..).zip(&copies) {
+                if libc::dup2(copy.as_raw_fd(), number) < 0 {
+                    return io::Error::last_os_error();
+                }
+            }
+            libc::syscall(
+                libc::SYS_execveat,
+                own.as_raw_fd(),
+                c"".as_ptr(),
+                pointers.as_ptr(),
+                environment.as_ptr(),
+                libc::AT_EMPTY_PATH,
+            );
         }
         io::Error::last_os_error()
     }
@@ -125,9 +144,14 @@ fn memory_file(flags: u32) -> io::Result<File> {
 
 /// Duplicates a descriptor to a number that a launched supervisor does not use for anything.
 pub(super) fn high_duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    duplicate(fd, 10)
+}
+
+/// A close-on-exec duplicate numbered `minimum` or above.
+fn duplicate(fd: BorrowedFd<'_>, minimum: i32) -> io::Result<OwnedFd> {
     // SAFETY: no pointers; a non-negative result is a new descriptor.
     unsafe {
-        let raw = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 10);
+        let raw = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, minimum);
         if raw < 0 {
             Err(io::Error::last_os_error())
         } else {

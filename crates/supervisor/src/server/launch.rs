@@ -303,7 +303,7 @@ pub(crate) fn discard(group: &Group) {
 }
 
 /// The mechanism's error as the protocol has it.
-pub(super) fn group_failure(error: &gamut_cgroup::Error) -> Failure {
+pub(crate) fn group_failure(error: &gamut_cgroup::Error) -> Failure {
     Failure {
         kind: FailureKind::System,
         message: error.to_string(),

@@ -19,7 +19,7 @@ mod stdio;
 mod token;
 mod verbs;
 
-pub(crate) use launch::{discard, make_group};
+pub(crate) use launch::{discard, group_failure, make_group};
 
 use self::core::Core;
 use crate::sys::epoll::{Epoll, Ready};

@@ -152,6 +152,7 @@ impl Sandbox {
                 resources: Resources::default(),
             }),
             process: shell(script),
+            hooks: None,
         };
         let launch = Launch {
             plan,
