@@ -5,7 +5,7 @@ use crate::conversation::{Conversation, Unreaped};
 use crate::error::{Context, Error};
 use crate::launch::{Running, Stdio, admit};
 use crate::sys::{self, CLONE_PARENT, Errno, Side, SysResult};
-use crate::{execute, limits, namespaces, process, stage};
+use crate::{execute, labels, limits, namespaces, process, scheduling, stage};
 use gamut_abi::plan::{NamespaceKind, Plan, Process};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 struct Task<'a> {
     init: BorrowedFd<'a>,
     process: &'a Process,
+    plan: &'a Plan,
     stdio: &'a Stdio,
     /// `CLONE_NEW*` bits of the namespaces to join.
     kinds: i32,
@@ -47,12 +48,14 @@ pub fn exec(
             "the process has no arguments; the first names the program",
         ));
     }
+    labels::check(process)?;
     let kinds = namespaces_of.namespaces.iter().fold(0, |kinds, namespace| {
         kinds | namespaces::kind_flag(namespace.kind).0
     });
     let task = Task {
         init,
         process,
+        plan: namespaces_of,
         stdio: &stdio,
         kinds,
     };
@@ -63,7 +66,15 @@ pub fn exec(
     }
     let forks = task.has(NamespaceKind::Pid);
     let (ours, theirs) = channel::pair().doing("make", "a socket pair")?;
-    let directory = group.and_then(Group::directory_v2);
+    let initial = process
+        .exec_cpu_affinity
+        .as_ref()
+        .map_or(&[][..], |affinity| &affinity.initial);
+    // Processors for the time before it is in the group: then it must not be born there.
+    let directory = match initial {
+        [] => group.and_then(Group::directory_v2),
+        _ => None,
+    };
     // SAFETY: the caller promises to have one thread; the child ends in `enter`.
     let side = unsafe { sys::clone_process(0, libc::SIGCHLD, directory.as_ref().map(AsFd::as_fd)) };
     let (pid, pidfd) = match side.doing("make", "a process")? {
@@ -78,6 +89,7 @@ pub fn exec(
     drop(stdio);
     let first = Unreaped::new(pid);
     let mut conversation = Conversation::new(ours);
+    scheduling::set_affinity(pid, initial, "initial")?;
     admit(&mut conversation, pid, process, group, directory.is_some())?;
     let executed = if forks {
         conversation.until_child_executed(first)
@@ -135,8 +147,9 @@ fn enter(task: &Task<'_>, channel: &Channel) -> ! {
     if task.has(NamespaceKind::User) {
         limits::raise_hard(0, &task.process.rlimits);
     }
-    let joined =
-        stage::protect(false).and_then(|()| join(task).doing("join", "the container's namespaces"));
+    let joined = labels::set_for_execve(task.process)
+        .and_then(|()| stage::protect(false))
+        .and_then(|()| join(task).doing("join", "the container's namespaces"));
     if let Err(error) = joined {
         stage::fail(channel, error);
     }
@@ -190,7 +203,11 @@ fn prepare(task: &Task<'_>, channel: &Channel) -> Result<execute::Program, Error
         namespaces::become_root_inside()?;
         stage::protect(false)?;
     }
-    stage::new_session();
+    stage::new_session(task.process.inherit_keyring);
+    scheduling::apply_to_container(task.plan)?;
+    if let Some(affinity) = &task.process.exec_cpu_affinity {
+        scheduling::set_affinity(0, &affinity.last, "final")?;
+    }
     sys::umask(0);
     let root = stage::open_root()?;
     let streams = stage::streams(task.process, task.stdio, None, &root, channel)?;

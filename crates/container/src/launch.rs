@@ -5,11 +5,12 @@ use crate::conversation::{Conversation, Unreaped};
 use crate::devices::HostDevices;
 use crate::error::{Context, Error};
 use crate::gate::Gate;
+use crate::idmap::{self, Mapper};
 use crate::namespaces::{self, Layout};
 use crate::stage::{self, Task};
 use crate::sys::{self, CLONE_PARENT, Side};
-use crate::{limits, mounts, sysctl};
-use gamut_abi::plan::{MountKind, NamespaceKind, NamespaceSource, Plan, Process};
+use crate::{labels, limits, mounts, sysctl};
+use gamut_abi::plan::{MountKind, NamespaceKind, NamespaceSource, Plan, Process, RootSource};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -95,20 +96,31 @@ pub fn create(
 ) -> Result<Created, Error> {
     let layout = Layout::of(plan, descriptors)?;
     check(plan, &layout)?;
-    // With a user namespace the stage may lack the right to see what it is to be given.
-    let (sources, host_devices) = if layout.has_user && layout.new_mount {
-        (
-            mounts::clone_sources(&plan.mounts)?,
-            HostDevices::clone(plan),
-        )
+    // With a user namespace the stage may lack the right to see what it is to be given; and ids
+    // are mapped with the caller's privileges.
+    let as_caller = layout.has_user && layout.new_mount;
+    let mut mapper = Mapper::new(plan, &layout);
+    let sources = mounts::clone_sources(&plan.mounts, as_caller, &mut mapper)?;
+    let layers = match &plan.root.source {
+        RootSource::Overlay {
+            lower,
+            idmapped: true,
+            ..
+        } if layout.has_user => idmap::map_layers(&mut mapper, lower)?,
+        _ => Vec::new(),
+    };
+    drop(mapper);
+    let host_devices = if as_caller {
+        HostDevices::clone(plan)
     } else {
-        (Vec::new(), HostDevices::none())
+        HostDevices::none()
     };
     let (ours, theirs) = channel::pair().doing("make", "a socket pair")?;
     let task = Task {
         plan,
         layout: &layout,
         sources,
+        layers,
         host_devices,
         stdio: &stdio,
         die_with_parent: options.die_with_parent,
@@ -143,7 +155,7 @@ pub fn create(
     let mut conversation = Conversation::new(ours);
     if layout.new_user && !layout.intermediate {
         limits::raise_hard(pid, &plan.process.rlimits);
-        namespaces::write_mappings(pid, plan)?;
+        namespaces::write_mappings(pid, &plan.uid_mappings, &plan.gid_mappings)?;
     }
     admit(
         &mut conversation,
@@ -158,7 +170,7 @@ pub fn create(
                 return Ok(());
             }
             limits::raise_hard(child, &plan.process.rlimits);
-            namespaces::write_mappings(child, plan)?;
+            namespaces::write_mappings(child, &plan.uid_mappings, &plan.gid_mappings)?;
             // If the child is gone, what it said comes next.
             let _ = channel.go();
             Ok(())
@@ -298,6 +310,8 @@ fn check(plan: &Plan, layout: &Layout<'_>) -> Result<(), Error> {
             "a sysfs in a user namespace needs a network namespace of its own; bind /sys instead",
         );
     }
+    labels::check(&plan.process)?;
+    labels::check_mounts(plan.mount_label.as_deref())?;
     sysctl::check(plan)
 }
 

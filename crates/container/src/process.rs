@@ -6,7 +6,7 @@ use crate::error::{Context, Error};
 use crate::execute::Program;
 use crate::path::{self, Missing, RootDirectory};
 use crate::sys::{self, Errno};
-use crate::{execute, limits, passwd, terminal};
+use crate::{execute, limits, passwd, scheduling, terminal};
 use gamut_abi::plan::{Capabilities, Process, User};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -33,6 +33,7 @@ pub(crate) fn prepare(
     let entered = enter_directory(process, root)?;
     connect(streams, root, identity.uid)?;
     limits::apply(&process.rlimits, warnings)?;
+    scheduling::apply(process)?;
     let held = capabilities::get().doing("read", "capabilities")?;
     let sets = wanted_capabilities(process, identity.uid, held, warnings);
     capabilities::drop_bounding(sets.bounding)?;

@@ -8,7 +8,10 @@ use crate::namespaces::{self, Layout};
 use crate::path::{self, Missing, RootDirectory};
 use crate::process::Streams;
 use crate::sys::{self, Errno};
-use crate::{Stdio, devices, execute, gate, hide, init, mounts, process, root, sysctl, terminal};
+use crate::{
+    Stdio, devices, execute, gate, hide, init, labels, mounts, process, root, scheduling, sysctl,
+    terminal,
+};
 use gamut_abi::plan::{MountKind, Plan, Process};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -18,6 +21,8 @@ pub(crate) struct Task<'a> {
     pub layout: &'a Layout<'a>,
     /// Bind sources that the parent has opened with its own privileges.
     pub sources: Vec<Option<OwnedFd>>,
+    /// Layers of the root that the parent has mapped; empty if they are taken by their paths.
+    pub layers: Vec<OwnedFd>,
     pub host_devices: HostDevices,
     pub stdio: &'a Stdio,
     pub die_with_parent: bool,
@@ -93,11 +98,14 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
     if layout.new_user {
         gate.pass()?;
     }
+    // Before anything of the set-up hides the host's /proc, or takes the right to write there.
+    labels::set_for_execve(&plan.process)?;
     if layout.has_user {
         namespaces::become_root_inside()?;
     }
     protect(task.die_with_parent)?;
-    new_session();
+    new_session(plan.process.inherit_keyring);
+    scheduling::apply_to_container(plan)?;
     if !layout.intermediate {
         namespaces::join(&layout.joins)?;
     }
@@ -143,19 +151,21 @@ pub(crate) fn protect(die_with_parent: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// A session of terminals and one of keys of its own: the host's keys are not inherited.
-pub(crate) fn new_session() {
+/// A session of terminals, and one of keys of its own unless the host's keys are to be inherited.
+pub(crate) fn new_session(inherit_keyring: bool) {
     /// `KEYCTL_JOIN_SESSION_KEYRING`
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: plain calls. A fresh clone leads no process group, so setsid works; without a name
     // the keyring is a new one. A kernel without keys, or a full quota, is no reason to fail.
     unsafe {
         libc::setsid();
-        libc::syscall(
-            libc::SYS_keyctl,
-            JOIN_SESSION_KEYRING,
-            std::ptr::null::<u8>(),
-        );
+        if !inherit_keyring {
+            libc::syscall(
+                libc::SYS_keyctl,
+                JOIN_SESSION_KEYRING,
+                std::ptr::null::<u8>(),
+            );
+        }
     }
 }
 
@@ -245,7 +255,7 @@ fn build_root<'a>(
     sysctl::apply(plan, proc_mount(plan, &detached))?;
 
     sys::set_propagation_everywhere(libc::MS_PRIVATE).doing("make private", "all mounts")?;
-    let root = root::mount(&plan.root)?;
+    let root = root::mount(&plan.root, std::mem::take(&mut task.layers))?;
     gate.pass()?;
     if layout.new_cgroup {
         sys::unshare(libc::CLONE_NEWCGROUP).doing("make namespace", "cgroup")?;
@@ -271,7 +281,7 @@ fn build_root<'a>(
         sys::mount_setattr(mount.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
             .doing("make read-only", "a tmpfs")?;
     }
-    root::finish(&root, &plan.root)?;
+    root::finish(&root, plan)?;
     Ok((root, streams))
 }
 

@@ -3,8 +3,8 @@
 mod mount;
 
 pub(crate) use mount::{
-    FilesystemContext, chroot_here, clone_tree, detach_here, mount_classic, mount_setattr,
-    move_mount, pivot_root_here, set_propagation_everywhere,
+    FilesystemContext, chroot_here, clone_tree, detach_here, mount_classic, mount_idmap,
+    mount_setattr, move_mount, pivot_root_here, set_propagation_everywhere,
 };
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;

@@ -13,10 +13,13 @@ mod mounts;
 mod namespaces;
 mod process;
 mod resources;
+mod scheduling;
 mod seccomp;
 mod sysctl;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_attributes;
 mod unsupported;
 
 pub use process::{ProcessOptions, compile_process};
@@ -118,7 +121,11 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
     let hostname = uts_name("hostname", spec.hostname().as_deref(), own_names)?;
     let domainname = uts_name("domainname", spec.domainname().as_deref(), own_names)?;
     let sysctls = sysctl::sysctls(linux, &namespaces, hostname.as_deref())?;
-    let mounts = mounts::mounts(spec.mounts().as_deref().unwrap_or_default(), &options)?;
+    let mounts = mounts::mounts(
+        spec.mounts().as_deref().unwrap_or_default(),
+        &options,
+        namespaces.has(NamespaceKind::User),
+    )?;
     let default_devices = !mounts::binds_dev(&mounts);
     let devices = devices::nodes(linux)?;
     let seccomp = linux.seccomp().as_ref().map(seccomp::seccomp).transpose()?;
@@ -155,6 +162,10 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         domainname,
         sysctls,
         cgroup,
+        personality: scheduling::personality(linux)?,
+        memory_policy: scheduling::memory_policy(linux)?,
+        network_devices: Vec::new(),
+        mount_label: process::label("linux.mountLabel", linux.mount_label().as_deref())?,
         process,
     };
     Ok(Compiled {
@@ -232,6 +243,7 @@ fn root(
             work: Some(directory(&writable.join("work"))?),
             volatile: *volatile,
             userxattr: new_user_namespace,
+            idmapped: new_user_namespace,
         },
     };
     Ok(plan::Root {

@@ -172,6 +172,7 @@ impl ContainerLevel {
                 create_cwd: workload.create_cwd,
                 init: workload.init,
                 seccomp: None,
+                inherit_keyring: false,
             },
             is_host_network: compile::is_host_network,
         }
