@@ -4,6 +4,7 @@ use crate::channel::{self, Channel, Message};
 use crate::conversation::{Conversation, Unreaped};
 use crate::error::{Context, Error};
 use crate::launch::{Running, Stdio, admit};
+use crate::listener::Listener;
 use crate::sys::{self, CLONE_PARENT, Errno, Side, SysResult};
 use crate::{execute, labels, limits, namespaces, process, scheduling, stage};
 use gamut_abi::plan::{NamespaceKind, Plan, Process};
@@ -16,6 +17,8 @@ struct Task<'a> {
     process: &'a Process,
     plan: &'a Plan,
     stdio: &'a Stdio,
+    /// Where the notifications of the filter go.
+    listener: Option<&'a Listener<'a>>,
     /// `CLONE_NEW*` bits of the namespaces to join.
     kinds: i32,
 }
@@ -49,6 +52,7 @@ pub fn exec(
         ));
     }
     labels::check(process)?;
+    let listener = Listener::connect(process)?;
     let kinds = namespaces_of.namespaces.iter().fold(0, |kinds, namespace| {
         kinds | namespaces::kind_flag(namespace.kind).0
     });
@@ -57,6 +61,7 @@ pub fn exec(
         process,
         plan: namespaces_of,
         stdio: &stdio,
+        listener: listener.as_ref(),
         kinds,
     };
     if !task.has(NamespaceKind::Mount) {
@@ -85,6 +90,9 @@ pub fn exec(
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
+    if let Some(listener) = listener.as_ref().filter(|_| !forks) {
+        listener.set_pid(pid);
+    }
     drop(theirs);
     drop(stdio);
     let first = Unreaped::new(pid);
@@ -138,6 +146,10 @@ fn enter(task: &Task<'_>, channel: &Channel) -> ! {
     {
         kept.extend([stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()]);
     }
+    kept.extend(
+        task.listener
+            .map(|listener| listener.descriptor().as_raw_fd()),
+    );
     if let Err(errno) = sys::close_all_but(&mut kept) {
         stage::fail(channel, Error::system("close descriptors", errno));
     }
@@ -161,6 +173,9 @@ fn enter(task: &Task<'_>, channel: &Channel) -> ! {
         Err(errno) => stage::fail(channel, Error::system("make a process", errno)),
         Ok(Side::Child) => become_program(task, channel),
         Ok(Side::Parent { pid, pidfd }) => {
+            if let Some(listener) = task.listener {
+                listener.set_pid(pid);
+            }
             channel.say(&Message::Child { pid, pidfd });
             sys::exit(0)
         }
@@ -192,7 +207,7 @@ fn join(task: &Task<'_>) -> SysResult<()> {
 
 fn become_program(task: &Task<'_>, channel: &Channel) -> ! {
     match prepare(task, channel) {
-        Ok(program) => stage::fail(channel, execute::execute(&program)),
+        Ok(program) => stage::fail(channel, execute::execute(&program, channel)),
         Err(error) => stage::fail(channel, error),
     }
 }
@@ -216,7 +231,10 @@ fn prepare(task: &Task<'_>, channel: &Channel) -> Result<execute::Program, Error
         task.process,
         &root,
         &streams,
-        in_user_namespace,
+        process::Surroundings {
+            in_user_namespace,
+            listener: task.listener,
+        },
         &mut warnings,
     )?;
     stage::protect(false)?;

@@ -6,6 +6,7 @@ use crate::devices::HostDevices;
 use crate::error::{Context, Error};
 use crate::gate::Gate;
 use crate::idmap::{self, Mapper};
+use crate::listener::Listener;
 use crate::namespaces::{self, Layout};
 use crate::stage::{self, Task};
 use crate::sys::{self, CLONE_PARENT, Side};
@@ -96,6 +97,7 @@ pub fn create(
 ) -> Result<Created, Error> {
     let layout = Layout::of(plan, descriptors)?;
     check(plan, &layout)?;
+    let listener = Listener::connect(&plan.process)?;
     // With a user namespace the stage may lack the right to see what it is to be given; and ids
     // are mapped with the caller's privileges.
     let as_caller = layout.has_user && layout.new_mount;
@@ -123,6 +125,7 @@ pub fn create(
         layers,
         host_devices,
         stdio: &stdio,
+        listener: listener.as_ref(),
         die_with_parent: options.die_with_parent,
         gate: options.gate.map(Gate::descriptor),
         waits: !layout.intermediate || layout.new_user,
@@ -148,6 +151,9 @@ pub fn create(
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
+    if let Some(listener) = listener.as_ref().filter(|_| !layout.intermediate) {
+        listener.set_pid(pid);
+    }
     drop(theirs);
     drop(task);
     drop(stdio);
@@ -243,7 +249,7 @@ fn intermediate(task: Task<'_>, channel: Channel) -> ! {
     if !channel.wait() {
         sys::exit(0);
     }
-    let layout = task.layout;
+    let (layout, task_listener) = (task.layout, task.listener);
     let joined = || -> Result<(), Error> {
         if layout.has_user {
             limits::raise_hard(0, &task.plan.process.rlimits);
@@ -261,6 +267,9 @@ fn intermediate(task: Task<'_>, channel: Channel) -> ! {
         Err(errno) => stage::fail(&channel, clone_failed(errno, layout)),
         Ok(Side::Child) => stage::run(task, channel),
         Ok(Side::Parent { pid, pidfd }) => {
+            if let Some(listener) = task_listener {
+                listener.set_pid(pid);
+            }
             channel.say(&channel::Message::Child { pid, pidfd });
             sys::exit(0)
         }

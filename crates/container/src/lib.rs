@@ -25,6 +25,7 @@ mod join;
 mod labels;
 mod launch;
 mod limits;
+mod listener;
 mod mounts;
 mod namespaces;
 pub mod passwd;

@@ -3,6 +3,7 @@
 use crate::channel::{Channel, Message};
 use crate::devices::HostDevices;
 use crate::error::{Context, Error};
+use crate::listener::Listener;
 use crate::mounts::Detached;
 use crate::namespaces::{self, Layout};
 use crate::path::{self, Missing, RootDirectory};
@@ -25,6 +26,8 @@ pub(crate) struct Task<'a> {
     pub layers: Vec<OwnedFd>,
     pub host_devices: HostDevices,
     pub stdio: &'a Stdio,
+    /// Where the notifications of the filter go.
+    pub listener: Option<&'a Listener<'a>>,
     pub die_with_parent: bool,
     /// Where the start comes from, if not from the parent.
     pub gate: Option<BorrowedFd<'a>>,
@@ -41,7 +44,7 @@ pub(crate) fn fail(channel: &Channel, error: Error) -> ! {
 /// Sets everything up, waits for the start and becomes the program.
 pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
     let (is_init, has_terminal) = (task.plan.process.init, task.plan.process.terminal.is_some());
-    let gate = task.gate;
+    let (gate, listener) = (task.gate, task.listener);
     let program = match set_up(task, &channel) {
         Ok(program) => program,
         Err(error) => fail(&channel, error),
@@ -50,6 +53,7 @@ pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
     let own = channel.descriptor().as_raw_fd();
     let mut kept = vec![0, 1, 2, own];
     kept.extend(gate.map(|gate| gate.as_raw_fd()));
+    kept.extend(listener.map(|listener| listener.descriptor().as_raw_fd()));
     if let Err(errno) = sys::close_all_but(&mut kept) {
         fail(&channel, Error::system("close descriptors", errno));
     }
@@ -64,7 +68,7 @@ pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
         None => sys::exit(0),
     };
     if !is_init {
-        let error = execute::execute(&program);
+        let error = execute::execute(&program, &channel);
         fail(&channel, error);
     }
     match init::run(&program, channel, has_terminal) {
@@ -130,7 +134,10 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
         &plan.process,
         &root,
         &streams,
-        layout.has_user,
+        process::Surroundings {
+            in_user_namespace: layout.has_user,
+            listener: task.listener,
+        },
         &mut warnings,
     )?;
     // A change of identity has made both undone.

@@ -11,6 +11,7 @@
 
 mod cases_files;
 mod cases_idmap;
+mod cases_listener;
 mod cases_namespaces;
 mod cases_process;
 mod cases_scheduling;
@@ -27,6 +28,7 @@ fn main() {
         cases_process::CASES,
         cases_scheduling::CASES,
         cases_idmap::CASES,
+        cases_listener::CASES,
     ]
     .concat();
     let (flags, wanted): (Vec<String>, Vec<String>) = std::env::args()

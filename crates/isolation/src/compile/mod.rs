@@ -8,6 +8,7 @@
 
 mod devices;
 mod field;
+mod listener;
 mod mount_options;
 mod mounts;
 mod namespaces;
@@ -22,6 +23,7 @@ mod tests;
 mod tests_attributes;
 mod unsupported;
 
+pub use listener::seccomp_listener;
 pub use process::{ProcessOptions, compile_process};
 pub use resources::resources;
 
@@ -142,6 +144,12 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         .ok_or_else(|| invalid("process", "is missing; there is nothing to run"))?;
     let process_options = ProcessOptions {
         seccomp,
+        seccomp_listener: seccomp_listener(
+            spec,
+            &options.id,
+            options.bundle.as_deref(),
+            "creating",
+        )?,
         ..options.process
     };
     let process = compile_process(process, process_options, &mut warnings)?;

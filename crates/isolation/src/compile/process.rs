@@ -3,7 +3,7 @@
 use super::field::{absolute, invalid, text};
 use super::{scheduling, unsupported};
 use crate::error::Error;
-use gamut_abi::plan::{self, Rlimit, Seccomp, TerminalSize};
+use gamut_abi::plan::{self, Rlimit, Seccomp, SeccompListener, TerminalSize};
 use oci_spec::runtime::{
     Capabilities, Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process,
 };
@@ -21,6 +21,8 @@ pub struct ProcessOptions {
     pub init: bool,
     /// The system call filter.
     pub seccomp: Option<Seccomp>,
+    /// Who hears of its notifications: see [`super::seccomp_listener`].
+    pub seccomp_listener: Option<SeccompListener>,
     /// Keep the caller's session keyring (keyrings(7)), as runc's `--no-new-keyring` does.
     pub inherit_keyring: bool,
 }
@@ -81,7 +83,7 @@ pub fn compile_process(
         seccomp: options.seccomp,
         terminal: terminal(process)?,
         init: options.init,
-        seccomp_listener: None,
+        seccomp_listener: options.seccomp_listener,
         io_priority: scheduling::io_priority(process)?,
         scheduler: scheduling::scheduler(process)?,
         exec_cpu_affinity: scheduling::exec_cpu_affinity(process)?,

@@ -701,7 +701,8 @@ fn filters_are_compiled_once() {
     assert_eq!(good(patch).plan.process.seccomp.unwrap(), first);
     assert_eq!(
         refused(json!({"linux": {"seccomp": {
-            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/s"}}})),
+            "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+                {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}}})),
         "linux.seccomp.listenerPath"
     );
 }
