@@ -273,6 +273,9 @@ pub struct Cgroup {
     pub path: String,
     /// Limits.
     pub resources: Resources,
+    /// User (in the supervisor's view) to whom the group is delegated on cgroup v2
+    /// (cgroups(7), "Cgroup delegation").
+    pub owner: Option<u32>,
 }
 
 /// Capability sets, one bit per capability number (capabilities(7)).

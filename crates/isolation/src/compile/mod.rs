@@ -137,7 +137,8 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         &options,
         namespaces.is_new(NamespaceKind::User),
     )?;
-    let cgroup = cgroup(linux, options.cgroup_path, &mut warnings)?;
+    let owner = cgroup_owner(&namespaces, &uid_mappings, &mounts);
+    let cgroup = cgroup(linux, options.cgroup_path, owner, &mut warnings)?;
     let process = spec
         .process()
         .as_ref()
@@ -267,9 +268,30 @@ fn root(
     })
 }
 
+/// Whose the control group is to be: that of the user namespace's root, if the container may write
+/// to its own view of the groups (OCI runtime-spec, "Cgroup ownership").
+fn cgroup_owner(
+    namespaces: &namespaces::Namespaces,
+    uid_mappings: &[plan::IdMapping],
+    mounts: &[plan::Mount],
+) -> Option<u32> {
+    let writable = mounts.iter().any(|mount| {
+        mount.kind == plan::MountKind::Cgroup
+            && mount.attributes_set & mount_options::READ_ONLY == 0
+    });
+    if !writable || !namespaces.is_new(NamespaceKind::Cgroup) {
+        return None;
+    }
+    uid_mappings
+        .iter()
+        .find(|mapping| mapping.container_id == 0)
+        .map(|mapping| mapping.host_id)
+}
+
 fn cgroup(
     linux: &Linux,
     path: Option<String>,
+    owner: Option<u32>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Cgroup>, Error> {
     let field = "linux.cgroupsPath";
@@ -293,6 +315,7 @@ fn cgroup(
     Ok(Some(Cgroup {
         path: cgroup_path(field, &path)?,
         resources,
+        owner,
     }))
 }
 

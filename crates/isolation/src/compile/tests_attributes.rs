@@ -135,3 +135,45 @@ fn ids_of_binds_are_mapped() {
         }
     ));
 }
+
+#[test]
+fn network_and_rdma_become_limits() {
+    let Compiled { plan, warnings, .. } = good(json!({"linux": {"resources": {
+        "network": {"classID": 1_048_577, "priorities": [{"name": "eth0", "priority": 5}]},
+        "rdma": {"mlx5_1": {"hcaHandles": 3}, "mlx5_0": {"hcaObjects": 4}},
+        "memory": {"kernelTCP": 100, "limit": 200, "checkBeforeUpdate": true},
+        "blockIO": {"leafWeight": 10}}}}));
+    let resources = plan.cgroup.unwrap().resources;
+    assert_eq!(resources.network_class, Some(0x10_0001));
+    assert_eq!(resources.network_priorities, [("eth0".to_owned(), 5)]);
+    let rdma: Vec<_> = resources
+        .rdma
+        .iter()
+        .map(|limit| (limit.device.as_str(), limit.handles, limit.objects))
+        .collect();
+    assert_eq!(rdma, [("mlx5_0", None, Some(4)), ("mlx5_1", Some(3), None)]);
+    let tcp = Some(gamut_abi::resources::Limit::Value(100));
+    assert_eq!(resources.memory.tcp_max_bytes, tcp);
+    assert!(resources.memory.check_before_update);
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("leafWeight"), "{warnings:?}");
+}
+
+#[test]
+fn groups_are_delegated_where_the_container_may_write() {
+    let owner = |options: Value, kinds: Value| {
+        good(json!({"linux": {"namespaces": kinds,
+            "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+            "gidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}]},
+            "mounts": [{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": options}]}))
+        .plan
+        .cgroup
+        .unwrap()
+        .owner
+    };
+    let all = json!([{"type": "mount"}, {"type": "user"}, {"type": "cgroup"}]);
+    assert_eq!(owner(json!(["rw"]), all.clone()), Some(1000));
+    assert_eq!(owner(json!(["ro"]), all), None);
+    let shared = json!([{"type": "mount"}, {"type": "user"}]);
+    assert_eq!(owner(json!([]), shared), None);
+}

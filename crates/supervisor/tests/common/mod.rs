@@ -157,6 +157,7 @@ impl Sandbox {
             cgroup: Some(Cgroup {
                 path: format!("/gamut-test-{}/{id}", std::process::id()),
                 resources: Resources::default(),
+                owner: None,
             }),
             personality: None,
             memory_policy: None,
