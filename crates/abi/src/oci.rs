@@ -4,7 +4,7 @@
 //! into descriptor [`LAUNCH_DESCRIPTOR`] and replaces itself by the sealed supervisor program,
 //! called [`PROGRAM_NAME`]. Both come from one build, so nothing here has to stay readable.
 
-use crate::plan::{Namespace, Plan, Process};
+use crate::plan::{MemoryPolicy, Namespace, Plan, Process};
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,10 @@ pub struct OciExec {
     pub init_pid: u32,
     /// Its namespaces.
     pub namespaces: Vec<Namespace>,
+    /// Execution domain of the container's processes, as personality(2) takes it.
+    pub personality: Option<u32>,
+    /// Memory policy of the container's processes.
+    pub memory_policy: Option<MemoryPolicy>,
     /// The process.
     pub process: Process,
     /// The control group of the container.

@@ -33,6 +33,25 @@ pub struct Resources {
     pub devices: Vec<DeviceRule>,
     /// cgroup v2 files written verbatim after all others (OCI `unified`); refused on v1.
     pub unified: Vec<(String, String)>,
+    /// Handles and objects of RDMA devices (`rdma.max`).
+    pub rdma: Vec<RdmaLimit>,
+    /// Class of the packets sent (v1 `net_cls.classid`); refused where there is no such
+    /// controller.
+    pub network_class: Option<u32>,
+    /// Priority of the packets sent by interface name (v1 `net_prio.ifpriomap`); refused where
+    /// there is no such controller.
+    pub network_priorities: Vec<(String, u32)>,
+}
+
+/// Limits of one RDMA device; `None` leaves a value as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RdmaLimit {
+    /// Name of the device, as `mlx5_0`.
+    pub device: String,
+    /// Handles that may be open.
+    pub handles: Option<u32>,
+    /// Objects that may exist.
+    pub objects: Option<u32>,
 }
 
 /// Processor time and placement.
@@ -75,6 +94,10 @@ pub struct Memory {
     pub swappiness: Option<u64>,
     /// v1: suspend instead of killing when out of memory; has no v2 file.
     pub oom_kill_disable: bool,
+    /// v1: bytes of TCP buffers (`memory.kmem.tcp.limit_in_bytes`); has no v2 file.
+    pub tcp_max_bytes: Option<Limit>,
+    /// A limit below what is in use is refused, instead of killing for it.
+    pub check_before_update: bool,
 }
 
 /// Block I/O.

@@ -1,7 +1,9 @@
 //! The last steps: find the program, install the filter, execve.
 
 use crate::capabilities::{self, Sets};
+use crate::channel::Channel;
 use crate::error::{Context, Error};
+use crate::listener::ListenerTask;
 use crate::sys::{self, Errno, SysResult};
 use gamut_abi::control::FailureKind;
 use gamut_abi::plan::{Process, Seccomp};
@@ -13,9 +15,6 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// `BPF_MAXINSNS`
 const MAX_INSTRUCTIONS: usize = 4096;
-
-/// A filter whose notifications somebody would have to receive.
-const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 1 << 3;
 
 const SECCOMP_SET_MODE_FILTER: u32 = 1;
 
@@ -30,6 +29,8 @@ pub(crate) struct Program {
     last_sets: Option<Sets>,
     /// Descriptors that become 3 and following, all of them above those numbers.
     extra_files: Vec<OwnedFd>,
+    /// Who is to have the filter's notification descriptor.
+    listener: Option<ListenerTask>,
 }
 
 impl Program {
@@ -41,12 +42,19 @@ impl Program {
             .map(|file| sys::dup_above(file.as_fd(), first_free))
             .collect::<SysResult<_>>()
             .doing("keep", "a preserved descriptor")?;
-        Ok(())
+        match &mut self.listener {
+            Some(listener) if !files.is_empty() => listener.move_above(first_free),
+            _ => Ok(()),
+        }
     }
 
-    /// The descriptors that are handed on, by the numbers they have until then.
+    /// The descriptors that are needed until then, by the numbers they have until then.
     pub(crate) fn kept_files(&self) -> impl Iterator<Item = RawFd> {
-        self.extra_files.iter().map(AsRawFd::as_raw_fd)
+        let listener = self.listener.iter().map(ListenerTask::descriptor);
+        self.extra_files
+            .iter()
+            .map(AsRawFd::as_raw_fd)
+            .chain(listener)
     }
 
     /// First number that is none of the program's descriptors.
@@ -65,6 +73,7 @@ pub(crate) fn find(
     process: &Process,
     environment: &[String],
     last_sets: Option<Sets>,
+    listener: Option<ListenerTask>,
 ) -> Result<Program, Error> {
     let name = process.args.first().map(String::as_str).unwrap_or_default();
     let strings = |texts: &[String], what: &str| {
@@ -84,16 +93,11 @@ pub(crate) fn find(
         seccomp: process.seccomp.clone(),
         last_sets,
         extra_files: Vec::new(),
+        listener,
     })
 }
 
 fn check_filter(seccomp: &Seccomp) -> Result<(), Error> {
-    if seccomp.flags & SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 {
-        return Err(Error::invalid(
-            "the seccomp filter wants a listener for notifications, which nobody here offers; use actions other than SCMP_ACT_NOTIFY",
-        )
-        .of_kind(FailureKind::Unsupported));
-    }
     if seccomp.program.is_empty() || seccomp.program.len() > MAX_INSTRUCTIONS {
         return Err(Error::invalid(
             "a seccomp filter must have 1 to 4096 instructions",
@@ -169,14 +173,14 @@ fn execution_failed(name: &str, errno: Errno) -> Error {
 }
 
 /// Becomes the program. Answers only if that fails.
-pub(crate) fn execute(program: &Program) -> Error {
-    match become_program(program) {
+pub(crate) fn execute(program: &Program, channel: &Channel) -> Error {
+    match become_program(program, channel) {
         Ok(never) => match never {},
         Err(error) => error,
     }
 }
 
-fn become_program(program: &Program) -> Result<std::convert::Infallible, Error> {
+fn become_program(program: &Program, channel: &Channel) -> Result<std::convert::Infallible, Error> {
     // Everything that a bounded filter might forbid comes before it.
     let mut arguments: Vec<*const libc::c_char> =
         program.arguments.iter().map(|text| text.as_ptr()).collect();
@@ -196,7 +200,13 @@ fn become_program(program: &Program) -> Result<std::convert::Infallible, Error> 
         sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).doing("set", "no_new_privs")?;
     }
     if let Some(seccomp) = &program.seccomp {
-        install(seccomp)?;
+        match &program.listener {
+            None => drop(install(seccomp)?),
+            Some(listener) => {
+                let waiting = listener.start(channel)?;
+                waiting.hand_over(install(seccomp)?);
+            }
+        }
     }
     if let Some(sets) = program.last_sets {
         capabilities::set(sets).doing("drop", "capabilities")?;
@@ -223,7 +233,8 @@ pub(crate) fn drop_privileges(program: &Program) -> Result<(), Error> {
     }
 }
 
-fn install(seccomp: &Seccomp) -> Result<(), Error> {
+/// Installs the filter. Answers what the kernel does: 0, or the descriptor of its listener.
+fn install(seccomp: &Seccomp) -> Result<RawFd, Error> {
     let filter = libc::sock_fprog {
         len: u16::try_from(seccomp.program.len()).unwrap_or(u16::MAX),
         filter: seccomp.program.as_ptr().cast_mut().cast(),
@@ -238,11 +249,8 @@ fn install(seccomp: &Seccomp) -> Result<(), Error> {
             &raw const filter,
         )
     };
-    match result {
-        0 => Ok(()),
-        result if result > 0 => Err(Error::invalid(
-            "the seccomp filter could not be synchronized",
-        )),
+    match RawFd::try_from(result) {
+        Ok(answer @ 0..) => Ok(answer),
         _ => {
             let errno = Errno::last();
             let detail = match errno.0 {

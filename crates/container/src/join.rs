@@ -4,9 +4,10 @@ use crate::channel::{self, Channel, Message};
 use crate::conversation::{Conversation, Unreaped};
 use crate::error::{Context, Error};
 use crate::launch::{Running, Stdio, admit, enter_group, group_error};
+use crate::listener::Listener;
 use crate::sys::{self, CLONE_PARENT, Errno, Side, SysResult};
-use crate::{execute, limits, namespaces, process, stage};
-use gamut_abi::plan::{Namespace, NamespaceKind, Plan, Process};
+use crate::{execute, labels, limits, namespaces, process, scheduling, stage};
+use gamut_abi::plan::{MemoryPolicy, Namespace, NamespaceKind, Plan, Process};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -14,7 +15,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 struct Task<'a> {
     init: BorrowedFd<'a>,
     process: &'a Process,
+    personality: Option<u32>,
+    memory_policy: Option<&'a MemoryPolicy>,
     stdio: &'a Stdio,
+    /// Where the notifications of the filter go.
+    listener: Option<&'a Listener<'a>>,
     /// `CLONE_NEW*` bits of the namespaces to join.
     kinds: i32,
     /// Descriptors that the program gets.
@@ -31,6 +36,10 @@ pub struct ExecOptions<'a> {
     pub join_groups: Option<JoinGroups<'a>>,
     /// Descriptors that the program gets as 3 and following.
     pub extra_files: &'a [OwnedFd],
+    /// Execution domain of the container's processes, as personality(2) takes it.
+    pub personality: Option<u32>,
+    /// Memory policy of the container's processes.
+    pub memory_policy: Option<&'a MemoryPolicy>,
 }
 
 impl Task<'_> {
@@ -56,7 +65,11 @@ pub fn exec(
     stdio: Stdio,
     group: Option<&Group>,
 ) -> Result<Running, Error> {
-    let options = ExecOptions::default();
+    let options = ExecOptions {
+        personality: namespaces_of.personality,
+        memory_policy: namespaces_of.memory_policy.as_ref(),
+        ..ExecOptions::default()
+    };
     exec_with(
         init,
         init_pid,
@@ -86,13 +99,18 @@ pub fn exec_with(
             "the process has no arguments; the first names the program",
         ));
     }
+    labels::check(process)?;
+    let listener = Listener::connect(process)?;
     let kinds = namespaces.iter().fold(0, |kinds, namespace| {
         kinds | namespaces::kind_flag(namespace.kind).0
     });
     let task = Task {
         init,
         process,
+        personality: options.personality,
+        memory_policy: options.memory_policy,
         stdio: &stdio,
+        listener: listener.as_ref(),
         kinds,
         extra_files: options.extra_files,
     };
@@ -104,20 +122,33 @@ pub fn exec_with(
     let forks = task.has(NamespaceKind::Pid);
     let (ours, theirs) = channel::pair().doing("make", "a socket pair")?;
     let group = group.filter(|_| options.join_groups.is_none());
-    let directory = group.and_then(Group::directory_v2);
+    let initial = process
+        .exec_cpu_affinity
+        .as_ref()
+        .map_or(&[][..], |affinity| &affinity.initial);
+    // Processors for the time before it is in the group: then it must not be born there.
+    let directory = match initial {
+        [] => group.and_then(Group::directory_v2),
+        _ => None,
+    };
     // SAFETY: the caller promises to have one thread; the child ends in `enter`.
     let side = unsafe { sys::clone_process(0, libc::SIGCHLD, directory.as_ref().map(AsFd::as_fd)) };
     let (pid, pidfd) = match side.doing("make", "a process")? {
         Side::Child => {
             let _end = sys::NeverUnwind;
             drop(ours);
-            if let Err(error) = enter_group(group, directory.is_some()) {
+            let entered = scheduling::set_affinity(0, initial, "initial")
+                .and_then(|()| enter_group(group, directory.is_some()));
+            if let Err(error) = entered {
                 stage::fail(&theirs, error);
             }
             enter(&task, theirs)
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
+    if let Some(listener) = listener.as_ref().filter(|_| !forks) {
+        listener.set_pid(pid);
+    }
     drop(theirs);
     drop(stdio);
     let first = Unreaped::new(pid);
@@ -174,6 +205,10 @@ fn enter(task: &Task<'_>, channel: Channel) -> ! {
         kept.extend([stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()]);
     }
     kept.extend(task.extra_files.iter().map(AsRawFd::as_raw_fd));
+    kept.extend(
+        task.listener
+            .map(|listener| listener.descriptor().as_raw_fd()),
+    );
     if let Err(errno) = sys::close_all_but(&mut kept) {
         stage::fail(&channel, Error::system("close descriptors", errno));
     }
@@ -183,8 +218,9 @@ fn enter(task: &Task<'_>, channel: Channel) -> ! {
     if task.has(NamespaceKind::User) {
         limits::raise_hard(0, &task.process.rlimits);
     }
-    let joined =
-        stage::protect(false).and_then(|()| join(task).doing("join", "the container's namespaces"));
+    let joined = labels::set_for_execve(task.process)
+        .and_then(|()| stage::protect(false))
+        .and_then(|()| join(task).doing("join", "the container's namespaces"));
     if let Err(error) = joined {
         stage::fail(&channel, error);
     }
@@ -196,6 +232,9 @@ fn enter(task: &Task<'_>, channel: Channel) -> ! {
         Err(errno) => stage::fail(&channel, Error::system("make a process", errno)),
         Ok(Side::Child) => become_program(task, channel),
         Ok(Side::Parent { pid, pidfd }) => {
+            if let Some(listener) = task.listener {
+                listener.set_pid(pid);
+            }
             channel.say(&Message::Child { pid, pidfd });
             sys::exit(0)
         }
@@ -229,7 +268,8 @@ fn become_program(task: &Task<'_>, channel: Channel) -> ! {
     match prepare(task, &channel) {
         Ok(program) => {
             let channel = stage::above_files(channel, &program);
-            stage::fail(&channel, execute::execute(&program))
+            let error = execute::execute(&program, &channel);
+            stage::fail(&channel, error)
         }
         Err(error) => stage::fail(&channel, error),
     }
@@ -241,7 +281,11 @@ fn prepare(task: &Task<'_>, channel: &Channel) -> Result<execute::Program, Error
         namespaces::become_root_inside()?;
         stage::protect(false)?;
     }
-    stage::new_session();
+    stage::new_session(task.process.inherit_keyring);
+    scheduling::apply_to_container(task.personality, task.memory_policy)?;
+    if let Some(affinity) = &task.process.exec_cpu_affinity {
+        scheduling::set_affinity(0, &affinity.last, "final")?;
+    }
     sys::umask(0);
     let root = stage::open_root()?;
     let streams = stage::streams(task.process, task.stdio, None, &root, channel)?;
@@ -250,7 +294,10 @@ fn prepare(task: &Task<'_>, channel: &Channel) -> Result<execute::Program, Error
         task.process,
         &root,
         &streams,
-        in_user_namespace,
+        process::Surroundings {
+            in_user_namespace,
+            listener: task.listener,
+        },
         &mut warnings,
     )?;
     program.keep_files(task.extra_files)?;

@@ -1,11 +1,13 @@
 //! The system calls that the C library does not wrap, and small safe wrappers of those it does.
 
 mod mount;
+mod socket;
 
 pub(crate) use mount::{
-    FilesystemContext, chroot_here, clone_tree, detach_here, mount_classic, mount_setattr,
-    move_mount, pivot_root_here, set_propagation_everywhere,
+    FilesystemContext, chroot_here, clone_tree, detach_here, mount_classic, mount_idmap,
+    mount_setattr, move_mount, pivot_root_here, set_propagation_everywhere,
 };
+pub(crate) use socket::{Control, send_with_descriptor};
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

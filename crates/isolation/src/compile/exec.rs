@@ -1,9 +1,9 @@
 //! A further process in a container that was made by a configuration.
 
 use super::field::invalid;
-use super::{ProcessOptions, compile_process, namespaces, seccomp, unsupported};
+use super::{ProcessOptions, compile_process, namespaces, scheduling, seccomp, unsupported};
 use crate::error::Error;
-use gamut_abi::plan::{Namespace, NamespaceSource, Process as PlanProcess};
+use gamut_abi::plan::{MemoryPolicy, Namespace, NamespaceSource, Process as PlanProcess};
 use oci_spec::runtime::{Process, Spec};
 
 /// What came of a process.
@@ -13,6 +13,10 @@ pub struct CompiledExec {
     pub process: PlanProcess,
     /// Namespaces of the container, all of them to be joined.
     pub namespaces: Vec<Namespace>,
+    /// Execution domain of the container's processes, as personality(2) takes it.
+    pub personality: Option<u32>,
+    /// Memory policy of the container's processes.
+    pub memory_policy: Option<MemoryPolicy>,
     /// What had to be given up, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -50,6 +54,8 @@ pub fn compile_exec(spec: &Spec, process: &Process) -> Result<CompiledExec, Erro
     Ok(CompiledExec {
         process: compiled,
         namespaces,
+        personality: scheduling::personality(linux)?,
+        memory_policy: scheduling::memory_policy(linux)?,
         warnings,
     })
 }

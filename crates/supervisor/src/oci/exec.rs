@@ -27,6 +27,8 @@ pub(super) fn exec(request: &OciExec) -> Result<u8, Failure> {
     let options = ExecOptions {
         join_groups: (!groups.below.is_empty()).then_some(&join_groups),
         extra_files: &extra_files,
+        personality: request.personality,
+        memory_policy: request.memory_policy.as_ref(),
     };
     let mut running = exec_with(
         init.as_fd(),

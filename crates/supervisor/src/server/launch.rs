@@ -215,6 +215,7 @@ impl Sandbox {
             .remove()
             .and_then(|()| group.create())
             .and_then(|()| group.apply(&cgroup.resources))
+            .and_then(|_| cgroup.owner.map_or(Ok(()), |owner| group.delegate(owner)))
             .map_err(|error| group_failure(&error))?;
         self.group_killed = false;
         self.out_of_memory = MemoryWatch::new(Some((hierarchies, group)), epoll);
@@ -282,7 +283,13 @@ pub(crate) fn make_group(
     let hierarchies = Hierarchies::detect().map_err(|error| group_failure(&error))?;
     let group = Group::at(&hierarchies, &cgroup.path).map_err(|error| group_failure(&error))?;
     group.create().map_err(|error| group_failure(&error))?;
-    match group.apply(&cgroup.resources) {
+    let limited = group.apply(&cgroup.resources).and_then(|warnings| {
+        if let Some(owner) = cgroup.owner {
+            group.delegate(owner)?;
+        }
+        Ok(warnings)
+    });
+    match limited {
         Ok(mut more) => {
             warnings.append(&mut more);
             Ok(Some((hierarchies, group)))
