@@ -237,7 +237,7 @@ fn build_root<'a>(
         Some(hide::cover()?)
     };
     let mut host_devices = std::mem::replace(&mut task.host_devices, HostDevices::none());
-    if layout.has_user {
+    if layout.has_user || sys::is_in_user_namespace() {
         host_devices.fill(plan);
     }
     let needs_null = plan.process.terminal.is_none() && matches!(task.stdio, Stdio::Null);

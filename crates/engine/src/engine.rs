@@ -123,6 +123,7 @@ impl Engine {
             run_root: options.run_root.clone(),
             supervisor: options.supervisor.clone(),
             cgroup_parent: options.cgroup_parent.clone(),
+            without_groups: options.without_groups.clone(),
         })?;
         let mut levels = Levels::new();
         levels.insert(Arc::new(container_level));
@@ -155,6 +156,23 @@ impl Engine {
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Number of containers that run.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        let all = self.index.all();
+        all.iter().filter(|one| one.phase().is_live()).count()
+    }
+
+    /// The user id outside of one that the kernel reports to this process: in a user namespace
+    /// these differ.
+    #[must_use]
+    pub fn outside_uid(&self, uid: u32) -> u32 {
+        match &self.options.rootless {
+            Some(rootless) if uid == 0 => rootless.uid,
+            _ => uid,
+        }
     }
 
     /// The engine's own id, made once per data root.

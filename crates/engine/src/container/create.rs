@@ -252,6 +252,7 @@ impl Engine {
                 "Invalid value {adjustment}, range for oom score adj is [-1000, 1000]"
             )));
         }
+        warnings.extend(super::rootless::warnings(spec, &self.options));
         Ok(warnings)
     }
 

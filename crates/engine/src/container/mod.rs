@@ -13,6 +13,7 @@ pub mod query;
 pub mod reconcile;
 pub mod record;
 pub mod remove;
+mod rootless;
 pub mod security;
 pub mod spec;
 pub mod start;

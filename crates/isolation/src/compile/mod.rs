@@ -231,7 +231,7 @@ fn root(
             upper: Some(directory(&writable.join("upper"))?),
             work: Some(directory(&writable.join("work"))?),
             volatile: *volatile,
-            userxattr: new_user_namespace,
+            userxattr: new_user_namespace || crate::user_namespace::is_nested(),
         },
     };
     Ok(plan::Root {

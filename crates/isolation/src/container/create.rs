@@ -35,10 +35,11 @@ impl ContainerLevel {
         let compiled =
             compile::compile(&workload.config, self.compile_options(&workload, network))?;
         let Compiled {
-            plan,
+            mut plan,
             mut descriptors,
             mut warnings,
         } = compiled;
+        warnings.extend(self.without_groups(&mut plan));
         let record = Record {
             cgroup_path: plan
                 .cgroup
