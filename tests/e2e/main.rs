@@ -13,6 +13,7 @@ mod limits;
 mod logs;
 mod network;
 mod restart;
+mod rootless;
 mod run;
 mod security;
 mod shares;

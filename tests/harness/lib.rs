@@ -21,6 +21,7 @@ mod rootfs;
 mod session;
 mod skip;
 mod sweep;
+mod user;
 mod wait;
 
 pub use binaries::{on_path, supervisor, target_binary};
@@ -34,4 +35,5 @@ pub use registry::Registry;
 pub use rootfs::{Rootfs, busybox};
 pub use session::{Output, PATIENCE, Session};
 pub use skip::{has, skipped};
+pub use user::{MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, User};
 pub use wait::{eventually, until};

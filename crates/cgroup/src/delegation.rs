@@ -6,8 +6,8 @@
 //! moved within that part only, so that it has to hold the caller as well.
 
 use crate::error::Error;
-use crate::hierarchy::{Hierarchies, Mode};
 use crate::group::Group;
+use crate::hierarchy::{Hierarchies, Mode};
 use std::ffi::CString;
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,8 @@ const OWN_LEAF: &str = "gamut-daemon";
 /// # Errors
 /// Why there is none, and what to do about it, as a sentence for users.
 pub fn delegated() -> Result<String, String> {
-    const HOW: &str = "start it in a delegated group: systemd-run --user --scope -p Delegate=yes gamut daemon";
+    const HOW: &str =
+        "start it in a delegated group: systemd-run --user --scope -p Delegate=yes gamut daemon";
     let hierarchies = Hierarchies::detect().map_err(|error| error.to_string())?;
     let root = match (hierarchies.mode(), hierarchies.roots().as_slice()) {
         (Mode::V2, [root]) => root.path.clone(),
@@ -46,7 +47,11 @@ pub fn delegated() -> Result<String, String> {
     if !can.split_whitespace().any(|name| name == "memory") {
         return Err(format!(
             "no controllers are delegated in the control group {parent} (there are: {}); {HOW}",
-            if can.trim().is_empty() { "none" } else { can.trim() }
+            if can.trim().is_empty() {
+                "none"
+            } else {
+                can.trim()
+            }
         ));
     }
     Ok(parent.to_owned())
@@ -115,7 +120,10 @@ mod tests {
 
     #[test]
     fn the_own_group_is_found() {
-        assert_eq!(own_path("12:pids:/a\n0::/user.slice/x\n"), Some("/user.slice/x"));
+        assert_eq!(
+            own_path("12:pids:/a\n0::/user.slice/x\n"),
+            Some("/user.slice/x")
+        );
         assert_eq!(own_path("0::/x (deleted)\n"), None);
         assert_eq!(own_path("12:pids:/a\n"), None);
     }

@@ -6,10 +6,10 @@ use crate::commands::daemon::DaemonArguments;
 use crate::error::Error;
 use gamut_docker_api::Server;
 use gamut_engine::{Engine, Options};
+use place::Place;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use place::Place;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads that wait for clients; blocking work has threads of its own, made when needed.

@@ -13,6 +13,7 @@ use crate::volume::Volumes;
 use gamut_image::ImageStore;
 use gamut_isolation::container::{ContainerLevel, ContainerOptions};
 use gamut_isolation::{Context, Isolation, Levels};
+use gamut_spec::id_map::IdMap;
 use gamut_spec::isolation::IsolationLevel;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -73,6 +74,8 @@ pub struct Engine {
     pub(crate) held_capabilities: u64,
     pub(crate) boot_id: String,
     pub(crate) hostname: String,
+    /// The groups that exist for this process.
+    pub(crate) groups: IdMap,
     pub(crate) id: String,
     pub(crate) started_ns: u64,
     /// Records found damaged when the engine was opened.
@@ -143,6 +146,7 @@ impl Engine {
                 .map_err(|source| Error::system("read the engine's capabilities", source))?,
             boot_id: read_word("/proc/sys/kernel/random/boot_id"),
             hostname: read_word("/proc/sys/kernel/hostname"),
+            groups: IdMap::parse(&read_word("/proc/self/gid_map")),
             started_ns: gamut_spec::time::now_ns(),
             damaged: Mutex::new(damaged),
             options,

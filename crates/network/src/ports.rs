@@ -176,12 +176,7 @@ impl Ports {
             };
             let host_ip = host_address(mapping)?;
             let reservation = if mapping.host_port == 0 {
-                reservation::any(
-                    host_ip,
-                    mapping.protocol,
-                    self.place,
-                    &mut state.next_port,
-                )?
+                reservation::any(host_ip, mapping.protocol, self.place, &mut state.next_port)?
             } else {
                 reservation::exact(host_ip, mapping.host_port, mapping.protocol, self.place)?
             };
@@ -254,12 +249,7 @@ impl Ports {
         for publication in publications {
             let mut reservations = Vec::new();
             for port in &publication.ports {
-                match reservation::exact(
-                    port.host_ip,
-                    port.host_port,
-                    port.protocol,
-                    self.place,
-                ) {
+                match reservation::exact(port.host_ip, port.host_port, port.protocol, self.place) {
                     Ok(reservation) => reservations.push(reservation),
                     Err(error) => findings.push(Finding::PortTakenByOther {
                         container_id: publication.container_id.clone(),

@@ -60,12 +60,7 @@ pub(crate) fn exact(
     }
 }
 
-fn reserve(
-    address: Ipv4Addr,
-    port: u16,
-    protocol: Protocol,
-    place: Place,
-) -> Result<Reservation> {
+fn reserve(address: Ipv4Addr, port: u16, protocol: Protocol, place: Place) -> Result<Reservation> {
     hold(address, port, protocol, place).map_err(|source| match source.raw_os_error() {
         Some(libc::EADDRINUSE) => Error::PortTaken {
             address,
@@ -116,12 +111,7 @@ fn range() -> (u16, u16) {
     }
 }
 
-fn hold(
-    address: Ipv4Addr,
-    port: u16,
-    protocol: Protocol,
-    place: Place,
-) -> io::Result<Reservation> {
+fn hold(address: Ipv4Addr, port: u16, protocol: Protocol, place: Place) -> io::Result<Reservation> {
     let kind = match protocol {
         Protocol::Tcp => libc::SOCK_STREAM,
         Protocol::Udp => libc::SOCK_DGRAM,

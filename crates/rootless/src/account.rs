@@ -55,6 +55,9 @@ fn entry(uid: u32) -> Option<(String, PathBuf)> {
         let text = |pointer: *const libc::c_char| {
             (!pointer.is_null()).then(|| CStr::from_ptr(pointer).to_string_lossy().into_owned())
         };
-        Some((text((*entry).pw_name)?, PathBuf::from(text((*entry).pw_dir)?)))
+        Some((
+            text((*entry).pw_name)?,
+            PathBuf::from(text((*entry).pw_dir)?),
+        ))
     }
 }

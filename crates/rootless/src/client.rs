@@ -6,10 +6,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::PARENT;
 use crate::error::{Error, Result};
 use crate::message::{self, Answer, Request, State};
 use crate::namespaces::Namespaces;
-use crate::PARENT;
 
 /// How often to try again while one parent ends and another starts.
 const ATTEMPTS: u32 = 3;
@@ -71,8 +71,8 @@ fn join(run: &Path) -> Result<(State, Namespaces, bool)> {
 
 /// Starts the process outside and waits until it can be asked.
 fn start(run: &Path) -> Result<()> {
-    let program = std::env::current_exe()
-        .map_err(|source| Error::system("find this executable", source))?;
+    let program =
+        std::env::current_exe().map_err(|source| Error::system("find this executable", source))?;
     let log = run.join("rootless.log");
     let log = File::options()
         .create(true)

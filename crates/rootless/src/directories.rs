@@ -109,8 +109,7 @@ mod tests {
     fn the_base_directories_are_used() {
         let runtime = tempfile::tempdir().unwrap();
         let users = Path::new("/nonexistent");
-        let chosen =
-            Directories::choose(&account(), None, Some(runtime.path().to_owned()), users);
+        let chosen = Directories::choose(&account(), None, Some(runtime.path().to_owned()), users);
         assert_eq!(chosen.data, Path::new("/home/carol/.local/share/gamut"));
         assert_eq!(chosen.run, runtime.path().join("gamut"));
         assert_eq!(chosen.socket(), runtime.path().join("gamut/gamut.sock"));
@@ -124,7 +123,10 @@ mod tests {
         let account = account();
         let users = tempfile::tempdir().unwrap();
         let chosen = Directories::choose(&account, None, None, users.path());
-        assert_eq!(chosen.run, PathBuf::from(format!("/tmp/gamut-{}", account.uid)));
+        assert_eq!(
+            chosen.run,
+            PathBuf::from(format!("/tmp/gamut-{}", account.uid))
+        );
         assert!(chosen.note.unwrap().contains("XDG_RUNTIME_DIR is not set"));
         // That of the login session is better than one below /tmp.
         let login = users.path().join(account.uid.to_string());

@@ -115,12 +115,7 @@ fn missing_tools() -> Option<String> {
 fn lines(extents: &[Extent]) -> String {
     extents
         .iter()
-        .map(|extent| {
-            format!(
-                "{} {} {}\n",
-                extent.inside, extent.outside, extent.count
-            )
-        })
+        .map(|extent| format!("{} {} {}\n", extent.inside, extent.outside, extent.count))
         .collect()
 }
 
@@ -144,7 +139,10 @@ fn run(tool: &str, pid: u32, extents: &[Extent]) -> Result<()> {
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(Error::system(
-        format!("map ids with {} (it has to be set-uid root or have the capability cap_setuid, and /etc/sub{{uid,gid}} have to allow it)", program.display()),
+        format!(
+            "map ids with {} (it has to be set-uid root or have the capability cap_setuid, and /etc/sub{{uid,gid}} have to allow it)",
+            program.display()
+        ),
         io::Error::other(said),
     ))
 }

@@ -123,7 +123,12 @@ pub(crate) fn bind_on_host(
         address,
         port,
     };
-    let failed = |source| Error::system("ask for a port of the host (is the process gamut-rootless running? restarting the daemon starts it)", source);
+    let failed = |source| {
+        Error::system(
+            "ask for a port of the host (is the process gamut-rootless running? restarting the daemon starts it)",
+            source,
+        )
+    };
     let (answer, mut descriptors) = ask(run, &request).map_err(failed)?;
     match (answer, descriptors.pop()) {
         (Answer::Done, Some(socket)) => Ok(socket),

@@ -226,12 +226,6 @@ fn bring_up_loopback() -> io::Result<()> {
     request.ifr_ifru.ifru_flags =
         interface_flags(c"lo")? | libc::c_short::try_from(libc::IFF_UP).unwrap_or(1);
     // SAFETY: the ioctl reads an ifreq that outlives it.
-    check(unsafe {
-        libc::ioctl(
-            socket.as_raw_fd(),
-            libc::SIOCSIFFLAGS,
-            &raw mut request,
-        )
-    })
-    .map(drop)
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) })
+        .map(drop)
 }

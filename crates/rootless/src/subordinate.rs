@@ -25,10 +25,8 @@ pub fn ranges(text: &str, name: &str, uid: u32) -> Vec<Range> {
             let count: u32 = fields.next()?.parse().ok()?;
             let ends = fields.next().is_none();
             let is_range = count > 0 && first.checked_add(count).is_some();
-            (ends && is_range && (owner == name || owner == number)).then_some(Range {
-                first,
-                count,
-            })
+            (ends && is_range && (owner == name || owner == number))
+                .then_some(Range { first, count })
         })
         .collect()
 }
@@ -71,10 +69,7 @@ mod tests {
                     carol:4294967295:2\ncarol:1:0\ncarol:1:2:3\n  carol:7:3  \n";
         let found = ranges(text, "carol", 4242);
         let expected = [(200_000, 1000), (300_000, 5), (7, 3)];
-        assert_eq!(
-            found,
-            expected.map(|(first, count)| Range { first, count })
-        );
+        assert_eq!(found, expected.map(|(first, count)| Range { first, count }));
         assert!(ranges(text, "carolin", 42).is_empty());
     }
 

@@ -22,7 +22,11 @@ pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 struct Control([u8; 64]);
 
 /// Sends bytes, the first of them with descriptors.
-pub(crate) fn send(stream: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send(
+    stream: &UnixStream,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     if raw.len() > MAX_DESCRIPTORS {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -84,11 +88,7 @@ pub(crate) fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)
         message.msg_iovlen = 1;
         message.msg_control = control.0.as_mut_ptr().cast();
         message.msg_controllen = control.0.len();
-        let count = libc::recvmsg(
-            stream.as_raw_fd(),
-            &raw mut message,
-            libc::MSG_CMSG_CLOEXEC,
-        );
+        let count = libc::recvmsg(stream.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC);
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
         while !header.is_null() {

@@ -125,6 +125,9 @@ mod tests {
         assert_eq!(IdMap::parse("1 5 7").last_from_zero(), None);
         let wide = IdMap::parse("0 4294967290 100");
         assert_eq!(wide.to_outside(50), None);
-        assert_eq!(IdMap::parse("0 0 4294967295").last_from_zero(), Some(u32::MAX - 1));
+        assert_eq!(
+            IdMap::parse("0 0 4294967295").last_from_zero(),
+            Some(u32::MAX - 1)
+        );
     }
 }

@@ -52,6 +52,8 @@ pub struct Surroundings<'a> {
     pub etc_directory: Option<&'a Path>,
     /// Process ids of the containers whose namespaces are shared: (pid mode, ipc mode).
     pub shared_pids: (Option<u32>, Option<u32>),
+    /// The group of terminals (5) exists: in a user namespace it may not.
+    pub has_terminal_group: bool,
     /// The host's name, for containers that share its UTS namespace.
     pub hostname: &'a str,
 }
@@ -294,13 +296,23 @@ fn mounts(record: &ContainerRecord, surroundings: &Surroundings<'_>) -> Result<V
     let spec = &record.spec;
     let ro = if spec.privileged { "rw" } else { "ro" };
     let shm = spec.shm_size_bytes.unwrap_or(64 << 20);
+    let mut terminals = vec![
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+    ];
+    if surroundings.has_terminal_group {
+        terminals.push("gid=5");
+    }
     let mut list = vec![
         json!({"destination": "/proc", "type": "proc", "source": "proc",
             "options": ["nosuid", "noexec", "nodev"]}),
         json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
             "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]}),
         json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]}),
+            "options": terminals}),
         json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
             "options": ["nosuid", "noexec", "nodev", ro]}),
         json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",

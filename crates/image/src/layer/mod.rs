@@ -36,8 +36,8 @@ mod tree;
 mod whiteout;
 
 use crate::tar;
-use std::io::{self, Read};
 use gamut_spec::id_map::IdMap;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub use adopt::adopt_implied_directories;

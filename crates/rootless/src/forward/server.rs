@@ -139,8 +139,7 @@ impl Forwarder {
                 }
             }
         }
-        let wanted: std::collections::BTreeSet<Port> =
-            forwards.iter().map(Forward::port).collect();
+        let wanted: std::collections::BTreeSet<Port> = forwards.iter().map(Forward::port).collect();
         self.served.retain(|port, _| wanted.contains(port));
         self.served.append(&mut fresh);
         self.save();

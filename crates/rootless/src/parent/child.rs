@@ -192,7 +192,10 @@ impl Program for Pasta {
             .filter(|line| !line.is_empty() && !line.contains("syslog"))
             .collect();
         let last = said.last().copied().unwrap_or("it said nothing");
-        let hint = if last.contains("/dev/net/tun") || last.contains("TUNSETIFF") || last.contains("tap") {
+        let hint = if last.contains("/dev/net/tun")
+            || last.contains("TUNSETIFF")
+            || last.contains("tap")
+        {
             "; /dev/net/tun has to be there with mode 0666"
         } else if last.contains("routable") {
             "; it is tried again until the machine has a network"

@@ -154,9 +154,11 @@ impl Parent {
 
     fn state(&self) -> State {
         let mut warnings = self.warnings.clone();
-        warnings.extend(self.pasta.problem().map(|problem| {
-            format!("containers do not reach beyond this machine: {problem}")
-        }));
+        warnings.extend(
+            self.pasta
+                .problem()
+                .map(|problem| format!("containers do not reach beyond this machine: {problem}")),
+        );
         warnings.extend(
             self.forwarder
                 .problem()
@@ -193,7 +195,12 @@ fn open_port(protocol: Protocol, address: SocketAddrV4) -> io::Result<OwnedFd> {
 
 /// Makes a directory that only the user may enter.
 pub(crate) fn make_private(directory: &Path) -> Result<()> {
-    let failed = |source| Error::system(format!("make the directory {}", directory.display()), source);
+    let failed = |source| {
+        Error::system(
+            format!("make the directory {}", directory.display()),
+            source,
+        )
+    };
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
