@@ -132,12 +132,12 @@ pub(crate) fn bind_on_host(
     let (answer, mut descriptors) = ask(run, &request).map_err(failed)?;
     match (answer, descriptors.pop()) {
         (Answer::Done, Some(socket)) => Ok(socket),
-        (Answer::Failed { errno, message }, _) => Err(refused(address, port, errno, message)),
+        (Answer::Failed { errno, message }, _) => Err(refused(address, port, errno, &message)),
         _ => Err(failed(std::io::ErrorKind::InvalidData.into())),
     }
 }
 
-fn refused(address: Ipv4Addr, port: u16, errno: i32, message: String) -> Error {
+fn refused(address: Ipv4Addr, port: u16, errno: i32, message: &str) -> Error {
     use gamut_spec::error::ErrorKind;
     let (message, kind) = match errno {
         libc::EADDRINUSE => (
