@@ -13,11 +13,13 @@
 //! cgroups(7), bpf(2).
 
 mod apply;
+mod apply_network;
 mod apply_v1;
 mod apply_v2;
 mod bpf;
 mod controller;
 mod convert;
+mod delegate;
 mod delegation;
 mod devices;
 mod error;

@@ -1,9 +1,9 @@
 //! Messages between the caller and the stage of a container: one packet each.
 
 use crate::error::Error;
-use crate::sys::{Errno, SysResult};
+use crate::sys::{self, Control, Errno, SysResult};
 use gamut_abi::control::FailureKind;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Longest packet in bytes; longer texts are cut.
 const PACKET_BYTES: usize = 4096;
@@ -41,10 +41,6 @@ pub(crate) fn pair() -> SysResult<(Channel, Channel)> {
         ))
     }
 }
-
-/// Room for the control message of one descriptor, aligned as cmsghdr wants it.
-#[repr(C, align(8))]
-struct Control([u8; 24]);
 
 impl Channel {
     /// Lets the other side go on. An error means that it is gone.
@@ -98,41 +94,7 @@ impl Channel {
     }
 
     fn send_packet(&self, packet: &[u8], descriptor: Option<RawFd>) -> SysResult<()> {
-        let mut part = libc::iovec {
-            iov_base: packet.as_ptr().cast_mut().cast(),
-            iov_len: packet.len(),
-        };
-        let mut control = Control([0; 24]);
-        // SAFETY: all zeros is a valid msghdr.
-        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-        header.msg_iov = &raw mut part;
-        header.msg_iovlen = 1;
-        if let Some(descriptor) = descriptor {
-            header.msg_control = control.0.as_mut_ptr().cast();
-            header.msg_controllen = control.0.len();
-            // SAFETY: the control buffer has room for the header and one descriptor
-            // (CMSG_SPACE(4) is 24) and is aligned for it.
-            unsafe {
-                let first = libc::CMSG_FIRSTHDR(&raw const header);
-                (*first).cmsg_level = libc::SOL_SOCKET;
-                (*first).cmsg_type = libc::SCM_RIGHTS;
-                (*first).cmsg_len = libc::CMSG_LEN(4) as usize;
-                libc::CMSG_DATA(first)
-                    .cast::<RawFd>()
-                    .write_unaligned(descriptor);
-            }
-        }
-        loop {
-            // SAFETY: the header describes live buffers.
-            let put =
-                unsafe { libc::sendmsg(self.0.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
-            if put >= 0 {
-                return Ok(());
-            }
-            if Errno::last() != Errno(libc::EINTR) {
-                return Err(Errno::last());
-            }
-        }
+        sys::send_with_descriptor(self.0.as_fd(), packet, descriptor).map(drop)
     }
 
     /// Waits for the next message; `None` once every other end is closed.
@@ -142,7 +104,7 @@ impl Channel {
             iov_base: packet.as_mut_ptr().cast(),
             iov_len: packet.len(),
         };
-        let mut control = Control([0; 24]);
+        let mut control = Control::default();
         // SAFETY: all zeros is a valid msghdr.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = &raw mut part;
@@ -176,7 +138,7 @@ impl Channel {
 
     /// The descriptor, for moving it to a known number.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(&self.0)
+        self.0.as_fd()
     }
 }
 

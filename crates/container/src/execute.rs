@@ -1,20 +1,20 @@
 //! The last steps: find the program, install the filter, execve.
 
 use crate::capabilities::{self, Sets};
+use crate::channel::Channel;
 use crate::error::{Context, Error};
+use crate::listener::ListenerTask;
 use crate::sys::{self, Errno};
 use gamut_abi::control::FailureKind;
 use gamut_abi::plan::{Process, Seccomp};
 use std::ffi::{CStr, CString};
+use std::os::fd::RawFd;
 
 /// Where programs are looked for if the environment has no PATH, as Docker has it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// `BPF_MAXINSNS`
 const MAX_INSTRUCTIONS: usize = 4096;
-
-/// A filter whose notifications somebody would have to receive.
-const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 1 << 3;
 
 const SECCOMP_SET_MODE_FILTER: u32 = 1;
 
@@ -27,6 +27,8 @@ pub(crate) struct Program {
     seccomp: Option<Seccomp>,
     /// Capabilities to come down to once the filter is installed.
     last_sets: Option<Sets>,
+    /// Who is to have the filter's notification descriptor.
+    listener: Option<ListenerTask>,
 }
 
 /// Finds the program as the user that this process is by now.
@@ -34,6 +36,7 @@ pub(crate) fn find(
     process: &Process,
     environment: &[String],
     last_sets: Option<Sets>,
+    listener: Option<ListenerTask>,
 ) -> Result<Program, Error> {
     let name = process.args.first().map(String::as_str).unwrap_or_default();
     let strings = |texts: &[String], what: &str| {
@@ -52,16 +55,11 @@ pub(crate) fn find(
         no_new_privileges: process.no_new_privileges,
         seccomp: process.seccomp.clone(),
         last_sets,
+        listener,
     })
 }
 
 fn check_filter(seccomp: &Seccomp) -> Result<(), Error> {
-    if seccomp.flags & SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 {
-        return Err(Error::invalid(
-            "the seccomp filter wants a listener for notifications, which nobody here offers; use actions other than SCMP_ACT_NOTIFY",
-        )
-        .of_kind(FailureKind::Unsupported));
-    }
     if seccomp.program.is_empty() || seccomp.program.len() > MAX_INSTRUCTIONS {
         return Err(Error::invalid(
             "a seccomp filter must have 1 to 4096 instructions",
@@ -137,14 +135,14 @@ fn execution_failed(name: &str, errno: Errno) -> Error {
 }
 
 /// Becomes the program. Answers only if that fails.
-pub(crate) fn execute(program: &Program) -> Error {
-    match become_program(program) {
+pub(crate) fn execute(program: &Program, channel: &Channel) -> Error {
+    match become_program(program, channel) {
         Ok(never) => match never {},
         Err(error) => error,
     }
 }
 
-fn become_program(program: &Program) -> Result<std::convert::Infallible, Error> {
+fn become_program(program: &Program, channel: &Channel) -> Result<std::convert::Infallible, Error> {
     // Everything that a bounded filter might forbid comes before it.
     let mut arguments: Vec<*const libc::c_char> =
         program.arguments.iter().map(|text| text.as_ptr()).collect();
@@ -161,7 +159,13 @@ fn become_program(program: &Program) -> Result<std::convert::Infallible, Error> 
         sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).doing("set", "no_new_privs")?;
     }
     if let Some(seccomp) = &program.seccomp {
-        install(seccomp)?;
+        match &program.listener {
+            None => drop(install(seccomp)?),
+            Some(listener) => {
+                let waiting = listener.start(channel)?;
+                waiting.hand_over(install(seccomp)?);
+            }
+        }
     }
     if let Some(sets) = program.last_sets {
         capabilities::set(sets).doing("drop", "capabilities")?;
@@ -188,7 +192,8 @@ pub(crate) fn drop_privileges(program: &Program) -> Result<(), Error> {
     }
 }
 
-fn install(seccomp: &Seccomp) -> Result<(), Error> {
+/// Installs the filter. Answers what the kernel does: 0, or the descriptor of its listener.
+fn install(seccomp: &Seccomp) -> Result<RawFd, Error> {
     let filter = libc::sock_fprog {
         len: u16::try_from(seccomp.program.len()).unwrap_or(u16::MAX),
         filter: seccomp.program.as_ptr().cast_mut().cast(),
@@ -203,11 +208,8 @@ fn install(seccomp: &Seccomp) -> Result<(), Error> {
             &raw const filter,
         )
     };
-    match result {
-        0 => Ok(()),
-        result if result > 0 => Err(Error::invalid(
-            "the seccomp filter could not be synchronized",
-        )),
+    match RawFd::try_from(result) {
+        Ok(answer @ 0..) => Ok(answer),
         _ => {
             let errno = Errno::last();
             let detail = match errno.0 {

@@ -4,8 +4,9 @@ use crate::channel::{self, Channel, Message};
 use crate::conversation::{Conversation, Unreaped};
 use crate::error::{Context, Error};
 use crate::launch::{Running, Stdio, admit};
+use crate::listener::Listener;
 use crate::sys::{self, CLONE_PARENT, Errno, Side, SysResult};
-use crate::{execute, limits, namespaces, process, stage};
+use crate::{execute, labels, limits, namespaces, process, scheduling, stage};
 use gamut_abi::plan::{NamespaceKind, Plan, Process};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -14,7 +15,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 struct Task<'a> {
     init: BorrowedFd<'a>,
     process: &'a Process,
+    plan: &'a Plan,
     stdio: &'a Stdio,
+    /// Where the notifications of the filter go.
+    listener: Option<&'a Listener<'a>>,
     /// `CLONE_NEW*` bits of the namespaces to join.
     kinds: i32,
 }
@@ -47,13 +51,17 @@ pub fn exec(
             "the process has no arguments; the first names the program",
         ));
     }
+    labels::check(process)?;
+    let listener = Listener::connect(process)?;
     let kinds = namespaces_of.namespaces.iter().fold(0, |kinds, namespace| {
         kinds | namespaces::kind_flag(namespace.kind).0
     });
     let task = Task {
         init,
         process,
+        plan: namespaces_of,
         stdio: &stdio,
+        listener: listener.as_ref(),
         kinds,
     };
     if !task.has(NamespaceKind::Mount) {
@@ -63,7 +71,15 @@ pub fn exec(
     }
     let forks = task.has(NamespaceKind::Pid);
     let (ours, theirs) = channel::pair().doing("make", "a socket pair")?;
-    let directory = group.and_then(Group::directory_v2);
+    let initial = process
+        .exec_cpu_affinity
+        .as_ref()
+        .map_or(&[][..], |affinity| &affinity.initial);
+    // Processors for the time before it is in the group: then it must not be born there.
+    let directory = match initial {
+        [] => group.and_then(Group::directory_v2),
+        _ => None,
+    };
     // SAFETY: the caller promises to have one thread; the child ends in `enter`.
     let side = unsafe { sys::clone_process(0, libc::SIGCHLD, directory.as_ref().map(AsFd::as_fd)) };
     let (pid, pidfd) = match side.doing("make", "a process")? {
@@ -74,10 +90,14 @@ pub fn exec(
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
+    if let Some(listener) = listener.as_ref().filter(|_| !forks) {
+        listener.set_pid(pid);
+    }
     drop(theirs);
     drop(stdio);
     let first = Unreaped::new(pid);
     let mut conversation = Conversation::new(ours);
+    scheduling::set_affinity(pid, initial, "initial")?;
     admit(&mut conversation, pid, process, group, directory.is_some())?;
     let executed = if forks {
         conversation.until_child_executed(first)
@@ -126,6 +146,10 @@ fn enter(task: &Task<'_>, channel: &Channel) -> ! {
     {
         kept.extend([stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()]);
     }
+    kept.extend(
+        task.listener
+            .map(|listener| listener.descriptor().as_raw_fd()),
+    );
     if let Err(errno) = sys::close_all_but(&mut kept) {
         stage::fail(channel, Error::system("close descriptors", errno));
     }
@@ -135,8 +159,9 @@ fn enter(task: &Task<'_>, channel: &Channel) -> ! {
     if task.has(NamespaceKind::User) {
         limits::raise_hard(0, &task.process.rlimits);
     }
-    let joined =
-        stage::protect(false).and_then(|()| join(task).doing("join", "the container's namespaces"));
+    let joined = labels::set_for_execve(task.process)
+        .and_then(|()| stage::protect(false))
+        .and_then(|()| join(task).doing("join", "the container's namespaces"));
     if let Err(error) = joined {
         stage::fail(channel, error);
     }
@@ -148,6 +173,9 @@ fn enter(task: &Task<'_>, channel: &Channel) -> ! {
         Err(errno) => stage::fail(channel, Error::system("make a process", errno)),
         Ok(Side::Child) => become_program(task, channel),
         Ok(Side::Parent { pid, pidfd }) => {
+            if let Some(listener) = task.listener {
+                listener.set_pid(pid);
+            }
             channel.say(&Message::Child { pid, pidfd });
             sys::exit(0)
         }
@@ -179,7 +207,7 @@ fn join(task: &Task<'_>) -> SysResult<()> {
 
 fn become_program(task: &Task<'_>, channel: &Channel) -> ! {
     match prepare(task, channel) {
-        Ok(program) => stage::fail(channel, execute::execute(&program)),
+        Ok(program) => stage::fail(channel, execute::execute(&program, channel)),
         Err(error) => stage::fail(channel, error),
     }
 }
@@ -190,7 +218,11 @@ fn prepare(task: &Task<'_>, channel: &Channel) -> Result<execute::Program, Error
         namespaces::become_root_inside()?;
         stage::protect(false)?;
     }
-    stage::new_session();
+    stage::new_session(task.process.inherit_keyring);
+    scheduling::apply_to_container(task.plan)?;
+    if let Some(affinity) = &task.process.exec_cpu_affinity {
+        scheduling::set_affinity(0, &affinity.last, "final")?;
+    }
     sys::umask(0);
     let root = stage::open_root()?;
     let streams = stage::streams(task.process, task.stdio, None, &root, channel)?;
@@ -199,7 +231,10 @@ fn prepare(task: &Task<'_>, channel: &Channel) -> Result<execute::Program, Error
         task.process,
         &root,
         &streams,
-        in_user_namespace,
+        process::Surroundings {
+            in_user_namespace,
+            listener: task.listener,
+        },
         &mut warnings,
     )?;
     stage::protect(false)?;

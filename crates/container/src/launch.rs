@@ -5,11 +5,13 @@ use crate::conversation::{Conversation, Unreaped};
 use crate::devices::HostDevices;
 use crate::error::{Context, Error};
 use crate::gate::Gate;
+use crate::idmap::{self, Mapper};
+use crate::listener::Listener;
 use crate::namespaces::{self, Layout};
 use crate::stage::{self, Task};
 use crate::sys::{self, CLONE_PARENT, Side};
-use crate::{limits, mounts, sysctl};
-use gamut_abi::plan::{MountKind, NamespaceKind, NamespaceSource, Plan, Process};
+use crate::{labels, limits, mounts, sysctl};
+use gamut_abi::plan::{MountKind, NamespaceKind, NamespaceSource, Plan, Process, RootSource};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -95,22 +97,35 @@ pub fn create(
 ) -> Result<Created, Error> {
     let layout = Layout::of(plan, descriptors)?;
     check(plan, &layout)?;
-    // With a user namespace the stage may lack the right to see what it is to be given.
-    let (sources, host_devices) = if layout.has_user && layout.new_mount {
-        (
-            mounts::clone_sources(&plan.mounts)?,
-            HostDevices::clone(plan),
-        )
+    let listener = Listener::connect(&plan.process)?;
+    // With a user namespace the stage may lack the right to see what it is to be given; and ids
+    // are mapped with the caller's privileges.
+    let as_caller = layout.has_user && layout.new_mount;
+    let mut mapper = Mapper::new(plan, &layout);
+    let sources = mounts::clone_sources(&plan.mounts, as_caller, &mut mapper)?;
+    let layers = match &plan.root.source {
+        RootSource::Overlay {
+            lower,
+            idmapped: true,
+            ..
+        } if layout.has_user => idmap::map_layers(&mut mapper, lower)?,
+        _ => Vec::new(),
+    };
+    drop(mapper);
+    let host_devices = if as_caller {
+        HostDevices::clone(plan)
     } else {
-        (Vec::new(), HostDevices::none())
+        HostDevices::none()
     };
     let (ours, theirs) = channel::pair().doing("make", "a socket pair")?;
     let task = Task {
         plan,
         layout: &layout,
         sources,
+        layers,
         host_devices,
         stdio: &stdio,
+        listener: listener.as_ref(),
         die_with_parent: options.die_with_parent,
         gate: options.gate.map(Gate::descriptor),
         waits: !layout.intermediate || layout.new_user,
@@ -136,6 +151,9 @@ pub fn create(
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
+    if let Some(listener) = listener.as_ref().filter(|_| !layout.intermediate) {
+        listener.set_pid(pid);
+    }
     drop(theirs);
     drop(task);
     drop(stdio);
@@ -143,7 +161,7 @@ pub fn create(
     let mut conversation = Conversation::new(ours);
     if layout.new_user && !layout.intermediate {
         limits::raise_hard(pid, &plan.process.rlimits);
-        namespaces::write_mappings(pid, plan)?;
+        namespaces::write_mappings(pid, &plan.uid_mappings, &plan.gid_mappings)?;
     }
     admit(
         &mut conversation,
@@ -158,7 +176,7 @@ pub fn create(
                 return Ok(());
             }
             limits::raise_hard(child, &plan.process.rlimits);
-            namespaces::write_mappings(child, plan)?;
+            namespaces::write_mappings(child, &plan.uid_mappings, &plan.gid_mappings)?;
             // If the child is gone, what it said comes next.
             let _ = channel.go();
             Ok(())
@@ -231,7 +249,7 @@ fn intermediate(task: Task<'_>, channel: Channel) -> ! {
     if !channel.wait() {
         sys::exit(0);
     }
-    let layout = task.layout;
+    let (layout, task_listener) = (task.layout, task.listener);
     let joined = || -> Result<(), Error> {
         if layout.has_user {
             limits::raise_hard(0, &task.plan.process.rlimits);
@@ -249,6 +267,9 @@ fn intermediate(task: Task<'_>, channel: Channel) -> ! {
         Err(errno) => stage::fail(&channel, clone_failed(errno, layout)),
         Ok(Side::Child) => stage::run(task, channel),
         Ok(Side::Parent { pid, pidfd }) => {
+            if let Some(listener) = task_listener {
+                listener.set_pid(pid);
+            }
             channel.say(&channel::Message::Child { pid, pidfd });
             sys::exit(0)
         }
@@ -298,6 +319,8 @@ fn check(plan: &Plan, layout: &Layout<'_>) -> Result<(), Error> {
             "a sysfs in a user namespace needs a network namespace of its own; bind /sys instead",
         );
     }
+    labels::check(&plan.process)?;
+    labels::check_mounts(plan.mount_label.as_deref())?;
     sysctl::check(plan)
 }
 

@@ -4,9 +4,10 @@
 use crate::capabilities::{self, Sets};
 use crate::error::{Context, Error};
 use crate::execute::Program;
+use crate::listener::Listener;
 use crate::path::{self, Missing, RootDirectory};
 use crate::sys::{self, Errno};
-use crate::{execute, limits, passwd, terminal};
+use crate::{execute, limits, passwd, scheduling, terminal};
 use gamut_abi::plan::{Capabilities, Process, User};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -20,23 +21,32 @@ pub(crate) enum Streams<'a> {
     Terminal(OwnedFd),
 }
 
+/// What a process is prepared in.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub in_user_namespace: bool,
+    /// Where the notifications of its filter go.
+    pub listener: Option<&'a Listener<'a>>,
+}
+
 /// Makes this process what the program is to be. Only the filter, the last capabilities and
 /// execve are left to do afterwards.
 pub(crate) fn prepare(
     process: &Process,
     root: &RootDirectory,
     streams: &Streams<'_>,
-    in_user_namespace: bool,
+    surroundings: Surroundings<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Program, Error> {
     let identity = identify(process, root)?;
     let entered = enter_directory(process, root)?;
     connect(streams, root, identity.uid)?;
     limits::apply(&process.rlimits, warnings)?;
+    scheduling::apply(process)?;
     let held = capabilities::get().doing("read", "capabilities")?;
     let sets = wanted_capabilities(process, identity.uid, held, warnings);
     capabilities::drop_bounding(sets.bounding)?;
-    become_user(&identity, in_user_namespace, warnings)?;
+    become_user(&identity, surroundings.in_user_namespace, warnings)?;
     // A filter without no_new_privs takes CAP_SYS_ADMIN, which goes right after it.
     let extra = if process.seccomp.is_some() && !process.no_new_privileges {
         capabilities::bit(capabilities::SYS_ADMIN) & held.permitted
@@ -67,6 +77,7 @@ pub(crate) fn prepare(
         process,
         &env,
         (extra & !sets.effective != 0).then_some(last),
+        surroundings.listener.map(Listener::for_program),
     )?;
     sys::umask(process.umask.unwrap_or(0o022) & 0o777);
     Ok(program)

@@ -3,7 +3,7 @@
 use crate::error::{Context, Error};
 use crate::path::RootDirectory;
 use crate::sys::{self, Errno, FilesystemContext};
-use gamut_abi::plan::{Propagation, Root, RootSource};
+use gamut_abi::plan::{Plan, Propagation, Root, RootSource};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -18,14 +18,15 @@ pub(crate) fn propagation_flag(propagation: Propagation) -> u64 {
 }
 
 /// Mounts the root over its mount point. Every mount of this namespace must be private by now.
-pub(crate) fn mount(root: &Root) -> Result<RootDirectory, Error> {
+/// `layers` are those of an overlay whose ids are mapped.
+pub(crate) fn mount(root: &Root, layers: Vec<OwnedFd>) -> Result<RootDirectory, Error> {
     let mount = match &root.source {
         RootSource::Directory { path } => {
             let name = sys::c_string(path).doing("open root directory", path)?;
             sys::clone_tree(sys::cwd(), &name, true).doing("open root directory", path)?
         }
         RootSource::Overlay { .. } => {
-            match overlay(&root.source, &root.mount_point)? {
+            match overlay(&root.source, layers, &root.mount_point)? {
                 Overlay::Detached(mount) => mount,
                 // The classic call has attached it already.
                 Overlay::Attached(mount) => return Ok(RootDirectory(mount)),
@@ -87,23 +88,52 @@ impl Directories {
     }
 }
 
+/// Attaches detached layers where the root will cover them: overlayfs takes only mounts of this
+/// mount namespace.
+fn attach_layers(layers: &[OwnedFd], mount_point: &str) -> Result<(), Error> {
+    let attach = || -> sys::SysResult<()> {
+        let context = FilesystemContext::open(c"tmpfs")?;
+        context.set(c"source", Some(c"layers"))?;
+        let shelf = context.mount(0)?;
+        let target = sys::open(
+            sys::cwd(),
+            &sys::c_string(mount_point)?,
+            libc::O_PATH | libc::O_DIRECTORY,
+        )?;
+        sys::move_mount(shelf.as_fd(), target.as_fd())?;
+        for layer in layers {
+            let name = number(layer);
+            sys::mkdir(shelf.as_fd(), &name, 0o700)?;
+            let place = sys::open(shelf.as_fd(), &name, libc::O_PATH | libc::O_DIRECTORY)?;
+            sys::move_mount(layer.as_fd(), place.as_fd())?;
+        }
+        Ok(())
+    };
+    attach().doing("mount the mapped layers below", mount_point)
+}
+
 fn number(fd: &OwnedFd) -> CString {
     // Digits hold no NUL, so this cannot fail.
     CString::new(fd.as_raw_fd().to_string()).unwrap_or_default()
 }
 
-fn overlay(source: &RootSource, mount_point: &str) -> Result<Overlay, Error> {
+fn overlay(source: &RootSource, layers: Vec<OwnedFd>, mount_point: &str) -> Result<Overlay, Error> {
     let RootSource::Overlay {
         lower,
         upper,
         work,
         volatile,
         userxattr,
+        idmapped: _,
     } = source
     else {
         return Err(Error::invalid("the root is not an overlay"));
     };
-    let directories = Directories::open(lower, upper.as_deref(), work.as_deref())?;
+    let mut directories = Directories::open(lower, upper.as_deref(), work.as_deref())?;
+    if !layers.is_empty() {
+        attach_layers(&layers, mount_point)?;
+        directories.lower = layers;
+    }
     let descriptors = sys::open(
         sys::cwd(),
         c"/proc/self/fd",
@@ -247,15 +277,20 @@ pub(crate) fn enter(root: &RootDirectory) -> Result<Option<&'static str>, Error>
     Ok(None)
 }
 
-/// The last touches, once nothing has to be made in the root any more.
-pub(crate) fn finish(root: &RootDirectory, plan: &Root) -> Result<(), Error> {
+/// The last touches, once nothing has to be made in the root any more. A mount that was given a
+/// propagation of its own keeps it: then the root's is set on the root alone.
+pub(crate) fn finish(root: &RootDirectory, plan: &Plan) -> Result<(), Error> {
+    let mounts = &plan.mounts;
+    let plan = &plan.root;
     if plan.readonly {
         sys::mount_setattr(root.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
             .doing("make", "the root read-only")?;
     }
     if plan.propagation != Propagation::Private {
         let flag = propagation_flag(plan.propagation);
-        sys::mount_setattr(root.as_fd(), 0, 0, flag, plan.propagation_recursive)
+        let everywhere =
+            plan.propagation_recursive && mounts.iter().all(|mount| mount.propagation.is_none());
+        sys::mount_setattr(root.as_fd(), 0, 0, flag, everywhere)
             .doing("set propagation of", "the root")?;
     }
     Ok(())

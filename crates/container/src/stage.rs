@@ -3,12 +3,16 @@
 use crate::channel::{Channel, Message};
 use crate::devices::HostDevices;
 use crate::error::{Context, Error};
+use crate::listener::Listener;
 use crate::mounts::Detached;
 use crate::namespaces::{self, Layout};
 use crate::path::{self, Missing, RootDirectory};
 use crate::process::Streams;
 use crate::sys::{self, Errno};
-use crate::{Stdio, devices, execute, gate, hide, init, mounts, process, root, sysctl, terminal};
+use crate::{
+    Stdio, devices, execute, gate, hide, init, labels, mounts, process, root, scheduling, sysctl,
+    terminal,
+};
 use gamut_abi::plan::{MountKind, Plan, Process};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -18,8 +22,12 @@ pub(crate) struct Task<'a> {
     pub layout: &'a Layout<'a>,
     /// Bind sources that the parent has opened with its own privileges.
     pub sources: Vec<Option<OwnedFd>>,
+    /// Layers of the root that the parent has mapped; empty if they are taken by their paths.
+    pub layers: Vec<OwnedFd>,
     pub host_devices: HostDevices,
     pub stdio: &'a Stdio,
+    /// Where the notifications of the filter go.
+    pub listener: Option<&'a Listener<'a>>,
     pub die_with_parent: bool,
     /// Where the start comes from, if not from the parent.
     pub gate: Option<BorrowedFd<'a>>,
@@ -36,7 +44,7 @@ pub(crate) fn fail(channel: &Channel, error: Error) -> ! {
 /// Sets everything up, waits for the start and becomes the program.
 pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
     let (is_init, has_terminal) = (task.plan.process.init, task.plan.process.terminal.is_some());
-    let gate = task.gate;
+    let (gate, listener) = (task.gate, task.listener);
     let program = match set_up(task, &channel) {
         Ok(program) => program,
         Err(error) => fail(&channel, error),
@@ -45,6 +53,7 @@ pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
     let own = channel.descriptor().as_raw_fd();
     let mut kept = vec![0, 1, 2, own];
     kept.extend(gate.map(|gate| gate.as_raw_fd()));
+    kept.extend(listener.map(|listener| listener.descriptor().as_raw_fd()));
     if let Err(errno) = sys::close_all_but(&mut kept) {
         fail(&channel, Error::system("close descriptors", errno));
     }
@@ -59,7 +68,7 @@ pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
         None => sys::exit(0),
     };
     if !is_init {
-        let error = execute::execute(&program);
+        let error = execute::execute(&program, &channel);
         fail(&channel, error);
     }
     match init::run(&program, channel, has_terminal) {
@@ -93,11 +102,14 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
     if layout.new_user {
         gate.pass()?;
     }
+    // Before anything of the set-up hides the host's /proc, or takes the right to write there.
+    labels::set_for_execve(&plan.process)?;
     if layout.has_user {
         namespaces::become_root_inside()?;
     }
     protect(task.die_with_parent)?;
-    new_session();
+    new_session(plan.process.inherit_keyring);
+    scheduling::apply_to_container(plan)?;
     if !layout.intermediate {
         namespaces::join(&layout.joins)?;
     }
@@ -122,7 +134,10 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
         &plan.process,
         &root,
         &streams,
-        layout.has_user,
+        process::Surroundings {
+            in_user_namespace: layout.has_user,
+            listener: task.listener,
+        },
         &mut warnings,
     )?;
     // A change of identity has made both undone.
@@ -143,19 +158,21 @@ pub(crate) fn protect(die_with_parent: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// A session of terminals and one of keys of its own: the host's keys are not inherited.
-pub(crate) fn new_session() {
+/// A session of terminals, and one of keys of its own unless the host's keys are to be inherited.
+pub(crate) fn new_session(inherit_keyring: bool) {
     /// `KEYCTL_JOIN_SESSION_KEYRING`
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: plain calls. A fresh clone leads no process group, so setsid works; without a name
     // the keyring is a new one. A kernel without keys, or a full quota, is no reason to fail.
     unsafe {
         libc::setsid();
-        libc::syscall(
-            libc::SYS_keyctl,
-            JOIN_SESSION_KEYRING,
-            std::ptr::null::<u8>(),
-        );
+        if !inherit_keyring {
+            libc::syscall(
+                libc::SYS_keyctl,
+                JOIN_SESSION_KEYRING,
+                std::ptr::null::<u8>(),
+            );
+        }
     }
 }
 
@@ -245,7 +262,7 @@ fn build_root<'a>(
     sysctl::apply(plan, proc_mount(plan, &detached))?;
 
     sys::set_propagation_everywhere(libc::MS_PRIVATE).doing("make private", "all mounts")?;
-    let root = root::mount(&plan.root)?;
+    let root = root::mount(&plan.root, std::mem::take(&mut task.layers))?;
     gate.pass()?;
     if layout.new_cgroup {
         sys::unshare(libc::CLONE_NEWCGROUP).doing("make namespace", "cgroup")?;
@@ -271,7 +288,7 @@ fn build_root<'a>(
         sys::mount_setattr(mount.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
             .doing("make read-only", "a tmpfs")?;
     }
-    root::finish(&root, &plan.root)?;
+    root::finish(&root, plan)?;
     Ok((root, streams))
 }
 

@@ -1,11 +1,13 @@
 //! The system calls that the C library does not wrap, and small safe wrappers of those it does.
 
 mod mount;
+mod socket;
 
 pub(crate) use mount::{
-    FilesystemContext, chroot_here, clone_tree, detach_here, mount_classic, mount_setattr,
-    move_mount, pivot_root_here, set_propagation_everywhere,
+    FilesystemContext, chroot_here, clone_tree, detach_here, mount_classic, mount_idmap,
+    mount_setattr, move_mount, pivot_root_here, set_propagation_everywhere,
 };
+pub(crate) use socket::{Control, send_with_descriptor};
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -274,6 +276,14 @@ pub(crate) fn open(directory: BorrowedFd<'_>, path: &CStr, flags: i32) -> SysRes
 }
 
 /// fstat(2).
+/// Whether this process has not the rights of the machine's root: it is another user's, or root
+/// in a user namespace only.
+#[must_use]
+pub fn is_unprivileged() -> bool {
+    // SAFETY: only returns a number.
+    unsafe { libc::geteuid() != 0 || is_in_user_namespace() }
+}
+
 /// Whether this process is in another user namespace than the machine's first. One system call:
 /// the first one's inode number is fixed (`PROC_USER_INIT_INO` in Linux's proc_ns.h).
 pub(crate) fn is_in_user_namespace() -> bool {

@@ -23,7 +23,8 @@ Verbs:
                         list the containers
 
 Global options:
-  --root DIR            directory of the states (default /run/gamut-runtime)
+  --root DIR            directory of the states (default /run/gamut-runtime; of an
+                        ordinary user $XDG_RUNTIME_DIR/gamut-runtime)
   --log FILE            append errors to a file, too
   --log-format FORMAT   text (default) or json
   -h, --help            this text
@@ -114,6 +115,16 @@ const OTHER_VERBS: [&str; 10] = [
     "restore",
 ];
 
+/// Where states are kept: an ordinary user's in his own directory.
+fn default_root() -> PathBuf {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    // SAFETY: geteuid(2) only returns a number.
+    match runtime.filter(|path| path.is_absolute()) {
+        Some(path) if unsafe { libc::geteuid() } != 0 => path.join("gamut-runtime"),
+        _ => PathBuf::from("/run/gamut-runtime"),
+    }
+}
+
 impl Arguments {
     /// Reads a command line, without the program's name.
     ///
@@ -123,7 +134,7 @@ impl Arguments {
         let mut words = Words {
             words: words.collect::<Vec<_>>().into_iter(),
         };
-        let mut root = PathBuf::from("/run/gamut-runtime");
+        let mut root = default_root();
         let mut log = None;
         let mut json = false;
         let verb = loop {

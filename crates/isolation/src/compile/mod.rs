@@ -8,17 +8,22 @@
 
 mod devices;
 mod field;
+mod listener;
 mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
 mod resources;
+mod scheduling;
 mod seccomp;
 mod sysctl;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_attributes;
 mod unsupported;
 
+pub use listener::seccomp_listener;
 pub use process::{ProcessOptions, compile_process};
 pub use resources::resources;
 
@@ -118,7 +123,11 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
     let hostname = uts_name("hostname", spec.hostname().as_deref(), own_names)?;
     let domainname = uts_name("domainname", spec.domainname().as_deref(), own_names)?;
     let sysctls = sysctl::sysctls(linux, &namespaces, hostname.as_deref())?;
-    let mounts = mounts::mounts(spec.mounts().as_deref().unwrap_or_default(), &options)?;
+    let mounts = mounts::mounts(
+        spec.mounts().as_deref().unwrap_or_default(),
+        &options,
+        namespaces.has(NamespaceKind::User),
+    )?;
     let default_devices = !mounts::binds_dev(&mounts);
     let devices = devices::nodes(linux)?;
     let seccomp = linux.seccomp().as_ref().map(seccomp::seccomp).transpose()?;
@@ -128,13 +137,20 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         &options,
         namespaces.is_new(NamespaceKind::User),
     )?;
-    let cgroup = cgroup(linux, options.cgroup_path, &mut warnings)?;
+    let owner = cgroup_owner(&namespaces, &uid_mappings, &mounts);
+    let cgroup = cgroup(linux, options.cgroup_path, owner, &mut warnings)?;
     let process = spec
         .process()
         .as_ref()
         .ok_or_else(|| invalid("process", "is missing; there is nothing to run"))?;
     let process_options = ProcessOptions {
         seccomp,
+        seccomp_listener: seccomp_listener(
+            spec,
+            &options.id,
+            options.bundle.as_deref(),
+            "creating",
+        )?,
         ..options.process
     };
     let process = compile_process(process, process_options, &mut warnings)?;
@@ -155,6 +171,10 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         domainname,
         sysctls,
         cgroup,
+        personality: scheduling::personality(linux)?,
+        memory_policy: scheduling::memory_policy(linux)?,
+        network_devices: Vec::new(),
+        mount_label: process::label("linux.mountLabel", linux.mount_label().as_deref())?,
         process,
     };
     Ok(Compiled {
@@ -231,7 +251,9 @@ fn root(
             upper: Some(directory(&writable.join("upper"))?),
             work: Some(directory(&writable.join("work"))?),
             volatile: *volatile,
-            userxattr: new_user_namespace || crate::user_namespace::is_nested(),
+            // A new user namespace's overlay is mounted from outside, with all of its rights.
+            userxattr: crate::user_namespace::is_nested(),
+            idmapped: new_user_namespace,
         },
     };
     Ok(plan::Root {
@@ -247,9 +269,30 @@ fn root(
     })
 }
 
+/// Whose the control group is to be: that of the user namespace's root, if the container may write
+/// to its own view of the groups (OCI runtime-spec, "Cgroup ownership").
+fn cgroup_owner(
+    namespaces: &namespaces::Namespaces,
+    uid_mappings: &[plan::IdMapping],
+    mounts: &[plan::Mount],
+) -> Option<u32> {
+    let writable = mounts.iter().any(|mount| {
+        mount.kind == plan::MountKind::Cgroup
+            && mount.attributes_set & mount_options::READ_ONLY == 0
+    });
+    if !writable || !namespaces.is_new(NamespaceKind::Cgroup) {
+        return None;
+    }
+    uid_mappings
+        .iter()
+        .find(|mapping| mapping.container_id == 0)
+        .map(|mapping| mapping.host_id)
+}
+
 fn cgroup(
     linux: &Linux,
     path: Option<String>,
+    owner: Option<u32>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Cgroup>, Error> {
     let field = "linux.cgroupsPath";
@@ -273,6 +316,7 @@ fn cgroup(
     Ok(Some(Cgroup {
         path: cgroup_path(field, &path)?,
         resources,
+        owner,
     }))
 }
 

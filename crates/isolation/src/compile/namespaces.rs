@@ -156,6 +156,14 @@ pub(super) fn id_mappings(
             "a new user namespace needs at least one id mapping",
         ));
     }
+    id_mapping_list(field, mappings)
+}
+
+/// Checks and compiles the lines of a mapping.
+pub(super) fn id_mapping_list(
+    field: &str,
+    mappings: &[LinuxIdMapping],
+) -> Result<Vec<IdMapping>, Error> {
     if mappings.len() > MAX_ID_MAPPINGS {
         return Err(invalid(
             field,

@@ -47,6 +47,7 @@ impl ContainerLevel {
                 .map(|group| group.path.clone())
                 .unwrap_or_default(),
             seccomp: plan.process.seccomp.clone(),
+            seccomp_listener: compile::seccomp_listener(&workload.config, &id, None, "running")?,
         };
         let mut attach = Vec::with_capacity(attached.len());
         for client in attached {
@@ -173,6 +174,8 @@ impl ContainerLevel {
                 create_cwd: workload.create_cwd,
                 init: workload.init,
                 seccomp: None,
+                seccomp_listener: None,
+                inherit_keyring: false,
             },
             is_host_network: compile::is_host_network,
         }

@@ -274,10 +274,14 @@ impl Isolation for ContainerLevel {
         let call = Call::begin(context, "exec", id)?;
         let mut client = self.connect(&call)?;
         let record = read_record(&self.run_root.of(id)).map_err(|error| call.system(error))?;
+        let (seccomp, seccomp_listener) = record
+            .map(|record| (record.seccomp, record.seccomp_listener))
+            .unwrap_or_default();
         let options = ProcessOptions {
             user: exec.user,
             // A further process must not escape the filter of the first.
-            seccomp: record.and_then(|record| record.seccomp),
+            seccomp,
+            seccomp_listener,
             ..ProcessOptions::default()
         };
         let mut warnings = Vec::new();
