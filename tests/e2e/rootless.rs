@@ -4,11 +4,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 use std::time::Duration;
 
 use gamut_tests::{
     MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, Namespaces, User, busybox, eventually, exchange,
 };
+use serde_json::{Value, json};
 
 /// A user with the tests' image, loaded from an archive in docker's format.
 fn with_busybox(machine: Machine) -> Option<User> {
@@ -453,4 +455,75 @@ fn without_pasta_there_is_a_network_but_no_outside() {
     eventually("published ports need no pasta", || {
         fetch(user.machine(), "127.0.0.1:8080").as_deref() == Some("page\n")
     });
+}
+
+/// A bundle of the user's: the tests' image, mapped ids, and what is to be run.
+fn bundle(user: &User, name: &str, mappings: &[(u32, u32, u32)], resources: &Value) -> String {
+    let directory = user.home().join(name);
+    let rootfs = directory.join("rootfs");
+    fs::create_dir_all(&rootfs).unwrap();
+    let mut archive = tar::Archive::new(busybox().unwrap());
+    archive.set_preserve_ownerships(false);
+    archive.unpack(&rootfs).unwrap();
+    let list: Vec<Value> = mappings
+        .iter()
+        .map(|(inside, outside, size)| {
+            json!({"containerID": inside, "hostID": outside, "size": size})
+        })
+        .collect();
+    let namespaces = ["user", "pid", "mount", "ipc", "uts"].map(|kind| json!({"type": kind}));
+    let config = json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": ["sh", "-c", "id -u; awk '{print $2, $3}' /proc/self/uid_map; touch /made"],
+            "env": ["PATH=/bin"],
+            "cwd": "/",
+        },
+        "root": {"path": "rootfs"},
+        "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+        "linux": {
+            "namespaces": namespaces, "uidMappings": list, "gidMappings": list,
+            "resources": resources, "cgroupsPath": "/gamut-test-of-nobody/one",
+        },
+    });
+    fs::write(directory.join("config.json"), config.to_string()).unwrap();
+    let give = format!("chown -R {0}:{0} {1}", user.uid(), directory.display());
+    let given = Command::new("sh").args(["-c", &give]).status().unwrap();
+    assert!(given.success());
+    directory.display().to_string()
+}
+
+#[test]
+fn the_runtime_maps_what_the_user_may_map() {
+    if busybox().is_none() {
+        return;
+    }
+    let Some(user) = User::new(Machine::Usual) else {
+        return;
+    };
+    let (uid, first) = (user.uid(), user.first_subordinate());
+    let one = bundle(&user, "one", &[(0, uid, 1)], &json!({}));
+    let output = user.runtime(&["run", "--bundle", &one, "one"]);
+    assert_eq!(output.ok(), format!("0\n{uid} 1"));
+    let made = fs::metadata(format!("{one}/rootfs/made")).unwrap();
+    assert_eq!(made.uid(), uid);
+
+    // More than his own takes newuidmap, and groups that are not his are done without.
+    let limits = json!({"memory": {"limit": 64 << 20}});
+    let many = bundle(&user, "many", &[(0, uid, 1), (1, first, 1000)], &limits);
+    let output = user.runtime(&["run", "--bundle", &many, "many"]);
+    assert_eq!(output.ok(), format!("0\n{uid} 1\n{first} 1000"));
+    assert!(
+        output.stderr.contains("memory is not limited: "),
+        "{output:#?}"
+    );
+
+    let foreign = [(0, uid, 1), (1, first - 7, 9)];
+    let foreign = bundle(&user, "foreign", &foreign, &json!({}));
+    let error = user
+        .runtime(&["run", "--bundle", &foreign, "foreign"])
+        .fails(1);
+    assert!(error.contains("/etc/subuid"), "{error}");
+    assert_eq!(user.runtime(&["list", "-q"]).ok(), "");
 }

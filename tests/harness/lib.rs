@@ -24,7 +24,7 @@ mod sweep;
 mod user;
 mod wait;
 
-pub use binaries::{on_path, supervisor, target_binary};
+pub use binaries::{on_path, runtime, supervisor, target_binary};
 pub use cgroup::Cgroup;
 pub use daemon::Daemon;
 pub use datagrams::Answering;

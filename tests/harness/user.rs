@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::leaks::processes;
 use crate::sweep::{kill, own_name, sweep};
-use crate::{Namespaces, Output, Session, has, on_path, skipped, supervisor, target_binary};
+use crate::{
+    Namespaces, Output, Session, has, on_path, runtime, skipped, supervisor, target_binary,
+};
 
 static NUMBER: AtomicU32 = AtomicU32::new(100);
 
@@ -129,6 +131,7 @@ impl User {
         for (name, source) in [
             ("gamut", target_binary()),
             ("gamut-supervisor", supervisor()),
+            ("gamut-runtime", runtime()),
         ] {
             script += &format!(
                 "touch {bin}/{name}; mount --bind {source} {bin}/{name}\n",
@@ -244,6 +247,15 @@ impl User {
     #[must_use]
     pub fn spawn(&self, arguments: &[&str]) -> Session {
         Session::start(self.command(self.bin().join("gamut")).args(arguments))
+    }
+
+    /// Runs `gamut-runtime` to its end.
+    #[track_caller]
+    pub fn runtime(&self, arguments: &[&str]) -> Output {
+        let program = self.bin().join("gamut-runtime");
+        let mut session = Session::start(self.command(program).args(arguments));
+        session.close_stdin();
+        session.wait()
     }
 
     /// Runs `gamut`, which must succeed, and returns its standard output, trimmed.

@@ -42,5 +42,5 @@ mod terminal;
 pub use error::Error;
 pub use gate::Gate;
 pub use join::exec;
-pub use sys::is_unprivileged;
 pub use launch::{CreateOptions, Created, Running, Stdio, create};
+pub use sys::is_unprivileged;
