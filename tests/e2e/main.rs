@@ -19,4 +19,5 @@ mod security;
 mod shares;
 mod system;
 mod terminal;
+mod user_namespaces;
 mod volumes;

@@ -32,7 +32,7 @@ pub use http::{Response, exchange};
 pub use leaks::Snapshot;
 pub use namespaces::Namespaces;
 pub use registry::Registry;
-pub use rootfs::{Rootfs, busybox};
+pub use rootfs::{Rootfs, busybox, two_layers};
 pub use session::{Output, PATIENCE, Session};
 pub use skip::{has, skipped};
 pub use user::{MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, User};

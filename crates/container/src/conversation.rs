@@ -68,6 +68,8 @@ impl Conversation {
             Some(Message::Ready) => self.ready = true,
             Some(Message::Warning(text)) => self.warnings.push(text),
             Some(Message::Terminal(master)) => self.terminal = Some(master),
+            // Of a helper that mounts, never of a stage.
+            Some(Message::Mount(_)) => {}
             Some(Message::Child { pid, pidfd }) => {
                 self.child = Some((Unreaped::new(pid), pidfd));
             }

@@ -26,6 +26,7 @@ mod labels;
 mod launch;
 mod limits;
 mod listener;
+mod mapped_root;
 mod mounts;
 mod namespaces;
 mod newidmap;

@@ -4,6 +4,7 @@ use crate::container::capabilities;
 use crate::container::exec::ExecRecord;
 use crate::container::index::Index;
 use crate::container::record::{ContainerRecord, RECORD_VERSION};
+use crate::container::user_namespace::IdRange;
 use crate::error::{Error, Result};
 use crate::events::EventLog;
 use crate::networking::Networking;
@@ -74,6 +75,8 @@ pub struct Engine {
     pub(crate) held_capabilities: u64,
     pub(crate) boot_id: String,
     pub(crate) hostname: String,
+    /// Ranges of ids on their way into a record.
+    pub(crate) leasing: Mutex<Vec<IdRange>>,
     /// The groups that exist for this process.
     pub(crate) groups: IdMap,
     pub(crate) id: String,
@@ -146,6 +149,7 @@ impl Engine {
                 .map_err(|source| Error::system("read the engine's capabilities", source))?,
             boot_id: read_word("/proc/sys/kernel/random/boot_id"),
             hostname: read_word("/proc/sys/kernel/hostname"),
+            leasing: Mutex::default(),
             groups: IdMap::parse(&read_word("/proc/self/gid_map")),
             started_ns: gamut_spec::time::now_ns(),
             damaged: Mutex::new(damaged),

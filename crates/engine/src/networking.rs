@@ -9,7 +9,7 @@ use crate::system::fsck::Finding;
 use gamut_isolation::contract::Endpoint;
 use gamut_network::{
     BridgeConfig, EndpointConfig, Ipam, MacAddress, NamespacePool, Network, PortMapping, Ports,
-    Publication, Published,
+    Prepared, Publication, Published,
 };
 use gamut_spec::error::ErrorKind;
 use std::collections::BTreeSet;
@@ -110,7 +110,7 @@ impl Networking {
             NetworkMode::Host => Endpoint::Host,
             NetworkMode::Container(_) => Endpoint::Workload(joined.unwrap_or_default().to_owned()),
             NetworkMode::None => {
-                let prepared = self.loopback_pool.take().map_err(|error| failed(&error))?;
+                let prepared = take(&self.loopback_pool, record)?;
                 Endpoint::Namespace(duplicate(prepared.into_namespace().as_fd())?)
             }
             NetworkMode::Bridge => return self.connect_bridge(record),
@@ -157,7 +157,7 @@ impl Networking {
         address: Ipv4Addr,
         mac: Option<MacAddress>,
     ) -> Result<Connection> {
-        let prepared = self.pool.take().map_err(|error| failed(&error))?;
+        let prepared = take(&self.pool, record)?;
         let mut config = EndpointConfig::new(&self.network, address);
         config.mac = mac;
         let connected = prepared.connect(&config).map_err(|error| failed(&error))?;
@@ -323,6 +323,15 @@ impl Networking {
             }
         }
     }
+}
+
+/// A namespace for a container: from the pool, or for ids of its own made now.
+fn take(pool: &NamespacePool, record: &ContainerRecord) -> Result<Prepared> {
+    let taken = match record.ids {
+        None => pool.take(),
+        Some(ids) => pool.make_for_ids(ids.first, ids.count),
+    };
+    taken.map_err(|error| failed(&error))
 }
 
 fn duplicate(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd> {

@@ -19,6 +19,8 @@ pub struct Options {
     pub cgroup_parent: String,
     /// Why there are no control groups to be had; `None` if there are.
     pub without_groups: Option<String>,
+    /// Give containers that do not say otherwise user ids of their own.
+    pub remap_users: bool,
     /// Set if the engine is an ordinary user's.
     pub rootless: Option<Rootless>,
     /// Prepared network namespaces kept in the pool.
@@ -54,6 +56,7 @@ impl Default for Options {
             subnet: None,
             cgroup_parent: "/gamut".to_owned(),
             without_groups: None,
+            remap_users: false,
             rootless: None,
             pool_size: 4,
         }

@@ -111,7 +111,19 @@ impl Prepared {
     /// Moves the calling thread into a new namespace and prepares that. The caller has to leave
     /// it or end.
     pub(crate) fn make_here(network: Option<&Network>) -> Result<Self> {
-        let namespace = NetworkNamespace::unshare()?;
+        Self::furnish(NetworkNamespace::unshare()?, network)
+    }
+
+    /// As [`Prepared::make_here`], in a user namespace of its own whose `count` ids from 0 on are
+    /// those from `first` on here.
+    pub(crate) fn make_for_ids(network: Option<&Network>, first: u32, count: u32) -> Result<Self> {
+        let namespace = NetworkNamespace::owned_by(first, count)?;
+        namespace.enter()?;
+        Self::furnish(namespace, network)
+    }
+
+    /// Readies the namespace that the calling thread is in.
+    fn furnish(namespace: NetworkNamespace, network: Option<&Network>) -> Result<Self> {
         // As every engine does: a container may ping and bind low ports without being root.
         sysctl::write_if_present("ipv4/ping_group_range", &every_group())?;
         sysctl::write_if_present("ipv4/ip_unprivileged_port_start", "0")?;

@@ -28,6 +28,10 @@ pub struct DaemonArguments {
     /// [default: /gamut; of an ordinary user one that is delegated to him]
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
+    /// Give containers user ids of their own, as `--userns auto` does, unless they ask for
+    /// `--userns host`
+    #[arg(long)]
+    pub userns_remap: bool,
     /// How much to log
     #[arg(long, value_name = "LEVEL", default_value = "info",
           value_parser = ["error", "warn", "info", "debug", "trace"])]

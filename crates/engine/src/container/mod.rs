@@ -18,5 +18,6 @@ pub mod security;
 pub mod spec;
 pub mod start;
 pub mod stop;
+pub mod user_namespace;
 pub(crate) mod volume_content;
 pub mod watch;

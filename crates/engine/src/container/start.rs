@@ -20,9 +20,6 @@ use std::path::Path;
 use std::sync::{Arc, RwLockReadGuard};
 use std::time::Duration;
 
-/// Debian's `tty`, which every engine gives terminals to.
-const TERMINAL_GROUP: u32 = 5;
-
 /// How long a supervisor may take to tell of a start before something is wrong.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
@@ -242,7 +239,7 @@ impl Engine {
                 pid_of(&record.spec.pid_mode, "PID namespace")?,
                 pid_of(&record.spec.ipc_mode, "IPC namespace")?,
             ),
-            has_terminal_group: self.groups.contains(TERMINAL_GROUP),
+            has_terminal_group: self.groups.contains(oci::TERMINAL_GROUP),
             hostname: &self.hostname,
         };
         oci::runtime_spec(record, &surroundings)
