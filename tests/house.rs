@@ -31,7 +31,14 @@ const LONG_FILES: &[(&str, &str)] = &[
 /// Floors, lowest first (ARCHITECTURE.md).
 const FLOORS: &[&[&str]] = &[
     &["abi", "spec"],
-    &["cgroup", "container", "image", "seccomp", "supervisor"],
+    &[
+        "cgroup",
+        "container",
+        "image",
+        "rootless",
+        "seccomp",
+        "supervisor",
+    ],
     &["isolation", "network"],
     &["engine"],
     &["cli", "docker-api", "runtime-cli"],

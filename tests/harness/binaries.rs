@@ -36,6 +36,18 @@ pub fn supervisor() -> PathBuf {
     )
 }
 
+/// The `gamut-runtime` that was built beside this test.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn runtime() -> PathBuf {
+    existing(
+        &profile_directory().join("gamut-runtime"),
+        "cargo build -p gamut-runtime-cli",
+    )
+}
+
 fn existing(path: &Path, how: &str) -> PathBuf {
     path.canonicalize()
         .unwrap_or_else(|error| panic!("{}: {error}; build it with: {how}", path.display()))

@@ -136,3 +136,53 @@ fn busybox_rootfs(busybox: &Path) -> Rootfs {
             rootfs.link(&format!("bin/{applet}"), "busybox")
         })
 }
+
+/// An image `layered` in docker's format, of two layers: the tests' root filesystem with a
+/// directory `/opaque`, and one that hides what is in `/data` and `/opaque` and puts `/opaque/new`
+/// there.
+///
+/// # Panics
+/// Without a static busybox: ask for [`busybox`] before.
+#[must_use]
+pub fn two_layers() -> Vec<u8> {
+    let paths = ["/usr/bin/busybox", "/bin/busybox"];
+    let path = paths.map(Path::new).into_iter().find(|path| path.is_file());
+    let lower = busybox_rootfs(path.expect("there is a busybox"))
+        .directory("opaque", 0o755, 0)
+        .file("opaque/old", 0o644, b"old\n")
+        .finish();
+    let upper = Rootfs::new()
+        .directory("data", 0o755, 0)
+        .file("data/.wh.notes", 0o644, b"")
+        .directory("opaque", 0o755, 0)
+        .file("opaque/.wh..wh..opq", 0o644, b"")
+        .file("opaque/new", 0o644, b"new\n")
+        .finish();
+    let digest = |bytes: &[u8]| -> String {
+        let hash = <sha2::Sha256 as sha2::Digest>::digest(bytes);
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let layers = [lower, upper];
+    let diff_ids: Vec<String> = layers
+        .iter()
+        .map(|layer| format!("sha256:{}", digest(layer)))
+        .collect();
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    })
+    .to_string();
+    let manifest = serde_json::json!([{
+        "Config": "config.json", "RepoTags": ["layered:latest"],
+        "Layers": ["0.tar", "1.tar"],
+    }])
+    .to_string();
+    let mut archive = Rootfs::new();
+    for (name, layer) in ["0.tar", "1.tar"].into_iter().zip(&layers) {
+        archive = archive.file(name, 0o644, layer);
+    }
+    archive
+        .file("config.json", 0o644, config.as_bytes())
+        .file("manifest.json", 0o644, manifest.as_bytes())
+        .finish()
+}

@@ -54,6 +54,43 @@ pub struct RdmaLimit {
     pub objects: Option<u32>,
 }
 
+impl Resources {
+    /// What is to be limited, in words, for those who have to say that it is not. Device rules
+    /// are left out.
+    #[must_use]
+    pub fn asked(&self) -> Vec<&'static str> {
+        let Self {
+            cpu,
+            memory,
+            pids_max,
+            io,
+            hugetlb,
+            devices: _,
+            rdma,
+            network_class,
+            network_priorities,
+            unified,
+        } = self;
+        let asked = [
+            (*memory != Memory::default(), "memory"),
+            (*cpu != Cpu::default(), "processor time"),
+            (pids_max.is_some(), "the number of processes"),
+            (*io != Io::default(), "block I/O"),
+            (!hugetlb.is_empty(), "huge pages"),
+            (!rdma.is_empty(), "RDMA"),
+            (
+                network_class.is_some() || !network_priorities.is_empty(),
+                "network traffic",
+            ),
+            (!unified.is_empty(), "what linux.resources.unified names"),
+        ];
+        asked
+            .into_iter()
+            .filter_map(|(asked, what)| asked.then_some(what))
+            .collect()
+    }
+}
+
 /// Processor time and placement.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cpu {
@@ -173,4 +210,20 @@ pub struct DeviceRule {
     pub minor: Option<u32>,
     /// Bits of [`access`].
     pub access: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_asked_for_is_named() {
+        assert!(Resources::default().asked().is_empty());
+        let mut resources = Resources {
+            pids_max: Some(Limit::Value(5)),
+            ..Resources::default()
+        };
+        resources.memory.max_bytes = Some(Limit::Value(1 << 20));
+        assert_eq!(resources.asked(), ["memory", "the number of processes"]);
+    }
 }

@@ -20,6 +20,7 @@ mod bpf;
 mod controller;
 mod convert;
 mod delegate;
+mod delegation;
 mod devices;
 mod error;
 mod freeze;
@@ -34,6 +35,7 @@ mod sys;
 
 pub use controller::Controller;
 pub use convert::{blkio_to_io_weight, shares_to_weight, weight_to_shares};
+pub use delegation::delegated;
 pub use error::Error;
 pub use group::{Group, list_children};
 pub use hierarchy::{Hierarchies, HierarchyRoot, Mode};

@@ -12,6 +12,7 @@ use crate::client::{Address, Client};
 use crate::commands::{Verb, container, daemon, image, manual, network, system, volume};
 use crate::error::{EXIT_ENGINE, EXIT_FAILURE, Error};
 use crate::output::print;
+use crate::rootless;
 
 /// A verb in the tree.
 struct Entry {
@@ -52,6 +53,9 @@ pub fn run(arguments: &[OsString]) -> u8 {
 }
 
 fn dispatch(arguments: &[OsString]) -> Result<u8, Error> {
+    if let Some(ended) = rootless::dispatch(arguments) {
+        return ended;
+    }
     let has_values = arguments.iter().any(|argument| {
         let text = argument.to_string_lossy();
         text.starts_with('-') && (text.ends_with("=true") || text.ends_with("=false"))

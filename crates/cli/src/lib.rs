@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod error;
 pub mod output;
 pub mod parse;
+mod rootless;
 pub mod terminal;
 
 pub use cli::main;

@@ -20,6 +20,8 @@ pub(crate) enum Message {
     Failed(Error),
     /// The master of the terminal.
     Terminal(OwnedFd),
+    /// A mount, detached.
+    Mount(OwnedFd),
     /// The intermediate made the container's first process.
     Child { pid: u32, pidfd: OwnedFd },
 }
@@ -84,6 +86,10 @@ impl Channel {
             }
             Message::Terminal(fd) => {
                 packet.push(b'T');
+                descriptor = Some(fd.as_raw_fd());
+            }
+            Message::Mount(fd) => {
+                packet.push(b'M');
                 descriptor = Some(fd.as_raw_fd());
             }
             Message::Child { pid, pidfd } => {
@@ -177,6 +183,7 @@ fn decode(packet: &[u8], descriptor: Option<OwnedFd>) -> Option<Message> {
         (b'H', _) => Message::Hooks,
         (b'W', _) => Message::Warning(text(rest)),
         (b'T', Some(master)) => Message::Terminal(master),
+        (b'M', Some(mount)) => Message::Mount(mount),
         (b'C', Some(pidfd)) => Message::Child {
             pid: u32::from_ne_bytes(rest.try_into().ok()?),
             pidfd,

@@ -72,6 +72,8 @@ impl Conversation {
             Some(Message::Hooks) => self.hooks = true,
             Some(Message::Warning(text)) => self.warnings.push(text),
             Some(Message::Terminal(master)) => self.terminal = Some(master),
+            // Of a helper that mounts, never of a stage.
+            Some(Message::Mount(_)) => {}
             Some(Message::Child { pid, pidfd }) => {
                 self.child = Some((Unreaped::new(pid), pidfd));
             }

@@ -11,7 +11,7 @@ use crate::listener::Listener;
 use crate::namespaces::{self, Layout};
 use crate::stage::{self, Task};
 use crate::sys::{self, CLONE_PARENT, Side};
-use crate::{labels, limits, mounts, sysctl};
+use crate::{labels, limits, mapped_root, mounts, sysctl};
 use gamut_abi::plan::{MountKind, NamespaceKind, NamespaceSource, Plan, Process, RootSource};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, OwnedFd};
@@ -112,8 +112,15 @@ pub fn create(
             lower,
             idmapped: true,
             ..
-        } if layout.has_user => idmap::map_layers(&mut mapper, lower)?,
+        } if layout.has_user && !is_mapped_here(&plan.root.source) => {
+            idmap::map_layers(&mut mapper, lower)?
+        }
         _ => Vec::new(),
+    };
+    let root = if layout.has_user && is_mapped_here(&plan.root.source) {
+        Some(mapped_root::mount(&plan.root, &mut mapper)?)
+    } else {
+        None
     };
     drop(mapper);
     let host_devices = if as_caller {
@@ -127,6 +134,7 @@ pub fn create(
         layout: &layout,
         sources,
         layers,
+        root,
         host_devices,
         stdio: &stdio,
         listener: listener.as_ref(),
@@ -202,6 +210,20 @@ pub fn create(
         channel,
         unreaped,
     })
+}
+
+/// Whether an overlay is to be mounted by the caller: one with mapped ids whose layers' marks can
+/// be seen with all rights only.
+fn is_mapped_here(source: &RootSource) -> bool {
+    matches!(
+        source,
+        RootSource::Overlay {
+            idmapped: true,
+            userxattr: false,
+            upper: Some(_),
+            ..
+        }
+    )
 }
 
 /// A new process enters its group by itself, before anything else.

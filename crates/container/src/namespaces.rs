@@ -1,6 +1,7 @@
 //! Namespaces to make and to join (namespaces(7)), id mappings and clock offsets.
 
 use crate::error::{Context, Error};
+use crate::newidmap;
 use crate::sys::{self, Errno};
 use gamut_abi::plan::{IdMapping, NamespaceKind, NamespaceSource, Plan, TimeOffset};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -197,8 +198,15 @@ pub(crate) fn write_mappings(
 ) -> Result<(), Error> {
     let base = ["/proc/", &pid.to_string(), "/"].concat();
     let way_out = "ids of others need CAP_SETUID and CAP_SETGID in the parent user namespace";
-    // SAFETY: cannot fail.
-    if unsafe { libc::geteuid() } != 0 && !gid_mappings.is_empty() {
+    // SAFETY: neither can fail.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    if uid != 0
+        && !(newidmap::may_write(uid_mappings, uid) && newidmap::may_write(gid_mappings, gid))
+    {
+        newidmap::run("newuidmap", pid, uid_mappings)?;
+        return newidmap::run("newgidmap", pid, gid_mappings);
+    }
+    if uid != 0 && !gid_mappings.is_empty() {
         // An unprivileged parent must give up setgroups first.
         match sys::write_file(&[&base, "setgroups"].concat(), "deny") {
             Ok(()) | Err(Errno(libc::ENOENT)) => {}

@@ -275,7 +275,7 @@ fn become_user(
     match set_groups(&identity.groups) {
         Ok(()) => {}
         // Denied for good in the user namespace of an unprivileged user.
-        Err(Errno(libc::EPERM)) if in_user_namespace => {
+        Err(Errno(libc::EPERM)) if in_user_namespace || sys::is_in_user_namespace() => {
             if identity.groups.iter().any(|group| *group != identity.gid) {
                 warnings.push(String::from(
                     "supplementary groups are not set: the user namespace denies setgroups",

@@ -18,14 +18,20 @@ pub(crate) fn propagation_flag(propagation: Propagation) -> u64 {
 }
 
 /// Mounts the root over its mount point. Every mount of this namespace must be private by now.
-/// `layers` are those of an overlay whose ids are mapped.
-pub(crate) fn mount(root: &Root, layers: Vec<OwnedFd>) -> Result<RootDirectory, Error> {
-    let mount = match &root.source {
-        RootSource::Directory { path } => {
+/// `layers` are those of an overlay whose ids are mapped; `ready` is the root if the caller has
+/// mounted it.
+pub(crate) fn mount(
+    root: &Root,
+    layers: Vec<OwnedFd>,
+    ready: Option<OwnedFd>,
+) -> Result<RootDirectory, Error> {
+    let mount = match (&root.source, ready) {
+        (RootSource::Overlay { .. }, Some(ready)) => ready,
+        (RootSource::Directory { path }, _) => {
             let name = sys::c_string(path).doing("open root directory", path)?;
             sys::clone_tree(sys::cwd(), &name, true).doing("open root directory", path)?
         }
-        RootSource::Overlay { .. } => {
+        (RootSource::Overlay { .. }, None) => {
             match overlay(&root.source, layers, &root.mount_point)? {
                 Overlay::Detached(mount) => mount,
                 // The classic call has attached it already.
@@ -134,6 +140,51 @@ fn overlay(source: &RootSource, layers: Vec<OwnedFd>, mount_point: &str) -> Resu
         attach_layers(&layers, mount_point)?;
         directories.lower = layers;
     }
+    overlay_of(&directories, *volatile, *userxattr, mount_point)
+}
+
+/// An overlay of detached layers whose ids are mapped; the last of them holds the directories
+/// `upper` and `work`. Answers it detached.
+pub(crate) fn mapped_overlay(
+    mut layers: Vec<OwnedFd>,
+    upper: &str,
+    work: &str,
+    volatile: bool,
+    mount_point: &str,
+) -> Result<OwnedFd, Error> {
+    attach_layers(&layers, mount_point)?;
+    let Some(writable) = layers.pop() else {
+        return Err(Error::invalid("the root has no layer"));
+    };
+    let directory = |name: &str| {
+        sys::c_string(name)
+            .and_then(|name| {
+                sys::open(
+                    writable.as_fd(),
+                    &name,
+                    libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW,
+                )
+            })
+            .doing("open layer", name)
+    };
+    let directories = Directories {
+        lower: layers,
+        upper: Some((directory(upper)?, directory(work)?)),
+    };
+    match overlay_of(&directories, volatile, false, mount_point)? {
+        Overlay::Detached(mount) => Ok(mount),
+        Overlay::Attached(mount) => {
+            sys::clone_tree(mount.as_fd(), c"", false).doing("copy", "the root")
+        }
+    }
+}
+
+fn overlay_of(
+    directories: &Directories,
+    volatile: bool,
+    userxattr: bool,
+    mount_point: &str,
+) -> Result<Overlay, Error> {
     let descriptors = sys::open(
         sys::cwd(),
         c"/proc/self/fd",
@@ -142,7 +193,7 @@ fn overlay(source: &RootSource, layers: Vec<OwnedFd>, mount_point: &str) -> Resu
     .doing("open", "/proc/self/fd")?;
     sys::fchdir(descriptors.as_fd()).doing("enter", "/proc/self/fd")?;
     let mut flags: Vec<&std::ffi::CStr> = Vec::new();
-    if *volatile && let Some((_, work)) = &directories.upper {
+    if volatile && let Some((_, work)) = &directories.upper {
         // The mark of an earlier mount, by which the kernel makes sure that somebody has thought
         // about a power cut in between. Whoever asks for `volatile` has.
         if sys::unlink(work.as_fd(), c"work/incompat/volatile/dirty").is_ok() {
@@ -150,12 +201,12 @@ fn overlay(source: &RootSource, layers: Vec<OwnedFd>, mount_point: &str) -> Resu
         }
         flags.push(c"volatile");
     }
-    if *userxattr {
+    if userxattr {
         flags.push(c"userxattr");
     }
-    match overlay_detached(&directories, &flags)? {
+    match overlay_detached(directories, &flags)? {
         Some(mount) => Ok(Overlay::Detached(mount)),
-        None => overlay_classic(&directories, &flags, mount_point).map(Overlay::Attached),
+        None => overlay_classic(directories, &flags, mount_point).map(Overlay::Attached),
     }
 }
 

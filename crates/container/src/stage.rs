@@ -26,6 +26,8 @@ pub(crate) struct Task<'a> {
     pub sources: Vec<Option<OwnedFd>>,
     /// Layers of the root that the parent has mapped; empty if they are taken by their paths.
     pub layers: Vec<OwnedFd>,
+    /// The root, if the caller has mounted it.
+    pub root: Option<OwnedFd>,
     pub host_devices: HostDevices,
     pub stdio: &'a Stdio,
     /// Where the notifications of the filter go.
@@ -288,7 +290,7 @@ fn build_root<'a>(
         Some(hide::cover()?)
     };
     let mut host_devices = std::mem::replace(&mut task.host_devices, HostDevices::none());
-    if layout.has_user {
+    if layout.has_user || sys::is_in_user_namespace() {
         host_devices.fill(plan);
     }
     let needs_null = plan.process.terminal.is_none() && matches!(task.stdio, Stdio::Null);
@@ -296,7 +298,11 @@ fn build_root<'a>(
     sysctl::apply(plan, proc_mount(plan, &detached))?;
 
     sys::set_propagation_everywhere(libc::MS_PRIVATE).doing("make private", "all mounts")?;
-    let root = root::mount(&plan.root, std::mem::take(&mut task.layers))?;
+    let root = root::mount(
+        &plan.root,
+        std::mem::take(&mut task.layers),
+        task.root.take(),
+    )?;
     gate.pass()?;
     if layout.new_cgroup {
         sys::unshare(libc::CLONE_NEWCGROUP).doing("make namespace", "cgroup")?;

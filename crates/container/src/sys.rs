@@ -276,6 +276,26 @@ pub(crate) fn open(directory: BorrowedFd<'_>, path: &CStr, flags: i32) -> SysRes
 }
 
 /// fstat(2).
+/// Whether this process has not the rights of the machine's root: it is another user's, or root
+/// in a user namespace only.
+#[must_use]
+pub fn is_unprivileged() -> bool {
+    // SAFETY: only returns a number.
+    unsafe { libc::geteuid() != 0 || is_in_user_namespace() }
+}
+
+/// Whether this process is in another user namespace than the machine's first. One system call:
+/// the first one's inode number is fixed (`PROC_USER_INIT_INO` in Linux's proc_ns.h).
+pub(crate) fn is_in_user_namespace() -> bool {
+    const FIRST: u64 = 0xefff_fffd;
+    let mut stat = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: the path is a C string and `stat` is writable; all-zero is a valid stat.
+    unsafe {
+        libc::stat(c"/proc/self/ns/user".as_ptr(), stat.as_mut_ptr()) == 0
+            && stat.assume_init().st_ino != FIRST
+    }
+}
+
 pub(crate) fn fstat(fd: BorrowedFd<'_>) -> SysResult<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the buffer is writable; on success the kernel has filled it.

@@ -104,7 +104,7 @@ pub async fn info(request: Request) -> Result<Response, ApiError> {
         "NGoroutines": info.threads,
         "SystemTime": time::rfc3339(time::now_ns()),
         "LoggingDriver": "json-file",
-        "CgroupDriver": "cgroupfs",
+        "CgroupDriver": if info.without_groups.is_some() { "none" } else { "cgroupfs" },
         "CgroupVersion": info.cgroup_version.to_string(),
         "NEventsListener": 0,
         "KernelVersion": host.kernel_version,
@@ -141,9 +141,17 @@ pub async fn info(request: Request) -> Result<Response, ApiError> {
         "ContainerdCommit": {"ID": "", "Expected": ""},
         "RuncCommit": {"ID": "", "Expected": ""},
         "InitCommit": {"ID": "", "Expected": ""},
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "SecurityOptions": security_options(&info),
         "Warnings": info.warnings,
     })))
+}
+
+fn security_options(info: &gamut_engine::system::info::Info) -> Vec<&'static str> {
+    let mut options = vec!["name=seccomp,profile=builtin", "name=cgroupns"];
+    if info.rootless {
+        options.push("name=rootless");
+    }
+    options
 }
 
 /// `GET /system/df`

@@ -4,6 +4,7 @@ use crate::container::capabilities;
 use crate::container::exec::ExecRecord;
 use crate::container::index::Index;
 use crate::container::record::{ContainerRecord, RECORD_VERSION};
+use crate::container::user_namespace::IdRange;
 use crate::error::{Error, Result};
 use crate::events::EventLog;
 use crate::networking::Networking;
@@ -13,6 +14,7 @@ use crate::volume::Volumes;
 use gamut_image::ImageStore;
 use gamut_isolation::container::{ContainerLevel, ContainerOptions};
 use gamut_isolation::{Context, Isolation, Levels};
+use gamut_spec::id_map::IdMap;
 use gamut_spec::isolation::IsolationLevel;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -73,6 +75,10 @@ pub struct Engine {
     pub(crate) held_capabilities: u64,
     pub(crate) boot_id: String,
     pub(crate) hostname: String,
+    /// Ranges of ids on their way into a record.
+    pub(crate) leasing: Mutex<Vec<IdRange>>,
+    /// The groups that exist for this process.
+    pub(crate) groups: IdMap,
     pub(crate) id: String,
     pub(crate) started_ns: u64,
     /// Records found damaged when the engine was opened.
@@ -123,6 +129,7 @@ impl Engine {
             run_root: options.run_root.clone(),
             supervisor: options.supervisor.clone(),
             cgroup_parent: options.cgroup_parent.clone(),
+            without_groups: options.without_groups.clone(),
         })?;
         let mut levels = Levels::new();
         levels.insert(Arc::new(container_level));
@@ -142,6 +149,8 @@ impl Engine {
                 .map_err(|source| Error::system("read the engine's capabilities", source))?,
             boot_id: read_word("/proc/sys/kernel/random/boot_id"),
             hostname: read_word("/proc/sys/kernel/hostname"),
+            leasing: Mutex::default(),
+            groups: IdMap::parse(&read_word("/proc/self/gid_map")),
             started_ns: gamut_spec::time::now_ns(),
             damaged: Mutex::new(damaged),
             options,
@@ -155,6 +164,23 @@ impl Engine {
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Number of containers that run.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        let all = self.index.all();
+        all.iter().filter(|one| one.phase().is_live()).count()
+    }
+
+    /// The user id outside of one that the kernel reports to this process: in a user namespace
+    /// these differ.
+    #[must_use]
+    pub fn outside_uid(&self, uid: u32) -> u32 {
+        match &self.options.rootless {
+            Some(rootless) if uid == 0 => rootless.uid,
+            _ => uid,
+        }
     }
 
     /// The engine's own id, made once per data root.

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod error;
 pub mod events;
 pub mod files;
+mod host_ports;
 mod image_use;
 pub mod logs;
 pub mod networking;
@@ -21,4 +22,4 @@ mod volume_use;
 
 pub use engine::{Caller, Engine};
 pub use error::{Error, Result};
-pub use options::Options;
+pub use options::{Options, Rootless, find_groups};

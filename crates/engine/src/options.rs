@@ -17,8 +17,33 @@ pub struct Options {
     pub subnet: Option<String>,
     /// Parent control group, `/gamut`.
     pub cgroup_parent: String,
+    /// Why there are no control groups to be had; `None` if there are.
+    pub without_groups: Option<String>,
+    /// Give containers that do not say otherwise user ids of their own.
+    pub remap_users: bool,
+    /// Set if the engine is an ordinary user's.
+    pub rootless: Option<Rootless>,
     /// Prepared network namespaces kept in the pool.
     pub pool_size: usize,
+}
+
+/// An ordinary user's engine, which lives in namespaces made by `gamut-rootless`.
+#[derive(Debug, Clone)]
+pub struct Rootless {
+    /// The user's id outside.
+    pub uid: u32,
+    /// Whether the namespaces were made for this daemon.
+    pub is_new: bool,
+    /// What does not work, and why.
+    pub warnings: Vec<String>,
+}
+
+/// A control group that this process may divide up, as [`Options::cgroup_parent`].
+///
+/// # Errors
+/// Why there is none, in words.
+pub fn find_groups() -> Result<String, String> {
+    gamut_cgroup::delegated().map(|parent| format!("{}/gamut", parent.trim_end_matches('/')))
 }
 
 impl Default for Options {
@@ -30,6 +55,9 @@ impl Default for Options {
             bridge: "gamut0".to_owned(),
             subnet: None,
             cgroup_parent: "/gamut".to_owned(),
+            without_groups: None,
+            remap_users: false,
+            rootless: None,
             pool_size: 4,
         }
     }

@@ -320,6 +320,9 @@ struct WireMount {
     source: String,
     target: String,
     read_only: bool,
+    /// Gamut's own.
+    #[serde(rename = "IDMap")]
+    idmap: bool,
     bind_options: Option<WireBindOptions>,
     volume_options: Option<WireVolumeOptions>,
     tmpfs_options: Option<WireTmpfsOptions>,
@@ -390,9 +393,6 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     if !host.storage_opt.is_empty() {
         return Err(unsupported("--storage-opt"));
     }
-    if !matches!(host.userns_mode.as_str(), "" | "host") {
-        return Err(unsupported("--userns"));
-    }
     if !matches!(host.volume_driver.as_str(), "" | "local") {
         return Err(ApiError::new(
             ErrorKind::NotFound,
@@ -424,6 +424,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
             source: MountSource::Tmpfs { options },
             readonly: false,
             propagation: String::new(),
+            idmap: false,
             no_copy: true,
             bind_text: String::new(),
         });
@@ -498,6 +499,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
         pid_mode: namespace_mode("PID", &host.pid_mode)?,
         ipc_mode: namespace_mode("IPC", &host.ipc_mode)?,
         uts_mode: namespace_mode("UTS", &host.uts_mode)?,
+        user_namespace: host.userns_mode.parse()?,
         cgroup_namespace_mode: namespace_mode("cgroup namespace", &host.cgroupns_mode)?,
         cgroup_parent,
         masked_paths: host.masked_paths,
@@ -696,6 +698,7 @@ fn parse_bind(text: &str) -> Result<MountSpec, ApiError> {
         },
         readonly: false,
         propagation: String::new(),
+        idmap: false,
         no_copy: false,
         bind_text: text.to_owned(),
     };
@@ -704,6 +707,7 @@ fn parse_bind(text: &str) -> Result<MountSpec, ApiError> {
             "ro" => mount.readonly = true,
             "rw" => mount.readonly = false,
             "nocopy" => mount.no_copy = true,
+            "idmap" => mount.idmap = true,
             "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {
                 option.clone_into(&mut mount.propagation);
             }
@@ -763,6 +767,7 @@ fn mount_into_domain(mount: WireMount) -> Result<MountSpec, ApiError> {
         source,
         readonly: mount.read_only,
         propagation: bind.propagation,
+        idmap: mount.idmap,
         no_copy: volume.no_copy,
         bind_text: String::new(),
     })

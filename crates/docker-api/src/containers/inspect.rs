@@ -251,7 +251,7 @@ fn host_config(record: &ContainerRecord) -> Value {
         "ReadonlyRootfs": spec.readonly_root,
         "SecurityOpt": or_null(json!(spec.security_options)),
         "UTSMode": namespace_mode(&spec.uts_mode, ""),
-        "UsernsMode": "",
+        "UsernsMode": spec.user_namespace.to_string(),
         "ShmSize": spec.shm_size_bytes.unwrap_or(64 << 20),
         "Runtime": spec.level.0.runtime_name(),
         "Isolation": "",

@@ -317,6 +317,7 @@ mod tests {
             should_run: false,
             removing,
             removing_volumes: false,
+            ids: None,
             lease: None,
             state: RecordedState {
                 phase,

@@ -1,6 +1,7 @@
 //! What the store keeps about a container.
 
 use super::spec::{ContainerSpec, PublishedPort};
+use super::user_namespace::IdRange;
 use gamut_abi::status::ExitStatus;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -34,6 +35,9 @@ pub struct ContainerRecord {
     /// Its anonymous volumes are to go with it.
     #[serde(default)]
     pub removing_volumes: bool,
+    /// The ids of the machine that its own are; none where they are the engine's.
+    #[serde(default)]
+    pub ids: Option<IdRange>,
     /// Its network while it runs.
     pub lease: Option<Lease>,
     /// How it fared.
@@ -91,6 +95,9 @@ pub struct ResolvedMount {
     pub non_recursive: bool,
     /// Copy the image's content into the volume at the first start.
     pub copy_up: bool,
+    /// Its files show the ids of the inside.
+    #[serde(default)]
+    pub idmap: bool,
 }
 
 /// Kinds of mounts.

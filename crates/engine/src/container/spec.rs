@@ -1,5 +1,6 @@
 //! What a user asks for when making a container, independent of the door it came through.
 
+use super::user_namespace::UserNamespaceMode;
 use gamut_spec::isolation::IsolationLevel;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,6 +111,8 @@ pub struct ContainerSpec {
     pub ipc_mode: NamespaceMode,
     /// UTS namespace.
     pub uts_mode: NamespaceMode,
+    /// User namespace.
+    pub user_namespace: UserNamespaceMode,
     /// Control group namespace.
     pub cgroup_namespace_mode: NamespaceMode,
     /// Parent control group instead of the engine's.
@@ -195,6 +198,9 @@ pub struct MountSpec {
     pub propagation: String,
     /// Do not copy the image's content into a fresh volume.
     pub no_copy: bool,
+    /// Its files show the ids of the inside, in a container with ids of its own.
+    #[serde(default)]
+    pub idmap: bool,
     /// The mount as a `-v` argument spelled it, for `HostConfig.Binds`; empty for `--mount`.
     pub bind_text: String,
 }

@@ -121,7 +121,10 @@ impl Engine {
         let etc_directory = if matches!(record.spec.network, NetworkMode::Container(_)) {
             None
         } else {
-            etc_files::write(&directory, record, connection.lease.as_ref(), gateway)
+            let loopback_dns = self.options.rootless.as_ref();
+            let loopback_dns = loopback_dns.map(|_| gamut_rootless::DNS_ADDRESS);
+            let lease = connection.lease.as_ref();
+            etc_files::write(&directory, record, lease, gateway, loopback_dns)
                 .map_err(|source| Error::system("write the files below /etc", source))?;
             Some(directory.as_path())
         };
@@ -236,6 +239,7 @@ impl Engine {
                 pid_of(&record.spec.pid_mode, "PID namespace")?,
                 pid_of(&record.spec.ipc_mode, "IPC namespace")?,
             ),
+            has_terminal_group: self.groups.contains(oci::TERMINAL_GROUP),
             hostname: &self.hostname,
         };
         oci::runtime_spec(record, &surroundings)

@@ -139,6 +139,12 @@ impl Engine {
     }
 
     fn live_root(&self, caller: &Caller, container: &Container) -> Result<OwnedFd> {
+        if container.read(|record| record.ids.is_some()) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "copying files of a running container with user ids of its own is not supported yet: stop it first, or use `gamut exec … tar`",
+            ));
+        }
         Ok(self
             .level_of(container)?
             .root(&caller.context(None), &container.id)?)

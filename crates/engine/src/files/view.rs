@@ -216,6 +216,19 @@ fn overlay_detached(options: &[(&CStr, OwnedFd)]) -> io::Result<OwnedFd> {
         };
         done(set)?;
     }
+    if gamut_isolation::is_in_user_namespace() {
+        // SAFETY: the key is valid for the call; this command takes no value.
+        done(unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                context.as_raw_fd(),
+                libc::FSCONFIG_SET_FLAG,
+                c"userxattr".as_ptr(),
+                std::ptr::null::<libc::c_void>(),
+                0,
+            )
+        })?;
+    }
     // SAFETY: this command takes neither key nor value.
     done(unsafe {
         libc::syscall(
@@ -262,6 +275,9 @@ fn overlay_classic(
             data.extend_from_slice(name);
             data.extend_from_slice(&value);
         }
+    }
+    if gamut_isolation::is_in_user_namespace() {
+        data.extend_from_slice(b",userxattr");
     }
     if data.len() >= 4096 {
         return Err(io::Error::new(

@@ -258,7 +258,8 @@ fn root(
             upper: Some(directory(&writable.join("upper"))?),
             work: Some(directory(&writable.join("work"))?),
             volatile: *volatile,
-            userxattr: new_user_namespace,
+            // A new user namespace's overlay is mounted from outside, with all of its rights.
+            userxattr: crate::user_namespace::is_nested(),
             idmapped: new_user_namespace,
         },
     };

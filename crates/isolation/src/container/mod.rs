@@ -7,7 +7,9 @@
 
 mod call;
 mod create;
+mod descendants;
 mod directory;
+mod groups;
 mod leftovers;
 mod pid;
 mod turns;
@@ -43,6 +45,9 @@ pub struct ContainerOptions {
     pub supervisor: PathBuf,
     /// Control group below which every workload has one (`/gamut`).
     pub cgroup_parent: String,
+    /// Why there are no control groups to be had; workloads then have no limits, and what needs
+    /// a group is refused with this reason.
+    pub without_groups: Option<String>,
 }
 
 /// Containers.
@@ -52,6 +57,7 @@ pub struct ContainerLevel {
     executable: Executable,
     cgroup_parent: String,
     hierarchies: Hierarchies,
+    without_groups: Option<String>,
     /// Networks of prepared sandboxes in which nothing has been created yet.
     sandboxes: Mutex<HashMap<String, Endpoint>>,
     /// Connections to supervisors whose workload has not been started.
@@ -116,13 +122,19 @@ impl ContainerLevel {
             run_root,
             supervisor,
             cgroup_parent,
+            without_groups,
         } = options;
         let cgroup_parent = cgroup_path("cgroup parent", &cgroup_parent)?;
         let executable = Executable::seal(&supervisor)
             .map_err(|error| fail("read the supervisor", &supervisor, error.into()))?;
         gamut_supervisor::adopt_supervisors()
             .map_err(|error| fail("adopt supervisors of", &supervisor, error.into()))?;
-        let hierarchies = Hierarchies::detect().map_err(|error| {
+        let detected = if without_groups.is_some() {
+            Ok(Hierarchies::none())
+        } else {
+            Hierarchies::detect()
+        };
+        let hierarchies = detected.map_err(|error| {
             fail(
                 "find control groups in",
                 Path::new("/proc/self/mountinfo"),
@@ -136,6 +148,7 @@ impl ContainerLevel {
             executable,
             cgroup_parent,
             hierarchies,
+            without_groups,
             sandboxes: Mutex::default(),
             pending: Mutex::default(),
             creating: Mutex::default(),
@@ -190,6 +203,7 @@ impl ContainerLevel {
     /// The control group of a workload that runs.
     fn group(&self, call: &Call<'_>) -> Result<Group, Error> {
         self.running(call)?;
+        self.need_groups(call)?;
         let record = read_record(&self.run_root.of(call.id)).map_err(|error| call.system(error))?;
         let path = record
             .map(|record| record.cgroup_path)
@@ -357,6 +371,7 @@ impl Isolation for ContainerLevel {
     }
 
     fn pause(&self, context: &Context, id: &str) -> Result<(), Error> {
+        self.need_groups(&Call::begin(context, "pause", id)?)?;
         self.simple(context, "pause", id, Verb::Pause, &[])
     }
 
@@ -371,6 +386,9 @@ impl Isolation for ContainerLevel {
         resources: Option<Resources>,
         restart: Option<RestartPolicy>,
     ) -> Result<(), Error> {
+        if resources.is_some() {
+            self.need_groups(&Call::begin(context, "update", id)?)?;
+        }
         let verb = Verb::Update {
             resources: resources.map(Box::new),
             restart,
@@ -396,6 +414,9 @@ impl Isolation for ContainerLevel {
 
     fn processes(&self, context: &Context, id: &str) -> Result<Vec<u32>, Error> {
         let call = Call::begin(context, "top", id)?;
+        if self.without_groups.is_some() {
+            return Ok(descendants::of(self.running(&call)?.supervisor_pid));
+        }
         let group = self.group(&call)?;
         group.processes().map_err(|error| call.system(error))
     }

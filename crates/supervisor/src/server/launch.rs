@@ -282,7 +282,18 @@ pub(crate) fn make_group(
     };
     let hierarchies = Hierarchies::detect().map_err(|error| group_failure(&error))?;
     let group = Group::at(&hierarchies, &cgroup.path).map_err(|error| group_failure(&error))?;
-    group.create().map_err(|error| group_failure(&error))?;
+    match group.create() {
+        // Groups are not an ordinary user's to make unless they are delegated.
+        Err(error) if is_forbidden(error.errno()) && gamut_container::is_unprivileged() => {
+            warnings.extend(cgroup.resources.asked().into_iter().map(|limit| {
+                format!(
+                    "{limit} is not limited: no control group is delegated to this user ({error})"
+                )
+            }));
+            return Ok(None);
+        }
+        created => created.map_err(|error| group_failure(&error))?,
+    }
     let limited = group.apply(&cgroup.resources).and_then(|warnings| {
         if let Some(owner) = cgroup.owner {
             group.delegate(owner)?;
@@ -299,6 +310,10 @@ pub(crate) fn make_group(
             Err(group_failure(&error))
         }
     }
+}
+
+fn is_forbidden(errno: i32) -> bool {
+    matches!(errno, libc::EACCES | libc::EPERM | libc::EROFS)
 }
 
 /// Removes a group whose processes, if any, are of no use any more.

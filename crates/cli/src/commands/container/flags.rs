@@ -211,7 +211,7 @@ pub struct ContainerFlags {
     /// Username or UID (format: <name|uid>[:<group|gid>])
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
-    /// User namespace to use
+    /// User namespace to use: host, auto, auto:size=N, container:NAME
     #[arg(long, value_name = "MODE")]
     pub userns: Option<String>,
     /// UTS namespace to use
