@@ -5,6 +5,7 @@ mod copy;
 mod docker;
 mod exec;
 mod harness;
+mod health;
 mod images;
 mod isolation;
 mod libraries;

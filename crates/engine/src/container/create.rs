@@ -5,7 +5,7 @@ use super::record::{
     ContainerRecord, MountKind, Provenance, RecordedState, ResolvedMount, ResolvedProcess,
 };
 use super::spec::{ContainerSpec, MountSource, NamespaceMode, NetworkMode, RestartPolicy};
-use super::{name, oci, security};
+use super::{health, name, oci, security};
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
 use crate::store::Durability;
@@ -42,7 +42,8 @@ impl Engine {
         self.level(spec.level.0)?;
         let image = self.find_image(&spec)?;
         adopt_image_defaults(&mut spec, &image);
-        let warnings = self.check(&spec)?;
+        let mut warnings = self.check(&spec)?;
+        warnings.extend(health::resolve(&mut spec, &image.config.config)?);
         let process = resolve_process(&spec, &image)?;
         let id = id::random().map_err(|source| Error::system("make an id", source))?;
         let name = self.reserve_name(name, &id)?;

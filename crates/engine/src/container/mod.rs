@@ -5,6 +5,7 @@ pub mod capabilities;
 pub mod create;
 mod etc_files;
 pub mod exec;
+mod health;
 pub mod index;
 pub mod live;
 pub mod name;

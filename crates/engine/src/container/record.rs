@@ -1,6 +1,7 @@
 //! What the store keeps about a container.
 
 use super::spec::{ContainerSpec, PublishedPort};
+use crate::health::Health;
 use gamut_abi::status::ExitStatus;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -153,6 +154,9 @@ pub struct RecordedState {
     pub boot_id: String,
     /// Start and end times of the last runs, newest last, at most sixteen.
     pub history: Vec<(u64, u64)>,
+    /// What its health check says, if it has one and was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 /// Where a container stands.

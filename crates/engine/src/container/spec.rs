@@ -1,5 +1,6 @@
 //! What a user asks for when making a container, independent of the door it came through.
 
+use crate::health::Healthcheck;
 use gamut_spec::isolation::IsolationLevel;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,6 +74,8 @@ pub struct ContainerSpec {
     pub dns_options: Vec<String>,
     /// Lines for `/etc/hosts`, as `name:address`; the address `host-gateway` is the bridge's.
     pub extra_hosts: Vec<String>,
+    /// How to find out whether it is well; empty parts are the image's.
+    pub healthcheck: Option<Healthcheck>,
     /// When to start again.
     pub restart: RestartPolicy,
     /// Remove it when it has ended.
