@@ -1,8 +1,10 @@
 //! Containers: what is asked for, what is recorded, and their lifecycle.
 
 pub mod attach;
+mod boot;
 pub mod capabilities;
 pub mod create;
+mod dependency;
 mod etc_files;
 pub mod exec;
 mod health;
