@@ -239,3 +239,31 @@ fn a_stop_while_it_waits_is_obeyed() {
     assert_eq!(status(&daemon, "web"), "exited");
     daemon.finish();
 }
+
+#[test]
+fn the_service_managers_unit_is_valid() {
+    if !has("systemd-analyze") {
+        return;
+    }
+    let unit = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../packaging/systemd/gamut.service"
+    );
+    let text = std::fs::read_to_string(unit).unwrap();
+    // It verifies that the program is there.
+    let program = gamut_tests::target_binary().display().to_string();
+    let text = text.replace("/usr/local/bin/gamut", &program);
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("gamut.service");
+    std::fs::write(&copy, text).unwrap();
+    let mut verify = std::process::Command::new("systemd-analyze");
+    let output = verify
+        .args(["verify", "--man=no"])
+        .arg(&copy)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    // Other units of the machine are none of ours.
+    let about_it: Vec<_> = said.lines().filter(|line| line.contains("gamut")).collect();
+    assert!(about_it.is_empty(), "{said}");
+}

@@ -2,6 +2,7 @@
 
 use crate::commands::daemon::DaemonArguments;
 use crate::error::Error;
+use crate::notify;
 use gamut_docker_api::Server;
 use gamut_engine::{Engine, Options};
 use std::ffi::CString;
@@ -65,12 +66,14 @@ fn serve(
         let wait = |kind| signal(kind).map_err(|error| Error::Message(format!("wait for signals: {error}")));
         let mut terminate = wait(SignalKind::terminate())?;
         let mut interrupt = wait(SignalKind::interrupt())?;
+        notify::tell("READY=1");
         tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "listening");
         tokio::select! {
             () = server.serve(Arc::clone(&engine)) => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        notify::tell("STOPPING=1");
         tracing::info!("stopping; workloads go on");
         Ok(())
     })
