@@ -374,9 +374,6 @@ pub async fn create(mut request: Request) -> Result<Response, ApiError> {
 
 fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     let host = body.host_config;
-    if host.volumes_from.iter().any(|name| !name.is_empty()) {
-        return Err(unsupported("--volumes-from"));
-    }
     if !host.links.is_empty() {
         return Err(unsupported("--link"));
     }
@@ -439,6 +436,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     let device_cgroup_rules = host.resources.device_cgroup_rules.clone();
     Ok(ContainerSpec {
         healthcheck,
+        volumes_from: host.volumes_from,
         image: body.image,
         level: Level(level),
         entrypoint: body.entrypoint,

@@ -238,7 +238,7 @@ fn host_config(record: &ContainerRecord) -> Value {
         "RestartPolicy": {"Name": policy, "MaximumRetryCount": retries},
         "AutoRemove": spec.auto_remove,
         "VolumeDriver": "",
-        "VolumesFrom": Value::Null,
+        "VolumesFrom": or_null(json!(spec.volumes_from)),
         "ConsoleSize": [rows, columns],
         "CapAdd": or_null(json!(spec.capabilities_add)),
         "CapDrop": or_null(json!(spec.capabilities_drop)),

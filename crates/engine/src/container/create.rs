@@ -274,6 +274,16 @@ impl Engine {
             }
             mounts.push(self.resolve_mount(id, mount, destination, provenance, made)?);
         }
+        for text in &spec.volumes_from {
+            for mount in self.mounts_from(text)? {
+                if !mounts
+                    .iter()
+                    .any(|have| have.destination == mount.destination)
+                {
+                    mounts.push(mount);
+                }
+            }
+        }
         for path in &spec.anonymous_volumes {
             let destination = clean_path(path)?;
             if mounts.iter().any(|have| have.destination == destination) {
@@ -288,6 +298,31 @@ impl Engine {
             )?;
             made.push(volume.name.clone());
             mounts.push(self.volume_mount(&volume.name, true, destination));
+        }
+        Ok(mounts)
+    }
+
+    /// The binds and volumes of another container (`NAME[:MODE]`), for one that is to share them.
+    fn mounts_from(&self, text: &str) -> Result<Vec<ResolvedMount>> {
+        let (name, mode) = text.split_once(':').unwrap_or((text, ""));
+        let mut readonly = false;
+        for word in mode.split(',').filter(|word| !word.is_empty()) {
+            match word {
+                "ro" => readonly = true,
+                "rw" | "z" | "Z" => {}
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "invalid volumes-from specification: '{text}': invalid mode: {mode}"
+                    )));
+                }
+            }
+        }
+        let mut mounts = self.index.find(name)?.read(|record| record.mounts.clone());
+        mounts.retain(|mount| mount.kind != MountKind::Tmpfs);
+        for mount in &mut mounts {
+            mount.readonly |= readonly;
+            // The first one has filled it, or will.
+            mount.copy_up = false;
         }
         Ok(mounts)
     }

@@ -1,6 +1,6 @@
 //! What a container needs before it is started with the engine. No I/O.
 //!
-//! Sources: Docker's `--network container:` and `--pid container:`; the label
+//! Sources: Docker's `--network container:`, `--pid container:` and `--volumes-from`; the label
 //! `com.docker.compose.depends_on` as Docker Compose writes it (`SERVICE:CONDITION:RESTART,...`);
 //! and our own label `gamut.depends-on` (`CONTAINER[:CONDITION],...`).
 
@@ -61,6 +61,12 @@ pub fn dependencies(record: &ContainerRecord, all: &[ContainerRecord]) -> Vec<(u
         },
     ];
     for name in joined.into_iter().flatten() {
+        if let Some(index) = named(name, all) {
+            add(index, Condition::Started);
+        }
+    }
+    for text in &record.spec.volumes_from {
+        let name = text.split(':').next().unwrap_or_default();
         if let Some(index) = named(name, all) {
             add(index, Condition::Started);
         }
@@ -215,6 +221,7 @@ mod tests {
         let mut joined = record("joined", &[]);
         joined.spec.network = NetworkMode::Container("db".to_owned());
         joined.spec.pid_mode = NamespaceMode::Container("own".to_owned());
+        joined.spec.volumes_from = vec!["job:ro".to_owned()];
         let all = [
             record("db", &service("shop", "db", "")),
             record(
@@ -265,7 +272,8 @@ mod tests {
             needs("joined"),
             [
                 one("db", Condition::Started),
-                one("own", Condition::Started)
+                one("own", Condition::Started),
+                one("job", Condition::Started)
             ]
         );
     }

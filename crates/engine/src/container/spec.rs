@@ -58,6 +58,8 @@ pub struct ContainerSpec {
     pub anonymous_volumes: BTreeSet<String>,
     /// Mounts.
     pub mounts: Vec<MountSpec>,
+    /// Containers whose binds and volumes it gets as well, as `NAME[:ro|rw]`.
+    pub volumes_from: Vec<String>,
     /// The network.
     pub network: NetworkMode,
     /// The name of the network as the client wrote it (`default`, `bridge`, ...); only shown.
