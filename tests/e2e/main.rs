@@ -1,10 +1,12 @@
 //! End-to-end tests: the real binary on real namespaces, images and sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod boot;
 mod copy;
 mod docker;
 mod exec;
 mod harness;
+mod health;
 mod images;
 mod isolation;
 mod libraries;

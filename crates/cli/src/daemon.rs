@@ -5,6 +5,7 @@ mod place;
 
 use crate::commands::daemon::DaemonArguments;
 use crate::error::Error;
+use crate::notify;
 use gamut_docker_api::Server;
 use gamut_engine::{Engine, Options};
 use place::Place;
@@ -86,12 +87,14 @@ fn serve(
         let mut terminate = wait(SignalKind::terminate())?;
         let mut interrupt = wait(SignalKind::interrupt())?;
         tokio::spawn(memory::give_back_after_removals(engine.events().subscribe()));
+        notify::tell("READY=1");
         tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "listening");
         tokio::select! {
             () = server.serve(Arc::clone(&engine)) => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        notify::tell("STOPPING=1");
         let live = engine.live_count();
         tracing::info!(live, "stopping; workloads go on");
         Ok(live)

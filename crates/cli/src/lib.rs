@@ -9,6 +9,7 @@ pub mod client;
 pub mod commands;
 pub mod daemon;
 pub mod error;
+mod notify;
 pub mod output;
 pub mod parse;
 mod rootless;

@@ -71,6 +71,7 @@ pub struct Engine {
     pub(crate) events: EventLog,
     pub(crate) levels: Levels,
     pub(crate) execs: Mutex<BTreeMap<String, ExecRecord>>,
+    pub(crate) probes: crate::health::Probes,
     pub(crate) exec_changes: tokio::sync::watch::Sender<u64>,
     pub(crate) held_capabilities: u64,
     pub(crate) boot_id: String,
@@ -144,6 +145,7 @@ impl Engine {
             events: EventLog::default(),
             levels,
             execs: Mutex::default(),
+            probes: crate::health::Probes::default(),
             exec_changes: tokio::sync::watch::Sender::new(0),
             held_capabilities: capabilities::held()
                 .map_err(|source| Error::system("read the engine's capabilities", source))?,

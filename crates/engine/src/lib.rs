@@ -10,6 +10,7 @@ pub mod engine;
 pub mod error;
 pub mod events;
 pub mod files;
+pub mod health;
 mod host_ports;
 mod image_use;
 pub mod logs;

@@ -18,6 +18,7 @@ mod compression;
 mod config;
 mod digest;
 mod error;
+mod healthcheck;
 mod manifest;
 mod pipeline;
 mod platform;

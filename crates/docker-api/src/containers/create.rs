@@ -61,7 +61,7 @@ struct Body {
     env: Vec<String>,
     #[serde(deserialize_with = "words")]
     cmd: Option<Vec<String>>,
-    healthcheck: Option<Healthcheck>,
+    healthcheck: Option<super::health::WireHealthcheck>,
     #[serde(deserialize_with = "null_as_default")]
     image: String,
     #[serde(deserialize_with = "null_as_default")]
@@ -82,13 +82,6 @@ struct Body {
     host_config: WireHostConfig,
     #[serde(deserialize_with = "null_as_default")]
     networking_config: WireNetworkingConfig,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Healthcheck {
-    #[serde(deserialize_with = "null_as_default")]
-    test: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -384,9 +377,6 @@ pub async fn create(mut request: Request) -> Result<Response, ApiError> {
 
 fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     let host = body.host_config;
-    if host.volumes_from.iter().any(|name| !name.is_empty()) {
-        return Err(unsupported("--volumes-from"));
-    }
     if !host.links.is_empty() {
         return Err(unsupported("--link"));
     }
@@ -402,13 +392,10 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
             ),
         ));
     }
-    let healthcheck = body.healthcheck.unwrap_or_default();
-    if !matches!(
-        healthcheck.test.first().map(String::as_str),
-        None | Some("NONE")
-    ) {
-        return Err(unsupported("a health check"));
-    }
+    let healthcheck = body
+        .healthcheck
+        .map(super::health::WireHealthcheck::into_domain)
+        .transpose()?;
     let (network, network_name) = network_mode(&host.network_mode, body.network_disabled)?;
     let endpoint = endpoint(body.networking_config, &network_name)?;
     let mut mounts = Vec::new();
@@ -449,6 +436,8 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     let ulimits = host.resources.ulimits.iter().map(ulimit).collect();
     let device_cgroup_rules = host.resources.device_cgroup_rules.clone();
     Ok(ContainerSpec {
+        healthcheck,
+        volumes_from: host.volumes_from,
         image: body.image,
         level: Level(level),
         entrypoint: body.entrypoint,

@@ -88,7 +88,7 @@ fn state(record: &ContainerRecord) -> Value {
     let state = &record.state;
     let exit = state.exit;
     let live = state.phase.is_live();
-    json!({
+    let mut value = json!({
         "Status": state.phase.as_str(),
         "Running": live,
         "Paused": state.phase == Phase::Paused,
@@ -100,7 +100,11 @@ fn state(record: &ContainerRecord) -> Value {
         "Error": state.error,
         "StartedAt": time::rfc3339(state.started_ns),
         "FinishedAt": time::rfc3339(exit.map_or(0, |exit| exit.finished_ns)),
-    })
+    });
+    if let Some(health) = &state.health {
+        value["Health"] = super::health::describe(health);
+    }
+    value
 }
 
 fn port_key(port: Port) -> String {
@@ -147,6 +151,9 @@ fn config(record: &ContainerRecord) -> Value {
     if !spec.exposed_ports.is_empty() {
         value["ExposedPorts"] =
             empty_objects(spec.exposed_ports.iter().map(|port| port_key(*port)));
+    }
+    if let Some(check) = &spec.healthcheck {
+        value["Healthcheck"] = super::health::describe_check(check);
     }
     if !spec.stop_signal.is_empty() {
         value["StopSignal"] = json!(spec.stop_signal);
@@ -231,7 +238,7 @@ fn host_config(record: &ContainerRecord) -> Value {
         "RestartPolicy": {"Name": policy, "MaximumRetryCount": retries},
         "AutoRemove": spec.auto_remove,
         "VolumeDriver": "",
-        "VolumesFrom": Value::Null,
+        "VolumesFrom": or_null(json!(spec.volumes_from)),
         "ConsoleSize": [rows, columns],
         "CapAdd": or_null(json!(spec.capabilities_add)),
         "CapDrop": or_null(json!(spec.capabilities_drop)),

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod attach;
 pub mod create;
 pub mod exec;
+mod health;
 pub mod inspect;
 pub mod lifecycle;
 pub mod list;

@@ -6,7 +6,7 @@ use super::record::{
 };
 use super::spec::{ContainerSpec, MountSource, NamespaceMode, NetworkMode, RestartPolicy};
 use super::user_namespace::{IdRange, Wanted};
-use super::{name, oci, security, user_namespace};
+use super::{health, name, oci, security, user_namespace};
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
 use crate::store::Durability;
@@ -43,7 +43,8 @@ impl Engine {
         self.level(spec.level.0)?;
         let image = self.find_image(&spec)?;
         adopt_image_defaults(&mut spec, &image);
-        let warnings = self.check(&spec)?;
+        let mut warnings = self.check(&spec)?;
+        warnings.extend(health::resolve(&mut spec, &image.config.config)?);
         let process = resolve_process(&spec, &image)?;
         let id = id::random().map_err(|source| Error::system("make an id", source))?;
         let name = self.reserve_name(name, &id)?;
@@ -327,6 +328,16 @@ impl Engine {
             }
             mounts.push(self.resolve_mount(id, mount, destination, provenance, made)?);
         }
+        for text in &spec.volumes_from {
+            for mount in self.mounts_from(text)? {
+                if !mounts
+                    .iter()
+                    .any(|have| have.destination == mount.destination)
+                {
+                    mounts.push(mount);
+                }
+            }
+        }
         for path in &spec.anonymous_volumes {
             let destination = clean_path(path)?;
             if mounts.iter().any(|have| have.destination == destination) {
@@ -341,6 +352,31 @@ impl Engine {
             )?;
             made.push(volume.name.clone());
             mounts.push(self.volume_mount(&volume.name, true, destination));
+        }
+        Ok(mounts)
+    }
+
+    /// The binds and volumes of another container (`NAME[:MODE]`), for one that is to share them.
+    fn mounts_from(&self, text: &str) -> Result<Vec<ResolvedMount>> {
+        let (name, mode) = text.split_once(':').unwrap_or((text, ""));
+        let mut readonly = false;
+        for word in mode.split(',').filter(|word| !word.is_empty()) {
+            match word {
+                "ro" => readonly = true,
+                "rw" | "z" | "Z" => {}
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "invalid volumes-from specification: '{text}': invalid mode: {mode}"
+                    )));
+                }
+            }
+        }
+        let mut mounts = self.index.find(name)?.read(|record| record.mounts.clone());
+        mounts.retain(|mount| mount.kind != MountKind::Tmpfs);
+        for mount in &mut mounts {
+            mount.readonly |= readonly;
+            // The first one has filled it, or will.
+            mount.copy_up = false;
         }
         Ok(mounts)
     }

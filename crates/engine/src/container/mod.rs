@@ -1,10 +1,13 @@
 //! Containers: what is asked for, what is recorded, and their lifecycle.
 
 pub mod attach;
+mod boot;
 pub mod capabilities;
 pub mod create;
+mod dependency;
 mod etc_files;
 pub mod exec;
+mod health;
 pub mod index;
 pub mod live;
 pub mod name;

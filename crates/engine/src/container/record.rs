@@ -2,6 +2,7 @@
 
 use super::spec::{ContainerSpec, PublishedPort};
 use super::user_namespace::IdRange;
+use crate::health::Health;
 use gamut_abi::status::ExitStatus;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -160,6 +161,9 @@ pub struct RecordedState {
     pub boot_id: String,
     /// Start and end times of the last runs, newest last, at most sixteen.
     pub history: Vec<(u64, u64)>,
+    /// What its health check says, if it has one and was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 /// Where a container stands.

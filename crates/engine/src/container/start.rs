@@ -74,7 +74,7 @@ impl Engine {
                 self.networking.release(&container.id, &lease);
             }
             drop(container.take_pending());
-            self.note_failed_start(container, &error);
+            self.note_failed_start(container, &error, record.should_run);
             if record.spec.auto_remove
                 && let Err(error) = self.remove_now(caller, container, true)
             {
@@ -290,12 +290,13 @@ impl Engine {
         Ok(())
     }
 
-    fn note_failed_start(&self, container: &Container, error: &Error) {
+    /// `was_wanted`: it was to run before, so that the engine tries again when it is opened next.
+    fn note_failed_start(&self, container: &Container, error: &Error, was_wanted: bool) {
         let message = error.full_message();
         let code = exit_code_of_failed_start(&message);
         let noted = container.change(&self.store, Durability::Process, |record| {
             record.lease = None;
-            record.should_run = false;
+            record.should_run = was_wanted;
             record.state.error.clone_from(&message);
             record.state.exit = Some(super::record::ExitRecord {
                 code,

@@ -8,6 +8,7 @@
 mod call;
 mod create;
 mod descendants;
+pub(crate) mod dial;
 mod directory;
 mod groups;
 mod leftovers;
@@ -31,6 +32,7 @@ use gamut_spec::isolation::IsolationLevel;
 use gamut_supervisor::{Client, Executable};
 use pid::PinnedProcess;
 use std::collections::{HashMap, HashSet};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -210,6 +212,24 @@ impl ContainerLevel {
             .filter(|path| !path.is_empty());
         let path = path.unwrap_or_else(|| self.default_group(call.id));
         Group::at(&self.hierarchies, &path).map_err(|error| call.system(error))
+    }
+
+    /// Does something with the first process of a workload that runs.
+    fn with_first_process<T>(
+        &self,
+        call: &Call<'_>,
+        work: impl FnOnce(&PinnedProcess) -> std::io::Result<T>,
+    ) -> Result<T, Error> {
+        let status = self.running(call)?;
+        PinnedProcess::open_child(status.pid, status.supervisor_pid)
+            .and_then(|process| work(&process))
+            .map_err(|error| {
+                if create::is_gone(&error) {
+                    call.state("it has just ended")
+                } else {
+                    call.system(error)
+                }
+            })
     }
 
     /// The status of a workload that has a first process.
@@ -406,6 +426,13 @@ impl Isolation for ContainerLevel {
         self.simple(context, "attach", id, Verb::Attach(attach), &[stream])
     }
 
+    fn dial(&self, context: &Context, id: &str, port: u16) -> Result<TcpStream, Error> {
+        let call = Call::begin(context, "connect to", id)?;
+        self.with_first_process(&call, |process| {
+            dial::from_within(process, port, call.time_left())
+        })
+    }
+
     fn stats(&self, context: &Context, id: &str) -> Result<Stats, Error> {
         let call = Call::begin(context, "stats", id)?;
         let group = self.group(&call)?;
@@ -423,16 +450,9 @@ impl Isolation for ContainerLevel {
 
     fn root(&self, context: &Context, id: &str) -> Result<OwnedFd, Error> {
         let call = Call::begin(context, "open the root of", id)?;
-        let status = self.running(&call)?;
-        PinnedProcess::open_child(status.pid, status.supervisor_pid)
-            .and_then(|process| process.open_file("root", libc::O_PATH | libc::O_DIRECTORY))
-            .map_err(|error| {
-                if create::is_gone(&error) {
-                    call.state("it has just ended")
-                } else {
-                    call.system(error)
-                }
-            })
+        self.with_first_process(&call, |process| {
+            process.open_file("root", libc::O_PATH | libc::O_DIRECTORY)
+        })
     }
 
     fn checkpoint(&self, _: &Context, _: &str, _: &Path) -> Result<(), Error> {

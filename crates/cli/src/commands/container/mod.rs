@@ -7,6 +7,7 @@ pub mod diff;
 pub mod exec;
 pub mod extract;
 pub mod flags;
+pub mod health;
 pub mod inspect;
 pub mod logs;
 pub mod port;
