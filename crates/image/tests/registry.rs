@@ -489,7 +489,7 @@ fn tokens_and_logins_work_and_do_not_travel() {
         credentials: Some(Credentials {
             username: "me".to_owned(),
             password: password.to_owned(),
-            identity_token: None,
+            ..Credentials::default()
         }),
         ..PullOptions::default()
     };

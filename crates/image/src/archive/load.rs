@@ -134,7 +134,7 @@ impl Load<'_> {
         let naming = Naming {
             manifest,
             names,
-            digests: Vec::new(),
+            ..Naming::default()
         };
         let id = self.incoming.add_image(config, naming)?;
         if familiar.is_empty() {

@@ -90,7 +90,7 @@ fn tag_given(given: &str, names: &[String]) -> Option<String> {
     names.contains(&canonical).then_some(canonical)
 }
 
-fn check_layers(store: &ImageStore, image: &Image) -> Result<()> {
+pub(crate) fn check_layers(store: &ImageStore, image: &Image) -> Result<()> {
     for layer in &image.record.layers {
         if layer.lost || !store.layout.blob(&layer.blob).exists() {
             return Err(Error::malformed(
@@ -107,22 +107,15 @@ fn check_layers(store: &ImageStore, image: &Image) -> Result<()> {
 
 fn manifest_of(store: &ImageStore, image: &Image) -> Result<Vec<u8>> {
     let config = blobs::read_blob(&store.layout, &image.digest, MAX_CONFIG_BYTES)?;
-    let descriptor = |media_type: &str, digest, size_bytes| Descriptor {
-        media_type: media_type.to_owned(),
-        digest,
-        size_bytes,
-        platform: None,
-        annotations: BTreeMap::new(),
-    };
     let manifest = Manifest {
         schema_version: 2,
         media_type: OCI_MANIFEST.to_owned(),
-        config: descriptor(OCI_CONFIG, image.digest, config.len() as u64),
+        config: Descriptor::new(OCI_CONFIG, image.digest, config.len() as u64),
         layers: image
             .record
             .layers
             .iter()
-            .map(|layer| descriptor(OCI_LAYER, layer.diff_id, layer.diff_bytes))
+            .map(|layer| Descriptor::new(OCI_LAYER, layer.diff_id, layer.diff_bytes))
             .collect(),
     };
     Ok(serde_json::to_vec(&manifest).unwrap_or_default())
@@ -223,6 +216,7 @@ fn index_of(images: &[&Saved]) -> Index {
             digest: Digest::of(&saved.manifest),
             size_bytes: saved.manifest.len() as u64,
             platform: Some(saved.image.config.platform.clone()),
+            artifact_type: None,
             annotations: BTreeMap::new(),
         };
         if saved.names.is_empty() {

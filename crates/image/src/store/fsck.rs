@@ -145,6 +145,7 @@ impl Check<'_> {
                 let record = ImageRecord {
                     layers,
                     manifest: None,
+                    further: Vec::new(),
                     added_ns: gamut_spec::time::now_ns(),
                     last_tagged_ns: 0,
                     origin: "fsck".to_owned(),
