@@ -41,6 +41,7 @@ pub use registry::{
     Credentials, Distribution, Found, LoggedIn, PullOptions, PullPolicy, Pushed, RegistryOptions,
     RegistrySettings, fuzz_challenge, fuzz_registry_settings, login, search,
 };
+pub use store::commit::CommitOptions;
 pub use store::fsck::Finding;
 pub use store::prune::{PruneFilter, Pruned};
 pub use store::remove::Removal;
