@@ -17,6 +17,9 @@ pub struct Options {
     pub subnet: Option<String>,
     /// Parent control group, `/gamut`.
     pub cgroup_parent: String,
+    /// What the administrator says about registries, as JSON: mirrors, which are insecure.
+    /// `/etc/gamut/registries.json` by default; it need not be there.
+    pub registries: PathBuf,
     /// Prepared network namespaces kept in the pool.
     pub pool_size: usize,
 }
@@ -30,6 +33,7 @@ impl Default for Options {
             bridge: "gamut0".to_owned(),
             subnet: None,
             cgroup_parent: "/gamut".to_owned(),
+            registries: PathBuf::from("/etc/gamut/registries.json"),
             pool_size: 4,
         }
     }

@@ -1,0 +1,219 @@
+//! Diff, export and commit of containers, running or not.
+
+use super::archive::prepare_writable;
+use super::changes::{Change, Trees, changes, pack_changes};
+use super::pack::pack_tree;
+use super::view::View;
+use crate::container::live::Container;
+use crate::container::record::{ContainerRecord, Phase};
+use crate::engine::{Caller, Engine};
+use crate::error::{Error, Result};
+use gamut_image::{CommitOptions, ExecutionConfig};
+use gamut_spec::reference::Reference;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+/// What a commit was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct CommitRequest {
+    /// The new image's name, if any.
+    pub reference: Option<Reference>,
+    /// Who made it.
+    pub author: String,
+    /// Why.
+    pub message: String,
+    /// Edits of its configuration as Dockerfile instructions.
+    pub changes: Vec<String>,
+    /// The configuration instead of the container's own, before the edits.
+    pub config: Option<ExecutionConfig>,
+    /// Freeze a running container meanwhile.
+    pub pause: bool,
+}
+
+/// The two sides of a container's files, put together.
+struct Sides {
+    merged: View,
+    lower: View,
+    upper: File,
+}
+
+impl Sides {
+    fn changes(&self) -> std::io::Result<Vec<Change>> {
+        changes(&Trees {
+            upper: self.upper.as_fd(),
+            merged: self.merged.root(),
+            lower: self.lower.root(),
+            is_lower_bare: self.lower.is_bare(),
+        })
+    }
+}
+
+impl Engine {
+    /// What a container has changed of its image's files, parents before what is in them. Mounts
+    /// are not looked into.
+    ///
+    /// # Errors
+    /// `NotFound`, or if the files cannot be read.
+    pub fn container_changes(&self, name_or_id: &str) -> Result<Vec<Change>> {
+        let container = self.index.find(name_or_id)?;
+        self.with_sides(&container, |sides| {
+            sides.changes().map_err(|source| {
+                Error::system(format!("compare the files of container {name_or_id}"), source)
+            })
+        })
+    }
+
+    /// Writes all files of a container as a tar archive, without what is mounted.
+    ///
+    /// # Errors
+    /// `NotFound`. Once something is written, an error means that the archive is cut short.
+    pub fn export_container(&self, name_or_id: &str, output: &mut dyn Write) -> Result<()> {
+        let container = self.index.find(name_or_id)?;
+        self.with_sides(&container, |sides| {
+            pack_tree(sides.merged.root(), output).map_err(|source| {
+                Error::system(format!("export the files of container {name_or_id}"), source)
+            })
+        })?;
+        self.emit_container(&container, "export", BTreeMap::new());
+        Ok(())
+    }
+
+    /// Makes an image of a container: its image and a layer of what it has changed. Returns the
+    /// image's id.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidArgument` for a wrong change. Nothing is kept then.
+    pub fn commit_container(
+        &self,
+        caller: &Caller,
+        name_or_id: &str,
+        request: &CommitRequest,
+    ) -> Result<String> {
+        let container = self.index.find(name_or_id)?;
+        let paused = request.pause && container.phase() == Phase::Running;
+        if paused {
+            self.pause_container(caller, &container.id)?;
+        }
+        let committed = self.commit_as_it_is(&container, request);
+        if paused
+            && let Err(error) = self.unpause_container(caller, &container.id)
+            && container.phase() == Phase::Paused
+        {
+            return Err(error);
+        }
+        let id = committed?;
+        let mut attributes = BTreeMap::from([("imageID".to_owned(), id.clone())]);
+        if let Some(reference) = &request.reference {
+            attributes.insert("imageRef".to_owned(), reference.familiar());
+        }
+        attributes.insert("comment".to_owned(), request.message.clone());
+        self.emit_container(&container, "commit", attributes);
+        Ok(id)
+    }
+
+    fn commit_as_it_is(&self, container: &Container, request: &CommitRequest) -> Result<String> {
+        let record = container.record();
+        let base = self.image(&record.image_id)?;
+        let mut config = configuration(&record);
+        config.shell.clone_from(&base.config.config.shell);
+        if config.healthcheck.is_none() {
+            config
+                .healthcheck
+                .clone_from(&base.config.config.healthcheck);
+        }
+        let options = CommitOptions {
+            config: request.config.clone().unwrap_or(config),
+            changes: request.changes.clone(),
+            author: request.author.clone(),
+            message: request.message.clone(),
+            created_by: record.process.args.join(" "),
+        };
+        self.with_sides(container, |sides| {
+            let mut write_layer = |output: &mut dyn Write| {
+                pack_changes(sides.merged.root(), &sides.changes()?, output)
+            };
+            let reference = request.reference.as_ref();
+            self.images
+                .commit(&base, reference, &options, &mut write_layer)
+                .map_err(|error| Error::new(error.kind(), gamut_spec::error::chain(&error)))
+        })
+    }
+
+    /// Does something with both sides of a container's files. One that does not run can neither
+    /// be started nor removed meanwhile; one that runs may go on changing them.
+    fn with_sides<T>(
+        &self,
+        container: &Container,
+        work: impl FnOnce(&Sides) -> Result<T>,
+    ) -> Result<T> {
+        let turn = container.operate();
+        if container.life().borrow().removed {
+            return Err(Error::not_found("container", &container.id));
+        }
+        let sides = self.sides(container)?;
+        if container.phase().is_live() {
+            // A stop must not wait for a long export.
+            drop(turn);
+            return work(&sides);
+        }
+        let done = work(&sides);
+        drop(sides);
+        drop(turn);
+        done
+    }
+
+    fn sides(&self, container: &Container) -> Result<Sides> {
+        let directory = self.container_directory(&container.id);
+        let failed = |source| {
+            Error::system(
+                format!("mount the files of container {}", container.id),
+                source,
+            )
+        };
+        let layers = self.image_layers(container)?;
+        prepare_writable(&directory, layers).map_err(failed)?;
+        // As a further read-only layer: the container's own mount stays the only one that writes.
+        let upper = directory.join("upper");
+        let all: Vec<PathBuf> = std::iter::once(&upper).chain(layers).cloned().collect();
+        Ok(Sides {
+            merged: View::of_layers(&all).map_err(failed)?,
+            lower: View::of_layers(layers).map_err(failed)?,
+            upper: File::open(&upper).map_err(failed)?,
+        })
+    }
+}
+
+/// A container's configuration as an image has it.
+fn configuration(record: &ContainerRecord) -> ExecutionConfig {
+    let (spec, process) = (&record.spec, &record.process);
+    let (entrypoint, command) = process
+        .args
+        .split_at_checked(process.entrypoint_length)
+        .unwrap_or((&[], &process.args));
+    let list = |words: &[String]| (!words.is_empty()).then(|| words.to_vec());
+    ExecutionConfig {
+        user: process.user.clone(),
+        exposed_ports: spec
+            .exposed_ports
+            .iter()
+            .map(|port| (format!("{}/{}", port.number, port.protocol.as_str()), json!({})))
+            .collect(),
+        env: process.environment.clone(),
+        entrypoint: list(entrypoint),
+        cmd: list(command),
+        volumes: spec
+            .anonymous_volumes
+            .iter()
+            .map(|path| (path.clone(), json!({})))
+            .collect(),
+        working_dir: process.working_directory.clone(),
+        labels: spec.labels.clone(),
+        stop_signal: spec.stop_signal.clone(),
+        stop_timeout: spec.stop_timeout_seconds,
+        ..ExecutionConfig::default()
+    }
+}
