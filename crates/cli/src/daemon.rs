@@ -42,6 +42,7 @@ pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
         bridge: arguments.bridge,
         subnet: arguments.subnet,
         cgroup_parent: arguments.cgroup_parent,
+        registries: arguments.registries,
         ..Options::default()
     };
     let served = serve(&runtime, options, &socket, group);

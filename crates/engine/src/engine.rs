@@ -116,6 +116,8 @@ impl Engine {
         for Damaged { path, problem } in &damaged {
             tracing::error!(path = %path.display(), problem, "a record cannot be read; see `gamut system fsck`");
         }
+        gamut_image::RegistrySettings::load(&options.registries)
+            .map_err(|error| crate::image_use::failed(&error))?;
         let images = ImageStore::open(&data_root.join("images"))
             .map_err(|source| Error::system("open the image store", source))?;
         let networking = Networking::open(&options)?;

@@ -143,7 +143,12 @@ mod tests {
 
     #[test]
     fn what_refers_to_nothing_is_none() {
-        for text in ["", "{}", r#"{"subject":null}"#, r#"{"subject":{"digest":"x","size":1}}"#] {
+        for text in [
+            "",
+            "{}",
+            r#"{"subject":null}"#,
+            r#"{"subject":{"digest":"x","size":1}}"#,
+        ] {
             assert_eq!(Referrer::parse(text.as_bytes()), None, "{text}");
         }
     }

@@ -25,6 +25,13 @@ pub struct DaemonArguments {
     /// Control group below which workloads run
     #[arg(long, value_name = "PATH", default_value = "/gamut")]
     pub cgroup_parent: String,
+    /// Mirrors of registries, and which registries are insecure, as JSON
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/gamut/registries.json"
+    )]
+    pub registries: PathBuf,
     /// How much to log
     #[arg(long, value_name = "LEVEL", default_value = "info",
           value_parser = ["error", "warn", "info", "debug", "trace"])]

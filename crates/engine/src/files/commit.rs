@@ -28,7 +28,8 @@ pub struct CommitRequest {
     pub message: String,
     /// Edits of its configuration as Dockerfile instructions.
     pub changes: Vec<String>,
-    /// The configuration instead of the container's own, before the edits.
+    /// A configuration that goes before the container's own: what it leaves empty is filled from
+    /// there.
     pub config: Option<ExecutionConfig>,
     /// Freeze a running container meanwhile.
     pub pause: bool,
@@ -62,7 +63,10 @@ impl Engine {
         let container = self.index.find(name_or_id)?;
         self.with_sides(&container, |sides| {
             sides.changes().map_err(|source| {
-                Error::system(format!("compare the files of container {name_or_id}"), source)
+                Error::system(
+                    format!("compare the files of container {name_or_id}"),
+                    source,
+                )
             })
         })
     }
@@ -75,7 +79,10 @@ impl Engine {
         let container = self.index.find(name_or_id)?;
         self.with_sides(&container, |sides| {
             pack_tree(sides.merged.root(), output).map_err(|source| {
-                Error::system(format!("export the files of container {name_or_id}"), source)
+                Error::system(
+                    format!("export the files of container {name_or_id}"),
+                    source,
+                )
             })
         })?;
         self.emit_container(&container, "export", BTreeMap::new());
@@ -126,7 +133,10 @@ impl Engine {
                 .clone_from(&base.config.config.healthcheck);
         }
         let options = CommitOptions {
-            config: request.config.clone().unwrap_or(config),
+            config: match &request.config {
+                Some(given) => filled(given.clone(), config),
+                None => config,
+            },
             changes: request.changes.clone(),
             author: request.author.clone(),
             message: request.message.clone(),
@@ -200,7 +210,12 @@ fn configuration(record: &ContainerRecord) -> ExecutionConfig {
         exposed_ports: spec
             .exposed_ports
             .iter()
-            .map(|port| (format!("{}/{}", port.number, port.protocol.as_str()), json!({})))
+            .map(|port| {
+                (
+                    format!("{}/{}", port.number, port.protocol.as_str()),
+                    json!({}),
+                )
+            })
             .collect(),
         env: process.environment.clone(),
         entrypoint: list(entrypoint),
@@ -216,4 +231,52 @@ fn configuration(record: &ContainerRecord) -> ExecutionConfig {
         stop_timeout: spec.stop_timeout_seconds,
         ..ExecutionConfig::default()
     }
+}
+
+/// Fills what `config` leaves empty from `own`, and adds to its lists what is missing there.
+fn filled(mut config: ExecutionConfig, own: ExecutionConfig) -> ExecutionConfig {
+    for (text, own) in [
+        (&mut config.user, own.user),
+        (&mut config.working_dir, own.working_dir),
+        (&mut config.stop_signal, own.stop_signal),
+    ] {
+        if text.is_empty() {
+            *text = own;
+        }
+    }
+    let name_of = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    for entry in own.env {
+        if !config
+            .env
+            .iter()
+            .any(|have| name_of(have) == name_of(&entry))
+        {
+            config.env.push(entry);
+        }
+    }
+    for (map, own) in [
+        (&mut config.exposed_ports, own.exposed_ports),
+        (&mut config.volumes, own.volumes),
+    ] {
+        for (key, value) in own {
+            map.entry(key).or_insert(value);
+        }
+    }
+    for (key, value) in own.labels {
+        config.labels.entry(key).or_insert(value);
+    }
+    // A command belongs to its entry point.
+    let has_no_entrypoint = config.entrypoint.as_ref().is_none_or(Vec::is_empty);
+    if has_no_entrypoint && config.cmd.as_ref().is_none_or(Vec::is_empty) {
+        config.cmd = own.cmd;
+    }
+    if has_no_entrypoint {
+        config.entrypoint = own.entrypoint;
+    }
+    config.stop_timeout = config.stop_timeout.or(own.stop_timeout);
+    config.healthcheck = config.healthcheck.or(own.healthcheck);
+    config.shell = config.shell.or(own.shell);
+    // Facts of a container, which no image has.
+    config.other.clear();
+    config
 }

@@ -63,8 +63,7 @@ pub(super) fn pack(root: BorrowedFd<'_>, asked: &Asked, output: &mut dyn Write) 
         pack.append(name, node)?;
         let mount = node.mount_id()?;
         let is_left_out = mount != own_mount
-            && (left_out.contains(&mount)
-                || KERNEL_FILE_SYSTEMS.contains(&node.file_system()?));
+            && (left_out.contains(&mount) || KERNEL_FILE_SYSTEMS.contains(&node.file_system()?));
         Ok(if is_left_out {
             Next::Skip
         } else {

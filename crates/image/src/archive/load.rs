@@ -172,7 +172,10 @@ impl Load<'_> {
             match referrer {
                 Some(referrer)
                     if Digest::of(&referrer.bytes) == entry.digest
-                        && self.members.document(&blob_name(&referrer.subject)).is_some() =>
+                        && self
+                            .members
+                            .document(&blob_name(&referrer.subject))
+                            .is_some() =>
                 {
                     referrers.push(referrer);
                 }

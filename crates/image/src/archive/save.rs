@@ -15,8 +15,8 @@ use crate::compression::Compression;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::manifest::{
-    Descriptor, Index, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, ManifestDocument, OCI_CONFIG,
-    OCI_INDEX, OCI_LAYER, OCI_MANIFEST, parse_manifest_document,
+    Descriptor, Index, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, ManifestDocument,
+    OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, parse_manifest_document,
 };
 use crate::records::{LayerRecord, familiar};
 use crate::referrers::{self, Referrer};

@@ -261,9 +261,15 @@ mod tests {
             "https://a/t?x=1&service=s&scope=repository%3Aa%2Fb%3Apull"
         );
         scopes.add("repository:a/b:push,pull repository:c:pull");
-        assert_eq!(scopes.texts(), ["repository:a/b:pull,push", "repository:c:pull"]);
+        assert_eq!(
+            scopes.texts(),
+            ["repository:a/b:pull,push", "repository:c:pull"]
+        );
         let tokens = tokens_of(br#"{"access_token":"t","refresh_token":"r"}"#, "r").unwrap();
-        assert_eq!((tokens.access.as_str(), tokens.refresh.as_deref()), ("t", Some("r")));
+        assert_eq!(
+            (tokens.access.as_str(), tokens.refresh.as_deref()),
+            ("t", Some("r"))
+        );
         assert!(tokens_of(br#"{"token":"a\r\nb"}"#, "r").is_err());
     }
 }

@@ -68,7 +68,11 @@ impl Found {
             // Beside the system's, as docker has it.
             let mut all = self.authorities;
             let system = rustls_native_certs::load_native_certs().certs;
-            all.extend(system.iter().map(|one| Certificate::from_der(one).to_owned()));
+            all.extend(
+                system
+                    .iter()
+                    .map(|one| Certificate::from_der(one).to_owned()),
+            );
             RootCerts::Specific(Arc::new(all))
         };
         TlsConfig::builder()

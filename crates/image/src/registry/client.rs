@@ -268,14 +268,13 @@ impl Client {
                     service: service.as_deref(),
                     scopes: &scopes,
                 };
-                let tokens = token::fetch(&self.connection, &asked, known).map_err(|error| {
-                    match error {
+                let tokens =
+                    token::fetch(&self.connection, &asked, known).map_err(|error| match error {
                         token::Failure::Refused(status, said) => {
                             self.refused(&realm, status, &said)
                         }
                         token::Failure::Failed(error) => error,
-                    }
-                })?;
+                    })?;
                 format!("Bearer {}", tokens.access)
             }
         };

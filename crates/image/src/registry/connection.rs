@@ -57,9 +57,12 @@ impl Connection {
         let found = Found::look(&trust.settings, host)?;
         let is_local = trust.insecure_loopback && is_loopback(host);
         // Who names authorities for a host wants them to be asked.
-        let is_lenient =
-            !found.has_authorities() && (is_local || trust.settings.is_insecure(host));
-        let scheme = if is_lenient && is_local { "http" } else { "https" };
+        let is_lenient = !found.has_authorities() && (is_local || trust.settings.is_insecure(host));
+        let scheme = if is_lenient && is_local {
+            "http"
+        } else {
+            "https"
+        };
         let base = Url::parse(&format!("{scheme}://{host}/"))?;
         let mut connection = Self::new(base, found, is_lenient, object, trust);
         if is_lenient {
@@ -102,7 +105,13 @@ impl Connection {
 
     /// Finds out whether the server speaks TLS. No credentials go with the question.
     fn probe(&mut self) {
-        let answer = self.send(&Method::GET, &self.base.at("/v2/"), &[], None, Payload::None);
+        let answer = self.send(
+            &Method::GET,
+            &self.base.at("/v2/"),
+            &[],
+            None,
+            Payload::None,
+        );
         match answer {
             // What a server that speaks TLS says to a plain request.
             Ok(answer)

@@ -40,7 +40,8 @@ impl Distribution {
             }
             ManifestDocument::Manifest(manifest) => {
                 let (digest, size_bytes) = (manifest.config.digest, manifest.config.size_bytes);
-                let config = sources.small_blob(&digest, size_bytes, "configuration", &NoProgress)?;
+                let config =
+                    sources.small_blob(&digest, size_bytes, "configuration", &NoProgress)?;
                 let platform = ImageConfiguration::parse(&config, &object)?.platform;
                 (manifest.media_type, vec![platform])
             }

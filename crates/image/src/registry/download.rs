@@ -159,12 +159,7 @@ impl<'t> Transfer<'t> {
         Ok(())
     }
 
-    fn download(
-        &self,
-        client: &Client,
-        descriptor: &Descriptor,
-        id: &str,
-    ) -> Result<PendingLayer> {
+    fn download(&self, client: &Client, descriptor: &Descriptor, id: &str) -> Result<PendingLayer> {
         let object = format!("layer {}", descriptor.digest);
         let mut writer = LayerWriter::new(self.layout, &object);
         let mut received_bytes = 0u64;

@@ -107,6 +107,11 @@ struct Known {
 impl Push<'_> {
     fn run(&self) -> Result<Pushed> {
         let tag = self.reference.tag().unwrap_or("latest");
+        let repository = self.reference.familiar_name();
+        message(
+            self.progress,
+            &format!("The push refers to repository [{repository}]"),
+        );
         let known = self.known_manifest();
         let (bytes, media_type) = match known {
             Some(known) => {
@@ -438,12 +443,9 @@ impl ImageStore {
             };
             let has_it = || {
                 let image = state.records.images.get(id)?;
-                let manifest = blobs::read_blob(
-                    &self.layout,
-                    image.manifest.as_ref()?,
-                    MAX_MANIFEST_BYTES,
-                )
-                .ok()?;
+                let manifest =
+                    blobs::read_blob(&self.layout, image.manifest.as_ref()?, MAX_MANIFEST_BYTES)
+                        .ok()?;
                 let manifest = parse_manifest_document(&manifest, "", "manifest").ok()?;
                 match manifest {
                     ManifestDocument::Manifest(manifest) => {

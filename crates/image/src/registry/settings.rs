@@ -88,18 +88,21 @@ impl RegistrySettings {
             .map_err(|error| Error::malformed(object, error.to_string()))?;
         let mut settings = Self::default();
         for (key, entry) in document.registries {
-            let bad = |reason: &str| {
-                Error::malformed(object, format!("registries: {key:?}: {reason}"))
-            };
+            let bad =
+                |reason: &str| Error::malformed(object, format!("registries: {key:?}: {reason}"));
             let is_network = key.contains('/');
             if is_network && Network::parse(&key).is_none() {
-                return Err(bad("write a host, host:port, a network such as 10.0.0.0/8, or *"));
+                return Err(bad(
+                    "write a host, host:port, a network such as 10.0.0.0/8, or *",
+                ));
             }
             if is_network && !entry.mirrors.is_empty() {
                 return Err(bad("a network has no mirrors, only a host or * has"));
             }
             if key == EVERY && entry.insecure {
-                return Err(bad("not every registry can be insecure; name those that are"));
+                return Err(bad(
+                    "not every registry can be insecure; name those that are",
+                ));
             }
             if key.is_empty() || key.bytes().any(|c| c.is_ascii_control() || c == b' ') {
                 return Err(bad("not the name of a host"));
@@ -287,14 +290,30 @@ mod tests {
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         assert_eq!(
             mirrors("docker.io"),
-            [pair("https://a.example/", ""), pair("http://b.example:5000/", "hub/")]
+            [
+                pair("https://a.example/", ""),
+                pair("http://b.example:5000/", "hub/")
+            ]
         );
         assert_eq!(mirrors("quay.io"), [pair("https://c.example/", "")]);
         assert!(mirrors("lan:5000").is_empty());
-        for yes in ["lan:5000", "LAN:5000", "10.1.255.1", "10.1.0.1:5000", "[fd00::1]:80"] {
+        for yes in [
+            "lan:5000",
+            "LAN:5000",
+            "10.1.255.1",
+            "10.1.0.1:5000",
+            "[fd00::1]:80",
+        ] {
             assert!(settings.is_insecure(yes), "{yes}");
         }
-        for no in ["lan", "lan:5001", "10.2.0.1", "[fe80::1]", "docker.io", "10.1.0.1.nip.io"] {
+        for no in [
+            "lan",
+            "lan:5001",
+            "10.2.0.1",
+            "[fe80::1]",
+            "docker.io",
+            "10.1.0.1.nip.io",
+        ] {
             assert!(!settings.is_insecure(no), "{no}");
         }
     }
@@ -303,10 +322,19 @@ mod tests {
     fn mistakes_are_named() {
         for (text, expected) in [
             (r#"{"registries": {"a": {"mirror": []}}}"#, "mirror"),
-            (r#"{"registries": {"a": {"mirrors": ["a.example"]}}}"#, "absolute URL"),
+            (
+                r#"{"registries": {"a": {"mirrors": ["a.example"]}}}"#,
+                "absolute URL",
+            ),
             (r#"{"registries": {"a": {"mirrors": ["ftp://a"]}}}"#, "http"),
-            (r#"{"registries": {"a/b": {"insecure": true}}}"#, "10.0.0.0/8"),
-            (r#"{"registries": {"10.0.0.0/33": {"insecure": true}}}"#, "10.0.0.0/8"),
+            (
+                r#"{"registries": {"a/b": {"insecure": true}}}"#,
+                "10.0.0.0/8",
+            ),
+            (
+                r#"{"registries": {"10.0.0.0/33": {"insecure": true}}}"#,
+                "10.0.0.0/8",
+            ),
             (r#"{"registries": {"*": {"insecure": true}}}"#, "every"),
             (r#"{"certificates": ["certs.d"]}"#, "absolute"),
             ("[", "EOF"),

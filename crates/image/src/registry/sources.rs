@@ -94,8 +94,6 @@ impl Sources {
         what: &str,
         progress: &dyn Progress,
     ) -> Result<Vec<u8>> {
-        self.first(|client| {
-            retrying(progress, || client.small_blob(digest, size_bytes, what))
-        })
+        self.first(|client| retrying(progress, || client.small_blob(digest, size_bytes, what)))
     }
 }

@@ -121,10 +121,7 @@ fn post(
     tokens(answer, asked.realm)
 }
 
-fn tokens(
-    mut answer: ureq::http::Response<ureq::Body>,
-    realm: &str,
-) -> Result<Tokens, Failure> {
+fn tokens(mut answer: ureq::http::Response<ureq::Body>, realm: &str) -> Result<Tokens, Failure> {
     let status = answer.status();
     let object = format!("token server {realm}");
     let body = read_limited(&mut answer, MAX_TOKEN_BYTES, &object, "256 KiB for a token")?;

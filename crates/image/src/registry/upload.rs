@@ -152,9 +152,7 @@ impl Upload<'_> {
         }
         *session = Some(url.clone());
         let last = url.with_query("digest", &self.digest.to_string());
-        let mut answer = self
-            .client
-            .request(&Method::PUT, &last, &[OCTETS], None)?;
+        let mut answer = self.client.request(&Method::PUT, &last, &[OCTETS], None)?;
         if answer.status().is_success() {
             return Ok(());
         }
@@ -235,12 +233,9 @@ impl Upload<'_> {
             reported_bytes: offset_bytes,
         };
         let length_bytes = self.size_bytes - offset_bytes;
-        let result = self.client.stream(
-            &Method::PATCH,
-            url,
-            &headers,
-            (&mut watched, length_bytes),
-        );
+        let result =
+            self.client
+                .stream(&Method::PATCH, url, &headers, (&mut watched, length_bytes));
         // What the registry really has is asked before it goes on.
         *sent_bytes = watched.sent_bytes;
         let mut answer = result?;

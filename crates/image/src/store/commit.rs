@@ -114,7 +114,10 @@ fn document(
     let history: Vec<&History> = base.config.history.iter().chain([&step]).collect();
     let mut document = base.config.raw.clone();
     let fields = document.as_object_mut().ok_or_else(|| {
-        Error::malformed(format!("image {}", base.id), "its configuration is no object")
+        Error::malformed(
+            format!("image {}", base.id),
+            "its configuration is no object",
+        )
     })?;
     for (name, value) in [
         ("architecture", json!(base.config.platform.architecture)),
@@ -132,7 +135,13 @@ fn document(
         fields.insert("author".to_owned(), json!(author));
     }
     // What the base's own making left behind.
-    for stale in ["container", "container_config", "docker_version", "id", "parent"] {
+    for stale in [
+        "container",
+        "container_config",
+        "docker_version",
+        "id",
+        "parent",
+    ] {
         fields.remove(stale);
     }
     serde_json::to_vec(&Value::Object(fields.clone()))
