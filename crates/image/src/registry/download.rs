@@ -101,23 +101,8 @@ impl<'t> Transfer<'t> {
 
     /// Fetches a layer from the first source that has it and gives it rightly.
     fn layer(&self, descriptor: &Descriptor) -> Result<StagedLayer> {
-        let mut failure = None;
-        for client in self.sources.clients() {
-            match self.layer_from(client, descriptor) {
-                Err(error)
-                    if client.is_mirror()
-                        && !matches!(error, Error::Cancelled(_) | Error::Io { .. }) =>
-                {
-                    tracing::warn!(
-                        mirror = %client.connection.base, error = %gamut_spec::error::chain(&error),
-                        "a mirror did not give a layer; going on without it"
-                    );
-                    failure = Some(error);
-                }
-                result => return result,
-            }
-        }
-        Err(failure.unwrap_or_else(|| Error::Worker("pulling layers".to_owned())))
+        self.sources
+            .first(|client| self.layer_from(client, descriptor))
     }
 
     fn layer_from(&self, client: &Client, descriptor: &Descriptor) -> Result<StagedLayer> {

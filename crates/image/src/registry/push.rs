@@ -48,8 +48,8 @@ impl ImageStore {
     /// An image that came from a registry keeps its manifest, and so its digest. Otherwise it gets
     /// an OCI manifest with gzip layers, which every client reads; the same image always gets the
     /// same. What the registry has is not sent again, layers that another of its repositories has
-    /// are mounted from there, the rest is uploaded, several at once, and goes on where a
-    /// connection was cut.
+    /// are mounted from there, the rest is uploaded, several at once. After a cut an upload goes on
+    /// where the registry says that it stopped, or from its beginning.
     ///
     /// # Errors
     /// [`Error::NoSuchImage`], [`Error::Registry`], [`Error::Malformed`] if a layer is damaged or

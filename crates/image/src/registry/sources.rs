@@ -1,12 +1,14 @@
 //! Where an image is fetched from: mirrors first, then the registry itself.
 
+use std::sync::OnceLock;
+
 use gamut_spec::reference::Reference;
 
-use super::PullOptions;
 use super::address::api_host;
 use super::client::{Client, RawManifest};
 use super::connection::{Connection, Trust};
 use super::download::retrying;
+use super::{Credentials, PullOptions};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -14,7 +16,12 @@ use crate::progress::Progress;
 /// The places that are asked for an image, in order. What one cannot give, or gives wrongly, is
 /// asked of the next.
 pub(super) struct Sources {
-    clients: Vec<Client>,
+    mirrors: Vec<Client>,
+    /// Made when it is needed: finding out how it is spoken to may take a while.
+    origin: OnceLock<Client>,
+    reference: Reference,
+    credentials: Option<Credentials>,
+    trust: Trust,
 }
 
 impl Sources {
@@ -27,47 +34,51 @@ impl Sources {
         };
         let registry = reference.registry();
         let object = reference.familiar();
-        let mut clients = Vec::new();
+        let mut mirrors = Vec::new();
         for mirror in trust.settings.mirrors(registry) {
             if mirror.url.authority == api_host(registry) && mirror.prefix.is_empty() {
                 continue; // the registry itself
             }
             let connection = Connection::to_url(&mirror.url, &object, &trust)?;
             let repository = format!("{}{}", mirror.prefix, reference.repository());
-            clients.push(Client::new(connection, repository, None, false).mirroring(registry));
+            mirrors.push(Client::new(connection, repository, None, false).mirroring(registry));
         }
-        // Opened even if a mirror will do: that costs a question only on this machine.
-        let connection = Connection::to_host(api_host(registry), &object, &trust)?;
-        clients.push(Client::new(
-            connection,
-            reference.repository().to_owned(),
-            options.credentials.clone(),
-            false,
-        ));
-        Ok(Self { clients })
+        Ok(Self {
+            mirrors,
+            origin: OnceLock::new(),
+            reference: reference.clone(),
+            credentials: options.credentials.clone(),
+            trust,
+        })
     }
 
-    /// All of them, in order.
-    pub(super) fn clients(&self) -> &[Client] {
-        &self.clients
+    /// The registry itself.
+    fn origin(&self) -> Result<&Client> {
+        if let Some(origin) = self.origin.get() {
+            return Ok(origin);
+        }
+        let host = api_host(self.reference.registry());
+        let connection = Connection::to_host(host, &self.reference.familiar(), &self.trust)?;
+        let repository = self.reference.repository().to_owned();
+        let made = Client::new(connection, repository, self.credentials.clone(), false);
+        Ok(self.origin.get_or_init(|| made))
     }
 
-    /// Asks one after the other; the failure told is the last one's, the registry's own.
-    fn first<T>(&self, mut ask: impl FnMut(&Client) -> Result<T>) -> Result<T> {
-        let mut last = None;
-        for client in &self.clients {
+    /// Asks one after the other; the failure told is the registry's own. A full disk or a caller
+    /// who has given up are nobody's fault.
+    pub(super) fn first<T>(&self, mut ask: impl FnMut(&Client) -> Result<T>) -> Result<T> {
+        for client in &self.mirrors {
             match ask(client) {
-                Err(error) if client.is_mirror() && !matches!(error, Error::Cancelled(_)) => {
+                Err(error) if !matches!(error, Error::Cancelled(_) | Error::Io { .. }) => {
                     tracing::warn!(
                         mirror = %client.connection.base, error = %gamut_spec::error::chain(&error),
                         "a mirror did not answer as it should; going on without it"
                     );
-                    last = Some(error);
                 }
                 result => return result,
             }
         }
-        Err(last.unwrap_or_else(|| Error::Worker("asking a registry".to_owned())))
+        ask(self.origin()?)
     }
 
     /// A manifest or index by tag or digest, verified.
