@@ -1,6 +1,7 @@
 //! End-to-end tests: the real binary on real namespaces, images and sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod commit;
 mod copy;
 mod docker;
 mod exec;
@@ -12,6 +13,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod network;
+mod registries;
 mod restart;
 mod run;
 mod security;
