@@ -111,7 +111,9 @@ fn running_containers_are_frozen_for_a_commit_and_go_on() {
     let script = "i=0; while true; do i=$((i+1)); \
                   for f in a b; do echo $i > /new; mv /new /$f; done; done";
     daemon.detached("counter", &[], script);
-    gamut_tests::eventually("it counts", || daemon.ok(&["diff", "counter"]).contains("A /b"));
+    gamut_tests::eventually("it counts", || {
+        daemon.ok(&["diff", "counter"]).contains("A /b")
+    });
     for number in 0..3 {
         let name = format!("counted:{number}");
         if number == 1 && has("docker") {

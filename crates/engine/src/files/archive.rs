@@ -138,7 +138,7 @@ impl Engine {
         work(root.as_fd())
     }
 
-    fn live_root(&self, caller: &Caller, container: &Container) -> Result<OwnedFd> {
+    pub(super) fn live_root(&self, caller: &Caller, container: &Container) -> Result<OwnedFd> {
         Ok(self
             .level_of(container)?
             .root(&caller.context(None), &container.id)?)

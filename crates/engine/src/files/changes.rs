@@ -297,7 +297,9 @@ fn differs(one: &Node, other: &Node) -> io::Result<bool> {
         return Ok(true);
     }
     let times = (a.st_mtime, a.st_mtime_nsec) != (b.st_mtime, b.st_mtime_nsec);
-    if !one.is_directory() && (times || a.st_size != b.st_size) {
+    // A further name for a file of the image: both have to be in the layer to stay one file.
+    let links = a.st_nlink != b.st_nlink;
+    if !one.is_directory() && (times || links || a.st_size != b.st_size) {
         return Ok(true);
     }
     let sorted = |node: &Node| -> io::Result<_> {

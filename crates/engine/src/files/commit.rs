@@ -2,6 +2,7 @@
 
 use super::archive::prepare_writable;
 use super::changes::{Change, Trees, changes, pack_changes};
+use super::node::Node;
 use super::pack::pack_tree;
 use super::view::View;
 use crate::container::live::Container;
@@ -186,14 +187,42 @@ impl Engine {
         };
         let layers = self.image_layers(container)?;
         prepare_writable(&directory, layers).map_err(failed)?;
-        // As a further read-only layer: the container's own mount stays the only one that writes.
         let upper = directory.join("upper");
-        let all: Vec<PathBuf> = std::iter::once(&upper).chain(layers).cloned().collect();
+        let merged = match self.running_root(container) {
+            Some(view) => view,
+            None => {
+                // As a further read-only layer: nothing can be written through it.
+                let all: Vec<PathBuf> = std::iter::once(&upper).chain(layers).cloned().collect();
+                View::of_layers(&all).map_err(failed)?
+            }
+        };
         Ok(Sides {
-            merged: View::of_layers(&all).map_err(failed)?,
+            merged,
             lower: View::of_layers(layers).map_err(failed)?,
             upper: File::open(&upper).map_err(failed)?,
         })
+    }
+}
+
+impl Engine {
+    /// What a running container's processes see as their root, without what is mounted there: its
+    /// layers must not be mounted a second time while they are written to.
+    fn running_root(&self, container: &Container) -> Option<View> {
+        if !container.phase().is_live() {
+            return None;
+        }
+        let pid = container.read(|record| record.state.pid);
+        let look = || -> std::io::Result<View> {
+            let namespace = File::open(format!("/proc/{pid}/ns/mnt"))?;
+            let caller = Caller::engine("look at the files of a container");
+            let root = self
+                .live_root(&caller, container)
+                .map_err(std::io::Error::other)?;
+            View::of_namespace(&namespace, &Node::from_fd(root)?)
+        };
+        look()
+            .inspect_err(|error| tracing::debug!(container = %container.id, %error, "its root cannot be copied"))
+            .ok()
     }
 }
 
