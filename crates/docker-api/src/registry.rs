@@ -6,6 +6,7 @@ use crate::filters::Filters;
 use crate::images::{joined_reference, reported};
 use crate::reply::{self, Response};
 use crate::request::Request;
+use gamut_image::Platform;
 use gamut_spec::error::ErrorKind;
 use gamut_spec::reference::Reference;
 use serde_json::{Value, json};
@@ -27,6 +28,12 @@ pub async fn push(request: Request, name: &str) -> Result<Response, ApiError> {
         .next()
         .is_some_and(|last| last.contains(':'));
     let all = tag.is_empty() && !names_tag;
+    let platform: Option<Platform> = request
+        .text("platform")
+        .filter(|text| !text.is_empty())
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|error| ApiError::invalid(format!("invalid platform: {error}")))?;
     let credentials = credentials(&request)?;
     let (engine, caller) = (Arc::clone(&request.engine), request.caller.clone());
     reported(move |progress| {
@@ -37,7 +44,13 @@ pub async fn push(request: Request, name: &str) -> Result<Response, ApiError> {
         };
         for reference in &references {
             let pushed = engine
-                .push_image(&caller, reference, credentials.clone(), progress)
+                .push_image(
+                    &caller,
+                    reference,
+                    platform.as_ref(),
+                    credentials.clone(),
+                    progress,
+                )
                 .map_err(|error| absent(error, reference))?;
             progress.send(&json!({
                 "progressDetail": {},

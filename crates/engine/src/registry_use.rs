@@ -5,8 +5,8 @@ use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
 use crate::image_use::failed;
 use gamut_image::{
-    Credentials, Distribution, Found, LoggedIn, Progress, PullOptions, Pushed, RegistryOptions,
-    RegistrySettings,
+    Credentials, Distribution, Found, LoggedIn, Platform, Progress, PullOptions, Pushed,
+    RegistryOptions, RegistrySettings,
 };
 use gamut_spec::reference::Reference;
 use std::sync::Arc;
@@ -31,17 +31,23 @@ impl Engine {
         })
     }
 
-    /// Sends an image to the registry that its name tells.
+    /// Sends an image to the registry that its name tells. With `platform`, it must be of that.
     ///
     /// # Errors
-    /// `NotFound` if there is no such image; what the registry or the network said.
+    /// `NotFound` if there is no such image, or of another platform; what the registry or the network said.
     pub fn push_image(
         &self,
         _caller: &Caller,
         reference: &Reference,
+        platform: Option<&Platform>,
         credentials: Option<Credentials>,
         progress: &dyn Progress,
     ) -> Result<Pushed> {
+        if platform.is_some() {
+            self.images
+                .get(&reference.to_string(), platform)
+                .map_err(|error| failed(&error))?;
+        }
         let options = self.registry_options(credentials)?;
         let pushed = self
             .images

@@ -281,6 +281,10 @@ fn certificates_of_a_directory_are_what_counts() {
 fn searches_ask_the_registry_named() {
     let port = serve(|request, stream| {
         assert_eq!(request.path, "/v1/search?q=team%2Ftool&n=7");
+        if request.headers.get("authorization").map(String::as_str) != Some("Basic bWU6c2VjcmV0") {
+            let header = [("www-authenticate", "Basic realm=\"x\"")];
+            return answer(stream, "401 Unauthorized", &header, b"");
+        }
         let text = json!({"num_results": 2, "results": [
             {"name": "team/tool", "description": "a\u{1b}tool", "star_count": 3, "is_official": true},
             {"name": "other", "description": null},
@@ -293,7 +297,17 @@ fn searches_ask_the_registry_named() {
         )
     });
     let options = RegistryOptions::default();
-    let found = search(&format!("127.0.0.1:{port}/team/tool"), 7, &options).unwrap();
+    let term = format!("127.0.0.1:{port}/team/tool");
+    assert!(search(&term, 7, &options).is_err());
+    let known = RegistryOptions {
+        credentials: Some(Credentials {
+            username: "me".to_owned(),
+            password: "secret".to_owned(),
+            ..Credentials::default()
+        }),
+        ..RegistryOptions::default()
+    };
+    let found = search(&term, 7, &known).unwrap();
     assert_eq!(found.len(), 2);
     assert!(found[0].is_official && found[0].star_count == 3 && found[1].description.is_empty());
     let port = serve(|_, stream| answer(stream, "404 Not Found", &[], b"404 page not found"));
@@ -342,6 +356,12 @@ fn indexes_are_kept_and_inspected() {
     let kept = store.root().join("blobs/sha256").join(digest.hex());
     assert!(kept.is_file());
     assert_clean(&store);
+    std::fs::remove_file(&kept).unwrap();
+    let findings = format!("{:?}", store.fsck(true).unwrap());
+    assert!(findings.contains("a document kept with"), "{findings}");
+    assert_clean(&store);
+    store.pull(&name, &options, &NoProgress).unwrap();
+    assert!(kept.is_file(), "it comes back");
     store.remove(&pulled.id, true, &|_| false).unwrap();
     assert!(!kept.exists());
     assert_empty(&store);

@@ -4,9 +4,11 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::sync::Arc;
 
 use clap::Args;
+use hyper::Method;
 use serde_json::Value;
 
 use super::{Verb, number, text};
+use crate::client::http::Call;
 use crate::client::{Client, Query};
 use crate::credentials::{self, Login};
 use crate::error::Error;
@@ -219,7 +221,16 @@ impl Verb for SearchArguments {
             .with("term", &self.term)
             .maybe("limit", limit.as_deref())
             .maybe("filters", filter::parse(&self.filter)?.as_deref());
-        let found = client.get("/images/search", &query).await?;
+        let registry = match self.term.split_once('/') {
+            Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+            _ => "",
+        };
+        let server = credentials::server_of(registry);
+        let mut call = Call::new(Method::GET, "/images/search", &query);
+        if let Some(login) = credentials::get(&server)? {
+            call = call.header(credentials::HEADER, &login.to_header(&server));
+        }
+        let found = client.call(call).await?;
         let mut found = found.as_array().cloned().unwrap_or_default();
         found.sort_by_key(|one| std::cmp::Reverse(number(one, "star_count")));
         let rows: Vec<Row> = found.iter().map(|one| self.row(one)).collect();

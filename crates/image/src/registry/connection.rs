@@ -15,8 +15,9 @@ use super::settings::RegistrySettings;
 use crate::error::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// A registry may have to verify, or to copy, a large blob before it answers.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A registry may have to verify, or to copy, a large blob before it answers to a PUT.
+const PUT_TIMEOUT: Duration = Duration::from_secs(600);
 /// A body that stands still for so long has been cut.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REDIRECTS: usize = 10;
@@ -160,6 +161,14 @@ impl Connection {
         let built = |request: Result<Request<SendBody<'_>>, ureq::http::Error>| {
             let request = request
                 .map_err(|error| Error::malformed(format!("address {url}"), error.to_string()))?;
+            let request = if *method == Method::PUT {
+                self.agent
+                    .configure_request(request)
+                    .timeout_recv_response(Some(PUT_TIMEOUT))
+                    .build()
+            } else {
+                request
+            };
             self.agent
                 .run(request)
                 .map_err(|error| self.unreachable(url, error))

@@ -325,7 +325,7 @@ pub(super) fn retrying<T>(progress: &dyn Progress, request: impl Fn() -> Result<
         match request() {
             Err(error) if is_transient(&error) => {
                 if progress.is_cancelled() {
-                    return Err(Error::Cancelled("pull".to_owned()));
+                    return Err(Error::Cancelled("the transfer".to_owned()));
                 }
                 tracing::debug!(%error, "trying again");
                 std::thread::sleep(delay);

@@ -5,6 +5,8 @@ use serde::Deserialize;
 use ureq::http::{Method, StatusCode};
 
 use super::RegistryOptions;
+use super::authentication::{Challenge, basic};
+use super::client::challenge_of;
 use super::connection::{Connection, explained, header_text, read_limited};
 use crate::error::{Error, Result};
 use crate::manifest::or_default;
@@ -39,17 +41,22 @@ struct Answer {
     results: Vec<Found>,
 }
 
+/// Where a term is searched for, and what.
+fn place_of(term: &str) -> (&str, &str) {
+    match term.split_once('/') {
+        Some(("docker.io" | "index.docker.io", rest)) => (HUB, rest),
+        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (host, rest),
+        _ => (HUB, term.strip_prefix("library/").unwrap_or(term)),
+    }
+}
+
 /// Searches the registry that `term` begins with, or Docker Hub. At most `limit` are asked for.
 ///
 /// # Errors
 /// [`Error::Registry`] if it cannot be reached or has no search; [`Error::Malformed`] if its
 /// answer makes no sense.
 pub fn search(term: &str, limit: usize, options: &RegistryOptions) -> Result<Vec<Found>> {
-    let (host, rest) = match term.split_once('/') {
-        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (host, rest),
-        _ => (HUB, term.strip_prefix("library/").unwrap_or(term)),
-    };
-    let host = if host == "docker.io" { HUB } else { host };
+    let (host, rest) = place_of(term);
     let connection = Connection::to_host(host, term, &options.trust())?;
     let url = connection
         .base
@@ -57,6 +64,14 @@ pub fn search(term: &str, limit: usize, options: &RegistryOptions) -> Result<Vec
         .with_query("q", rest)
         .with_query("n", &limit.to_string());
     let mut answer = connection.follow(&Method::GET, &url, &[], None, None)?;
+    // Indexes of version 1 know no tokens.
+    if answer.status() == StatusCode::UNAUTHORIZED
+        && challenge_of(&answer) == Some(Challenge::Basic)
+        && let Some(known) = &options.credentials
+    {
+        let login = basic(&known.username, &known.password);
+        answer = connection.follow(&Method::GET, &url, &[], Some(&login), None)?;
+    }
     if answer.status() == StatusCode::NOT_FOUND {
         return Err(connection.error(
             format!("{host} has no search; only registries with an index have"),
@@ -79,4 +94,23 @@ pub fn search(term: &str, limit: usize, options: &RegistryOptions) -> Result<Vec
         Error::malformed(object, format!("its answer ({kind}) is no list: {error}"))
     })?;
     Ok(found.results)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_begin_with_a_registry_or_not() {
+        for (term, place) in [
+            ("tool", (HUB, "tool")),
+            ("team/tool", (HUB, "team/tool")),
+            ("library/tool", (HUB, "tool")),
+            ("docker.io/tool", (HUB, "tool")),
+            ("localhost/tool", ("localhost", "tool")),
+            ("r.example:5000/a/b", ("r.example:5000", "a/b")),
+        ] {
+            assert_eq!(place_of(term), place, "{term}");
+        }
+    }
 }

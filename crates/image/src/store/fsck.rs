@@ -234,6 +234,15 @@ impl Check<'_> {
                     }
                     kept.manifest = None;
                 }
+                for document in kept.further.iter().filter(|document| gone(document)) {
+                    if !bad.contains(document) {
+                        self.found(
+                            format!("blob {document}"),
+                            format!("missing; a document kept with {object}: forgotten"),
+                        );
+                    }
+                }
+                kept.further.retain(|document| !gone(document));
             }
         }
         records.drop_dangling();
