@@ -24,6 +24,19 @@ fn push_and_pull_with_a_login() {
     assert!(error.contains("gamut login 127.0.0.1:5000"), "{error}");
     let error = login(&daemon, "wrong").fails(1);
     assert!(error.contains("incorrect username or password"), "{error}");
+    // On a terminal it asks, and does not show what is typed.
+    let mut asking = daemon.spawn_on_terminal(&["login", Registry::ADDRESS]);
+    asking.expect("Username: ");
+    asking.write("me\n");
+    asking.expect("Password: ");
+    asking.write("secret\n");
+    let shown = asking.wait();
+    assert!(
+        shown.code == 0 && shown.stdout.contains("Login Succeeded"),
+        "{shown:?}"
+    );
+    assert!(!shown.stdout.contains("secret"), "{shown:?}");
+    daemon.ok(&["logout", Registry::ADDRESS]);
     assert!(login(&daemon, "secret\n").ok().contains("Login Succeeded"));
     let file = daemon.directory().join("docker/config.json");
     let kept = fs::read_to_string(&file).unwrap();

@@ -150,6 +150,7 @@ impl Engine {
             _lock: lock,
         });
         engine.reconcile(records)?;
+        engine.thaw_after_commits();
         Ok(engine)
     }
 

@@ -278,6 +278,30 @@ fn certificates_of_a_directory_are_what_counts() {
 }
 
 #[test]
+fn insecure_registries_may_do_without_tls() {
+    let port = serve(give);
+    let name = reference(&format!("127.0.0.1:{port}/r/x:1"));
+    let with = |value: &serde_json::Value| PullOptions {
+        insecure_loopback: false,
+        settings: settings(value),
+        ..PullOptions::default()
+    };
+    let (_dir, store) = store();
+    let error = store
+        .pull(&name, &with(&json!({})), &NoProgress)
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("no secure connection"),
+        "{error}"
+    );
+    for key in [format!("127.0.0.1:{port}"), "127.0.0.0/8".to_owned()] {
+        let options = with(&json!({"registries": {key: {"insecure": true}}}));
+        let pulled = store.pull(&name, &options, &NoProgress).unwrap();
+        assert_eq!(pulled.id, image().id());
+    }
+}
+
+#[test]
 fn searches_ask_the_registry_named() {
     let port = serve(|request, stream| {
         assert_eq!(request.path, "/v1/search?q=team%2Ftool&n=7");

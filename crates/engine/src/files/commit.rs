@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a commit was asked for.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +34,15 @@ pub struct CommitRequest {
     pub config: Option<ExecutionConfig>,
     /// Freeze a running container meanwhile.
     pub pause: bool,
+}
+
+/// File that marks a container as frozen for a commit.
+const FROZEN: &str = "frozen-for-commit";
+
+fn forget(mark: &Path) {
+    if let Err(error) = std::fs::remove_file(mark) {
+        tracing::warn!(path = %mark.display(), %error, "cannot be removed");
+    }
 }
 
 /// The two sides of a container's files, put together.
@@ -102,16 +111,14 @@ impl Engine {
         request: &CommitRequest,
     ) -> Result<String> {
         let container = self.index.find(name_or_id)?;
-        let paused = request.pause && container.phase() == Phase::Running;
-        if paused {
-            self.pause_container(caller, &container.id)?;
-        }
+        let frozen = if request.pause && container.phase() == Phase::Running {
+            Some(self.freeze_for_commit(caller, &container)?)
+        } else {
+            None
+        };
         let committed = self.commit_as_it_is(&container, request);
-        if paused
-            && let Err(error) = self.unpause_container(caller, &container.id)
-            && container.phase() == Phase::Paused
-        {
-            return Err(error);
+        if let Some(mark) = frozen {
+            self.thaw(caller, &container, &mark)?;
         }
         let id = committed?;
         let mut attributes = BTreeMap::from([("imageID".to_owned(), id.clone())]);
@@ -121,6 +128,48 @@ impl Engine {
         attributes.insert("comment".to_owned(), request.message.clone());
         self.emit_container(&container, "commit", attributes);
         Ok(id)
+    }
+
+    /// Freezes a container, and leaves a mark: a daemon that dies meanwhile must not leave it so.
+    fn freeze_for_commit(&self, caller: &Caller, container: &Container) -> Result<PathBuf> {
+        let mark = self.container_directory(&container.id).join(FROZEN);
+        File::create(&mark)
+            .map_err(|source| Error::system(format!("write {}", mark.display()), source))?;
+        self.pause_container(caller, &container.id)
+            .inspect_err(|_| forget(&mark))?;
+        Ok(mark)
+    }
+
+    fn thaw(&self, caller: &Caller, container: &Container, mark: &Path) -> Result<()> {
+        let thawed = self.unpause_container(caller, &container.id);
+        // It may have ended, or somebody else was faster.
+        if thawed.is_err() && container.phase() == Phase::Paused {
+            return thawed;
+        }
+        forget(mark);
+        Ok(())
+    }
+
+    /// Thaws what a daemon that died had frozen for a commit.
+    pub(crate) fn thaw_after_commits(&self) {
+        let caller = Caller::engine("thaw after a commit that was cut short");
+        for container in self.index.all() {
+            let mark = self.container_directory(&container.id).join(FROZEN);
+            if !mark.exists() {
+                continue;
+            }
+            // Whether it is frozen is not known yet: its supervisor has just been found again.
+            let thawed = if container.phase().is_live() {
+                self.level_of(&container)
+                    .and_then(|level| Ok(level.resume(&caller.context(None), &container.id)?))
+            } else {
+                Ok(())
+            };
+            forget(&mark);
+            if let Err(error) = thawed {
+                tracing::error!(container = %container.id, error = %error.full_message(), "cannot be thawed; `gamut unpause` it");
+            }
+        }
     }
 
     fn commit_as_it_is(&self, container: &Container, request: &CommitRequest) -> Result<String> {
