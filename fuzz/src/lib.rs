@@ -36,6 +36,10 @@ pub const TARGETS: &[Target] = &[
     plain("cgroup-mountinfo", gamut_cgroup::fuzz_mountinfo),
     plain("cgroup-stats", gamut_cgroup::fuzz_stats),
     plain("cli-demux", gamut_cli::client::demux::fuzz_demux),
+    plain(
+        "cli-docker-config",
+        gamut_cli::credentials::file::fuzz_config_file,
+    ),
     plain("cli-flags", gamut_cli::parse::fuzz_flag_values),
     plain(
         "cli-json-stream",
@@ -59,6 +63,8 @@ pub const TARGETS: &[Target] = &[
     plain("network-statistics", gamut_network::fuzz::fuzz_statistics),
     plain("passwd", gamut_container::passwd::fuzz_passwd),
     plain("reference", gamut_spec::reference::fuzz_reference),
+    plain("registry-challenge", gamut_image::fuzz_challenge),
+    plain("registry-settings", gamut_image::fuzz_registry_settings),
     plain("runtime-config", gamut_isolation::compile::fuzz_config),
     plain("seccomp-profile", gamut_seccomp::fuzz_profile),
     Target {

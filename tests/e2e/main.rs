@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod boot;
+mod commit;
 mod copy;
 mod docker;
 mod exec;
@@ -14,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod network;
+mod registries;
 mod restart;
 mod rootless;
 mod run;

@@ -31,7 +31,7 @@ pub use datagrams::Answering;
 pub use http::{Response, exchange};
 pub use leaks::Snapshot;
 pub use namespaces::Namespaces;
-pub use registry::Registry;
+pub use registry::{Registry, skopeo};
 pub use rootfs::{Rootfs, busybox, two_layers};
 pub use session::{Output, PATIENCE, Session};
 pub use skip::{has, skipped};

@@ -55,6 +55,7 @@ pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
         without_groups: place.without_groups,
         remap_users: arguments.userns_remap,
         rootless: place.rootless,
+        registries: arguments.registries,
         ..Options::default()
     };
     let served = serve(&runtime, options, &socket, group);

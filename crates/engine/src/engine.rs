@@ -123,6 +123,8 @@ impl Engine {
         for Damaged { path, problem } in &damaged {
             tracing::error!(path = %path.display(), problem, "a record cannot be read; see `gamut system fsck`");
         }
+        gamut_image::RegistrySettings::load(&options.registries)
+            .map_err(|error| crate::image_use::failed(&error))?;
         let images = ImageStore::open(&data_root.join("images"))
             .map_err(|source| Error::system("open the image store", source))?;
         let networking = Networking::open(&options)?;
@@ -159,6 +161,7 @@ impl Engine {
             _lock: lock,
         });
         engine.reconcile(records)?;
+        engine.thaw_after_commits();
         Ok(engine)
     }
 

@@ -16,6 +16,7 @@ mod image_use;
 pub mod logs;
 pub mod networking;
 pub mod options;
+mod registry_use;
 pub mod store;
 pub mod system;
 pub mod volume;

@@ -23,6 +23,9 @@ pub struct Options {
     pub remap_users: bool,
     /// Set if the engine is an ordinary user's.
     pub rootless: Option<Rootless>,
+    /// What the administrator says about registries, as JSON: mirrors, which are insecure.
+    /// `/etc/gamut/registries.json` by default; it need not be there.
+    pub registries: PathBuf,
     /// Prepared network namespaces kept in the pool.
     pub pool_size: usize,
 }
@@ -58,6 +61,7 @@ impl Default for Options {
             without_groups: None,
             remap_users: false,
             rootless: None,
+            registries: PathBuf::from("/etc/gamut/registries.json"),
             pool_size: 4,
         }
     }

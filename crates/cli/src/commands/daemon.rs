@@ -32,6 +32,13 @@ pub struct DaemonArguments {
     /// `--userns host`
     #[arg(long)]
     pub userns_remap: bool,
+    /// Mirrors of registries, and which registries are insecure, as JSON
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/gamut/registries.json"
+    )]
+    pub registries: PathBuf,
     /// How much to log
     #[arg(long, value_name = "LEVEL", default_value = "info",
           value_parser = ["error", "warn", "info", "debug", "trace"])]

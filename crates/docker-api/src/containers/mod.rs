@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod attach;
+pub mod changes;
 pub mod create;
 pub mod exec;
 mod health;

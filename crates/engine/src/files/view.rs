@@ -67,6 +67,27 @@ impl View {
         })
     }
 
+    /// Shows the root of a mount namespace, without what is mounted below it. `root` is what that
+    /// root is known to be.
+    ///
+    /// # Errors
+    /// If the namespace cannot be entered, or has another root by now.
+    pub fn of_namespace(namespace: &File, root: &Node) -> io::Result<Self> {
+        // Entering is for good, so a thread does it that ends afterwards.
+        let tree = std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("files".to_owned())
+                .spawn_scoped(scope, || bare_root(namespace, root))?
+                .join()
+                .map_err(|_| io::Error::other("the thread that mounts has failed"))?
+        });
+        Ok(Self {
+            root: tree?,
+            _namespace: None,
+            bare: false,
+        })
+    }
+
     /// Puts a tree together.
     ///
     /// # Errors
@@ -106,6 +127,35 @@ fn doing(what: &str, object: &Path) -> impl FnOnce(io::Error) -> io::Error {
             format!("{what} {}: {error}", object.display()),
         )
     }
+}
+
+/// Enters a namespace with this thread and takes a copy of its root mount alone.
+fn bare_root(namespace: &File, root: &Node) -> io::Result<OwnedFd> {
+    let home = File::open("/proc/thread-self/ns/mnt")?;
+    // SAFETY: no memory is passed; this thread belongs to us and shares nothing afterwards.
+    check(unsafe { libc::unshare(libc::CLONE_FS) })?;
+    // SAFETY: no memory is passed; both descriptors are open.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) })?;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    let found = || -> io::Result<OwnedFd> {
+        let own = Node::from_fd(sys::openat2(
+            File::open("/")?.as_fd(),
+            c".",
+            libc::O_PATH | libc::O_DIRECTORY,
+            0,
+        )?)?;
+        if own.mount_id()? != root.mount_id()? {
+            return Err(io::Error::other("the root is another by now"));
+        }
+        // SAFETY: the name is valid for the call.
+        descriptor(unsafe {
+            libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, c"/".as_ptr(), flags)
+        })
+    };
+    let tree = found();
+    // SAFETY: no memory is passed; the descriptor is open.
+    check(unsafe { libc::setns(home.as_raw_fd(), libc::CLONE_NEWNS) })?;
+    tree
 }
 
 fn build(parts: &Parts<'_>) -> io::Result<(OwnedFd, File)> {

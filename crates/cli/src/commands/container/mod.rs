@@ -1,6 +1,7 @@
 //! Verbs on containers.
 
 pub mod attach;
+pub mod commit;
 pub mod config;
 pub mod cp;
 pub mod diff;

@@ -7,7 +7,7 @@ use crate::files::view::{Bind, Parts, View};
 use std::ffi::CString;
 use std::path::PathBuf;
 
-fn device(directory: &Path, name: &str, number: (u32, u32)) {
+pub(super) fn device(directory: &Path, name: &str, number: (u32, u32)) {
     let directory = File::open(directory).unwrap();
     let name = CString::new(name).unwrap();
     gamut_image::layer::sys::mknod(directory.as_fd(), &name, libc::S_IFCHR | 0o600, number)
