@@ -68,7 +68,15 @@ impl Group {
         let text = self
             .try_read(hierarchy, file)
             .map_err(|source| self.read_error(hierarchy, file, source))?;
-        Ok(text.starts_with(b"1") || text.starts_with(b"FR"))
+        Ok(text.starts_with(b"1") || text.starts_with(b"FR") || self.is_frozen_by_others())
+    }
+
+    /// On hybrid machines somebody else may have used the v1 freezer.
+    fn is_frozen_by_others(&self) -> bool {
+        self.hierarchies
+            .locate(Controller::Freezer)
+            .and_then(|hierarchy| self.try_read(hierarchy, "freezer.state").ok())
+            .is_some_and(|state| state.starts_with(b"FR"))
     }
 
     fn freezer(&self) -> Result<Freezer<'_>, Error> {

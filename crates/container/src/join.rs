@@ -4,8 +4,9 @@ use crate::channel::{self, Channel, Message};
 use crate::conversation::{Conversation, Unreaped};
 use crate::error::{Context, Error};
 use crate::launch::{Running, Stdio, admit, group_error};
+use crate::process::Streams;
 use crate::sys::{self, CLONE_PARENT, Errno, Side, SysResult};
-use crate::{execute, limits, namespaces, process, stage};
+use crate::{affinity, execute, limits, namespaces, process, stage, terminal};
 use gamut_abi::plan::{Namespace, NamespaceKind, Plan, Process};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -19,6 +20,8 @@ struct Task<'a> {
     kinds: i32,
     /// Descriptors that the program gets.
     extra_files: &'a [OwnedFd],
+    /// A terminal leaves line ends as they are.
+    leave_line_ends: bool,
 }
 
 /// Puts a process into control groups.
@@ -29,6 +32,8 @@ pub type JoinGroups<'a> = &'a dyn Fn(u32) -> Result<(), gamut_cgroup::Error>;
 pub struct ExecOptions<'a> {
     /// Puts the process into its control groups, instead of `group`.
     pub join_groups: Option<JoinGroups<'a>>,
+    /// A terminal leaves line ends as they are, for a caller who shows it on one of its own.
+    pub leave_line_ends: bool,
     /// Descriptors that the program gets as 3 and following.
     pub extra_files: &'a [OwnedFd],
 }
@@ -95,6 +100,7 @@ pub fn exec_with(
         stdio: &stdio,
         kinds,
         extra_files: options.extra_files,
+        leave_line_ends: options.leave_line_ends,
     };
     if !task.has(NamespaceKind::Mount) {
         return Err(Error::invalid(
@@ -120,7 +126,12 @@ pub fn exec_with(
     let first = Unreaped::new(pid);
     let mut conversation = Conversation::new(ours);
     if let Some(join_groups) = options.join_groups {
-        join_groups(pid).map_err(|error| group_error(&error))?;
+        join_groups(pid).map_err(|error| {
+            let mut error = group_error(&error);
+            let what = ["adding pid ", &pid.to_string(), " to cgroups: "].concat();
+            error.message.insert_str(0, &what);
+            error
+        })?;
     }
     admit(&mut conversation, pid, process, group, directory.is_some())?;
     let executed = if forks {
@@ -177,6 +188,7 @@ fn enter(task: &Task<'_>, channel: Channel) -> ! {
     if !channel.wait() {
         sys::exit(0);
     }
+    affinity::reset();
     if task.has(NamespaceKind::User) {
         limits::raise_hard(0, &task.process.rlimits);
     }
@@ -242,6 +254,11 @@ fn prepare(task: &Task<'_>, channel: &Channel) -> Result<execute::Program, Error
     sys::umask(0);
     let root = stage::open_root()?;
     let streams = stage::streams(task.process, task.stdio, None, &root, channel)?;
+    if let Streams::Terminal(slave) = &streams
+        && task.leave_line_ends
+    {
+        terminal::leave_line_ends(slave);
+    }
     let mut warnings = Vec::new();
     let mut program = process::prepare(
         task.process,

@@ -9,7 +9,9 @@ use crate::namespaces::{self, Layout};
 use crate::path::{self, Missing, RootDirectory};
 use crate::process::Streams;
 use crate::sys::{self, Errno};
-use crate::{Stdio, devices, execute, gate, hide, init, mounts, process, root, sysctl, terminal};
+use crate::{
+    Stdio, affinity, devices, execute, gate, hide, init, mounts, process, root, sysctl, terminal,
+};
 use gamut_abi::hooks::Hooks;
 use gamut_abi::plan::{MountKind, Plan, Process};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -25,6 +27,8 @@ pub(crate) struct Task<'a> {
     pub die_with_parent: bool,
     /// Where the start comes from, if not from the parent.
     pub gate: Option<BorrowedFd<'a>>,
+    /// A terminal leaves line ends as they are.
+    pub leave_line_ends: bool,
     /// Descriptors that the program gets.
     pub extra_files: &'a [OwnedFd],
     /// The parent says go once the process is in its group and its ids are mapped.
@@ -153,6 +157,13 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
         let streams = streams(&plan.process, task.stdio, None, &root, channel)?;
         (root, streams)
     };
+    if let Streams::Terminal(slave) = &streams
+        && task.leave_line_ends
+    {
+        terminal::leave_line_ends(slave);
+    }
+    // The process is in its group by now.
+    affinity::reset();
     let program = process::prepare(
         &plan.process,
         &root,

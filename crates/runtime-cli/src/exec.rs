@@ -1,7 +1,7 @@
 //! `exec`: a further process in a container.
 
 use crate::arguments::Exec;
-use crate::bundle::{parse, read_file};
+use crate::bundle::{parse_leniently, read_file};
 use crate::error::Error;
 use crate::hand_over::{Program, callers, check_terminal, preserved};
 use crate::log::Logger;
@@ -26,7 +26,9 @@ pub fn exec(root: &Root<'_>, options: &Exec, logger: &Logger<'_>) -> Result<(), 
     let init = running(&container, options.ignore_paused)?;
     let spec = container.configuration()?;
     let process = match &options.process {
-        Some(path) => parse(path, &read_file(path)?)?,
+        Some(path) => parse_leniently(path, &read_file(path)?, "", |warning| {
+            logger.warning(&warning);
+        })?,
         None => from_options(&spec, options)?,
     };
     let compiled = compile_exec(&spec, &process)?;
@@ -119,12 +121,8 @@ fn more_capabilities(
         .iter()
         .map(|name| {
             let upper = name.to_uppercase();
-            let full = if upper.starts_with("CAP_") {
-                upper
-            } else {
-                format!("CAP_{upper}")
-            };
-            Capability::from_str(&full)
+            let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
+            Capability::from_str(short)
                 .map_err(|_| Error::Usage(format!("--cap: {name:?} is no capability")))
         })
         .collect::<Result<Capabilities, Error>>()?;

@@ -26,6 +26,7 @@ pub(super) fn exec(request: &OciExec) -> Result<u8, Failure> {
     let join_groups = |pid| groups.join(pid);
     let options = ExecOptions {
         join_groups: (!groups.below.is_empty()).then_some(&join_groups),
+        leave_line_ends: !request.detach,
         extra_files: &extra_files,
     };
     let mut running = exec_with(
