@@ -4,7 +4,7 @@
 //! into descriptor [`LAUNCH_DESCRIPTOR`] and replaces itself by the sealed supervisor program,
 //! called [`PROGRAM_NAME`]. Both come from one build, so nothing here has to stay readable.
 
-use crate::plan::{Namespace, Plan, Process};
+use crate::plan::Plan;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -79,10 +79,8 @@ pub struct OciExec {
     pub id: String,
     /// Process id of its first process.
     pub init_pid: u32,
-    /// Its namespaces.
-    pub namespaces: Vec<Namespace>,
-    /// The process.
-    pub process: Process,
+    /// The process, and of the container what concerns it; all its namespaces are joined.
+    pub plan: Plan,
     /// The control group of the container.
     pub cgroup_path: Option<String>,
     /// Groups below that one, each for some controllers of version 1 or, if it names none, for

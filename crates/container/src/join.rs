@@ -7,7 +7,7 @@ use crate::launch::{Running, Stdio, admit, group_error};
 use crate::process::Streams;
 use crate::sys::{self, CLONE_PARENT, Errno, Side, SysResult};
 use crate::{affinity, execute, limits, namespaces, process, stage, terminal};
-use gamut_abi::plan::{Namespace, NamespaceKind, Plan, Process};
+use gamut_abi::plan::{NamespaceKind, Plan, Process};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -66,14 +66,14 @@ pub fn exec(
         init,
         init_pid,
         process,
-        &namespaces_of.namespaces,
+        namespaces_of,
         stdio,
         group,
         options,
     )
 }
 
-/// As [`exec`], by the list of namespaces and with more options.
+/// As [`exec`], with more options.
 ///
 /// # Errors
 /// As [`exec`].
@@ -81,7 +81,7 @@ pub fn exec_with(
     init: BorrowedFd<'_>,
     init_pid: u32,
     process: &Process,
-    namespaces: &[Namespace],
+    namespaces_of: &Plan,
     stdio: Stdio,
     group: Option<&Group>,
     options: ExecOptions<'_>,
@@ -91,7 +91,7 @@ pub fn exec_with(
             "the process has no arguments; the first names the program",
         ));
     }
-    let kinds = namespaces.iter().fold(0, |kinds, namespace| {
+    let kinds = namespaces_of.namespaces.iter().fold(0, |kinds, namespace| {
         kinds | namespaces::kind_flag(namespace.kind).0
     });
     let task = Task {

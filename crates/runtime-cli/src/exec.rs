@@ -31,9 +31,9 @@ pub fn exec(root: &Root<'_>, options: &Exec, logger: &Logger<'_>) -> Result<(), 
         })?,
         None => from_options(&spec, options)?,
     };
-    let compiled = compile_exec(&spec, &process)?;
+    let compiled = compile_exec(&spec, &options.id, &process)?;
     check_terminal(
-        compiled.process.terminal.is_some(),
+        compiled.plan.process.terminal.is_some(),
         options.detach,
         &options.callers,
     )?;
@@ -45,8 +45,7 @@ pub fn exec(root: &Root<'_>, options: &Exec, logger: &Logger<'_>) -> Result<(), 
     let request = OciRequest::Exec(OciExec {
         id: options.id.clone(),
         init_pid: init.pid,
-        namespaces: compiled.namespaces,
-        process: compiled.process,
+        plan: compiled.plan,
         cgroup_path: container.record.cgroup_path.clone(),
         subgroups: subgroups(&container, options),
         detach: options.detach,

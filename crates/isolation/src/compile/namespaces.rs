@@ -42,7 +42,7 @@ impl Namespaces {
     }
 }
 
-pub(super) fn kind(kind: LinuxNamespaceType) -> NamespaceKind {
+fn kind(kind: LinuxNamespaceType) -> NamespaceKind {
     match kind {
         LinuxNamespaceType::Mount => NamespaceKind::Mount,
         LinuxNamespaceType::Cgroup => NamespaceKind::Cgroup,

@@ -32,8 +32,8 @@ pub(super) fn exec(request: &OciExec) -> Result<u8, Failure> {
     let mut running = exec_with(
         init.as_fd(),
         request.init_pid,
-        &request.process,
-        &request.namespaces,
+        &request.plan.process,
+        &request.plan,
         inherited_stdio()?,
         groups.own.as_ref(),
         options,
