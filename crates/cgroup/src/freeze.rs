@@ -65,9 +65,12 @@ impl Group {
             Freezer::V2(hierarchy) => (hierarchy, "cgroup.freeze"),
             Freezer::V1(hierarchy) => (hierarchy, "freezer.state"),
         };
-        let text = self
-            .try_read(hierarchy, file)
-            .map_err(|source| self.read_error(hierarchy, file, source))?;
+        let text = match self.try_read(hierarchy, file) {
+            Ok(text) => text,
+            // It exists in other hierarchies only, where nothing freezes.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(self.read_error(hierarchy, file, error)),
+        };
         Ok(text.starts_with(b"1") || text.starts_with(b"FR") || self.is_frozen_by_others())
     }
 

@@ -60,6 +60,9 @@ pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
     if let Err(errno) = sys::close_all_but(&mut kept) {
         fail(&channel, Error::system("close descriptors", errno));
     }
+    if gate.is_some() {
+        gate::heed_signals();
+    }
     channel.say(&Message::Ready);
     let channel = match gate {
         Some(gate) => {

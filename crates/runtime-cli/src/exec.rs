@@ -130,7 +130,7 @@ fn more_capabilities(
         set.extend(more.iter().copied());
         Some(set)
     };
-    let mut sets = own.unwrap_or_default();
+    let mut sets = own.unwrap_or_else(no_capabilities);
     sets.set_bounding(with(sets.bounding()));
     sets.set_effective(with(sets.effective()));
     sets.set_permitted(with(sets.permitted()));
@@ -142,6 +142,17 @@ fn more_capabilities(
         sets.set_ambient(with(sets.ambient()));
     }
     Ok(sets)
+}
+
+/// The default of the type is that of an example.
+fn no_capabilities() -> LinuxCapabilities {
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(None)
+        .set_effective(None)
+        .set_inheritable(None)
+        .set_permitted(None)
+        .set_ambient(None);
+    sets
 }
 
 /// The groups by their whole paths; `/` is that of the container itself.

@@ -202,12 +202,17 @@ fn uts_name(field: &str, name: Option<&str>, own: bool) -> Result<Option<String>
     Ok(Some(name.to_owned()))
 }
 
+/// Absolute paths, each once: what is hidden twice would be mounted over twice.
 fn paths(field: &str, list: Option<&[String]>) -> Result<Vec<String>, Error> {
-    list.unwrap_or_default()
-        .iter()
-        .enumerate()
-        .map(|(index, path)| absolute(&format!("{field}[{index}]"), Path::new(path)))
-        .collect()
+    let mut seen = std::collections::HashSet::new();
+    let mut compiled = Vec::new();
+    for (index, path) in list.unwrap_or_default().iter().enumerate() {
+        let path = absolute(&format!("{field}[{index}]"), Path::new(path))?;
+        if seen.insert(field::lexically_clean(&path)) {
+            compiled.push(path);
+        }
+    }
+    Ok(compiled)
 }
 
 fn root(
