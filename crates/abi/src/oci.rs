@@ -4,7 +4,7 @@
 //! into descriptor [`LAUNCH_DESCRIPTOR`] and replaces itself by the sealed supervisor program,
 //! called [`PROGRAM_NAME`]. Both come from one build, so nothing here has to stay readable.
 
-use crate::plan::{MemoryPolicy, Namespace, Plan, Process};
+use crate::plan::Plan;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -79,14 +79,8 @@ pub struct OciExec {
     pub id: String,
     /// Process id of its first process.
     pub init_pid: u32,
-    /// Its namespaces.
-    pub namespaces: Vec<Namespace>,
-    /// Execution domain of the container's processes, as personality(2) takes it.
-    pub personality: Option<u32>,
-    /// Memory policy of the container's processes.
-    pub memory_policy: Option<MemoryPolicy>,
-    /// The process.
-    pub process: Process,
+    /// The process, and of the container what concerns it; all its namespaces are joined.
+    pub plan: Plan,
     /// The control group of the container.
     pub cgroup_path: Option<String>,
     /// Groups below that one, each for some controllers of version 1 or, if it names none, for

@@ -219,10 +219,10 @@ fn become_program(program: &Program, channel: &Channel) -> Result<std::convert::
             environment.as_ptr(),
         )
     };
-    Err(execution_failed(
-        &program.path.to_string_lossy(),
-        Errno::last(),
-    ))
+    let errno = Errno::last();
+    let kind = execution_failed("", errno).kind;
+    let what = ["exec ", &program.path.to_string_lossy()].concat();
+    Err(Error::system(&what, errno).of_kind(kind))
 }
 
 /// Comes down to the program's capabilities in a process that does not become it.

@@ -5,9 +5,12 @@ use crate::conversation::{Conversation, Unreaped};
 use crate::error::{Context, Error};
 use crate::launch::{Running, Stdio, admit, enter_group, group_error};
 use crate::listener::Listener;
+use crate::process::Streams;
 use crate::sys::{self, CLONE_PARENT, Errno, Side, SysResult};
-use crate::{execute, labels, limits, namespaces, process, scheduling, stage};
-use gamut_abi::plan::{MemoryPolicy, Namespace, NamespaceKind, Plan, Process};
+use crate::{
+    affinity, execute, labels, limits, namespaces, process, scheduling, stage, terminal,
+};
+use gamut_abi::plan::{NamespaceKind, Plan, Process};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -15,8 +18,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 struct Task<'a> {
     init: BorrowedFd<'a>,
     process: &'a Process,
-    personality: Option<u32>,
-    memory_policy: Option<&'a MemoryPolicy>,
+    plan: &'a Plan,
     stdio: &'a Stdio,
     /// Where the notifications of the filter go.
     listener: Option<&'a Listener<'a>>,
@@ -24,6 +26,8 @@ struct Task<'a> {
     kinds: i32,
     /// Descriptors that the program gets.
     extra_files: &'a [OwnedFd],
+    /// A terminal leaves line ends as they are.
+    leave_line_ends: bool,
 }
 
 /// Puts a process into control groups.
@@ -34,12 +38,10 @@ pub type JoinGroups<'a> = &'a dyn Fn(u32) -> Result<(), gamut_cgroup::Error>;
 pub struct ExecOptions<'a> {
     /// Puts the process into its control groups, instead of `group`.
     pub join_groups: Option<JoinGroups<'a>>,
+    /// A terminal leaves line ends as they are, for a caller who shows it on one of its own.
+    pub leave_line_ends: bool,
     /// Descriptors that the program gets as 3 and following.
     pub extra_files: &'a [OwnedFd],
-    /// Execution domain of the container's processes, as personality(2) takes it.
-    pub personality: Option<u32>,
-    /// Memory policy of the container's processes.
-    pub memory_policy: Option<&'a MemoryPolicy>,
 }
 
 impl Task<'_> {
@@ -65,23 +67,19 @@ pub fn exec(
     stdio: Stdio,
     group: Option<&Group>,
 ) -> Result<Running, Error> {
-    let options = ExecOptions {
-        personality: namespaces_of.personality,
-        memory_policy: namespaces_of.memory_policy.as_ref(),
-        ..ExecOptions::default()
-    };
+    let options = ExecOptions::default();
     exec_with(
         init,
         init_pid,
         process,
-        &namespaces_of.namespaces,
+        namespaces_of,
         stdio,
         group,
         options,
     )
 }
 
-/// As [`exec`], by the list of namespaces and with more options.
+/// As [`exec`], with more options.
 ///
 /// # Errors
 /// As [`exec`].
@@ -89,7 +87,7 @@ pub fn exec_with(
     init: BorrowedFd<'_>,
     init_pid: u32,
     process: &Process,
-    namespaces: &[Namespace],
+    namespaces_of: &Plan,
     stdio: Stdio,
     group: Option<&Group>,
     options: ExecOptions<'_>,
@@ -101,18 +99,18 @@ pub fn exec_with(
     }
     labels::check(process)?;
     let listener = Listener::connect(process)?;
-    let kinds = namespaces.iter().fold(0, |kinds, namespace| {
+    let kinds = namespaces_of.namespaces.iter().fold(0, |kinds, namespace| {
         kinds | namespaces::kind_flag(namespace.kind).0
     });
     let task = Task {
         init,
         process,
-        personality: options.personality,
-        memory_policy: options.memory_policy,
+        plan: namespaces_of,
         stdio: &stdio,
         listener: listener.as_ref(),
         kinds,
         extra_files: options.extra_files,
+        leave_line_ends: options.leave_line_ends,
     };
     if !task.has(NamespaceKind::Mount) {
         return Err(Error::invalid(
@@ -154,7 +152,12 @@ pub fn exec_with(
     let first = Unreaped::new(pid);
     let mut conversation = Conversation::new(ours);
     if let Some(join_groups) = options.join_groups {
-        join_groups(pid).map_err(|error| group_error(&error))?;
+        join_groups(pid).map_err(|error| {
+            let mut error = group_error(&error);
+            let what = ["adding pid ", &pid.to_string(), " to cgroups: "].concat();
+            error.message.insert_str(0, &what);
+            error
+        })?;
     }
     admit(&mut conversation, pid, process)?;
     let executed = if forks {
@@ -214,6 +217,9 @@ fn enter(task: &Task<'_>, channel: Channel) -> ! {
     }
     if !channel.wait() {
         sys::exit(0);
+    }
+    if task.process.exec_cpu_affinity.is_none() {
+        affinity::reset();
     }
     if task.has(NamespaceKind::User) {
         limits::raise_hard(0, &task.process.rlimits);
@@ -282,13 +288,18 @@ fn prepare(task: &Task<'_>, channel: &Channel) -> Result<execute::Program, Error
         stage::protect(false)?;
     }
     stage::new_session(task.process.inherit_keyring);
-    scheduling::apply_to_container(task.personality, task.memory_policy)?;
+    scheduling::apply_to_container(task.plan)?;
     if let Some(affinity) = &task.process.exec_cpu_affinity {
         scheduling::set_affinity(0, &affinity.last, "final")?;
     }
     sys::umask(0);
     let root = stage::open_root()?;
     let streams = stage::streams(task.process, task.stdio, None, &root, channel)?;
+    if let Streams::Terminal(slave) = &streams
+        && task.leave_line_ends
+    {
+        terminal::leave_line_ends(slave);
+    }
     let mut warnings = Vec::new();
     let mut program = process::prepare(
         task.process,

@@ -40,6 +40,8 @@ pub struct CreateOptions<'a> {
     /// The start comes through this gate, from whichever process, instead of from the caller,
     /// who may [`Created::detach`].
     pub gate: Option<&'a Gate>,
+    /// A terminal leaves line ends as they are, for a caller who shows it on one of its own.
+    pub leave_line_ends: bool,
     /// Descriptors that the program gets as 3 and following.
     pub extra_files: &'a [OwnedFd],
 }
@@ -49,6 +51,7 @@ impl Default for CreateOptions<'_> {
         Self {
             die_with_parent: true,
             gate: None,
+            leave_line_ends: false,
             extra_files: &[],
         }
     }
@@ -141,6 +144,7 @@ pub fn create(
         die_with_parent: options.die_with_parent,
         gate: options.gate.map(Gate::descriptor),
         extra_files: options.extra_files,
+        leave_line_ends: options.leave_line_ends,
         waits: !layout.intermediate || layout.new_user,
     };
     let directory = group.and_then(Group::directory_v2);

@@ -9,6 +9,7 @@
 //! cloned goes on in ordinary code until execve. Nothing is mounted in the caller's own mount
 //! namespace, so that nothing is left behind whatever ends when.
 
+mod affinity;
 mod capabilities;
 mod cgroup_mount;
 mod channel;

@@ -304,7 +304,7 @@ fn attach_tree(
                 Error::with_detail(
                     &what(),
                     errno,
-                    &[fstype, " must be mounted on an ordinary directory"].concat(),
+                    &[fstype, " must be mounted on ordinary directory"].concat(),
                 )
             })?;
     }

@@ -114,6 +114,10 @@ impl<'a> Layout<'a> {
                         .as_fd(),
                 ),
             };
+            let renames = plan.hostname.is_some() || plan.domainname.is_some();
+            if namespace.kind == NamespaceKind::Uts && renames {
+                refuse_own_names(&descriptor)?;
+            }
             layout.intermediate |= namespace.kind == NamespaceKind::Pid;
             layout.joins.push(Join {
                 kind,
@@ -139,6 +143,25 @@ impl<'a> Layout<'a> {
             _ => {}
         }
     }
+}
+
+/// A name must not be given to the host.
+fn refuse_own_names(descriptor: &Descriptor<'_>) -> Result<(), Error> {
+    let theirs = match descriptor {
+        Descriptor::Opened(fd) => sys::fstat(fd.as_fd()),
+        Descriptor::Passed(fd) => sys::fstat(*fd),
+    };
+    let own = sys::open(sys::cwd(), c"/proc/self/ns/uts", libc::O_RDONLY)
+        .and_then(|own| sys::fstat(own.as_fd()));
+    let (theirs, own) = theirs
+        .and_then(|theirs| own.map(|own| (theirs, own)))
+        .doing("look at namespace", "uts")?;
+    if (theirs.st_dev, theirs.st_ino) == (own.st_dev, own.st_ino) {
+        return Err(Error::invalid(
+            "a host or domain name would change that of the host, whose uts namespace is joined",
+        ));
+    }
+    Ok(())
 }
 
 /// Joins namespaces. Those that the host's root may still join come before the user namespace,

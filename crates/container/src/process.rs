@@ -64,8 +64,9 @@ pub(crate) fn prepare(
         go_to_directory(process, root)?;
     }
     check_directory(process)?;
-    let mut env = process.env.clone();
+    let mut env = last_of_each(&process.env);
     if let Some(home) = identity.home {
+        env.retain(|variable| !variable.starts_with("HOME="));
         env.push(["HOME=", &home].concat());
     }
     let last = Sets {
@@ -83,6 +84,20 @@ pub(crate) fn prepare(
     Ok(program)
 }
 
+/// Each variable once, where it is set last: programs differ in which one they take.
+fn last_of_each(env: &[String]) -> Vec<String> {
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let mut names = std::collections::HashSet::with_capacity(env.len());
+    let mut last: Vec<String> = env
+        .iter()
+        .rev()
+        .filter(|variable| names.insert(name(variable)))
+        .cloned()
+        .collect();
+    last.reverse();
+    last
+}
+
 struct Identified {
     uid: u32,
     gid: u32,
@@ -92,10 +107,10 @@ struct Identified {
 }
 
 fn identify(process: &Process, root: &RootDirectory) -> Result<Identified, Error> {
-    let needs_home = !process
-        .env
-        .iter()
-        .any(|variable| variable.starts_with("HOME="));
+    let home = last_of_each(&process.env)
+        .into_iter()
+        .find(|variable| variable.starts_with("HOME="));
+    let needs_home = home.is_none_or(|home| home == "HOME=");
     match &process.user {
         User::Numeric {
             uid,

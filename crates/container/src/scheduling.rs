@@ -5,7 +5,7 @@
 
 use crate::error::{Context, Error};
 use crate::sys::{self, Errno, SysResult};
-use gamut_abi::plan::{IoPriority, MemoryPolicy, Process, Scheduler};
+use gamut_abi::plan::{IoPriority, MemoryPolicy, Plan, Process, Scheduler};
 
 /// `IOPRIO_WHO_PROCESS`
 const IOPRIO_WHO_PROCESS: libc::c_int = 1;
@@ -60,11 +60,8 @@ pub(crate) fn apply(process: &Process) -> Result<(), Error> {
 }
 
 /// Sets what every process of the container has.
-pub(crate) fn apply_to_container(
-    personality: Option<u32>,
-    memory_policy: Option<&MemoryPolicy>,
-) -> Result<(), Error> {
-    if let Some(policy) = memory_policy {
+pub(crate) fn apply_to_container(plan: &Plan) -> Result<(), Error> {
+    if let Some(policy) = &plan.memory_policy {
         set_memory_policy(policy).map_err(|errno| {
             let detail = match errno.0 {
                 libc::EINVAL => "a node is not there, or this kernel lacks the mode or a flag",
@@ -74,7 +71,7 @@ pub(crate) fn apply_to_container(
             Error::with_detail("set the memory policy (linux.memoryPolicy)", errno, detail)
         })?;
     }
-    if let Some(persona) = personality {
+    if let Some(persona) = plan.personality {
         // SAFETY: plain call.
         let result = unsafe { libc::syscall(libc::SYS_personality, libc::c_ulong::from(persona)) };
         checked(result).doing("set", "the personality (linux.personality)")?;

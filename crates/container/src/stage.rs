@@ -11,8 +11,8 @@ use crate::path::{self, Missing, RootDirectory};
 use crate::process::Streams;
 use crate::sys::{self, Errno};
 use crate::{
-    Stdio, devices, execute, gate, hide, init, labels, mounts, process, root, scheduling, sysctl,
-    terminal,
+    Stdio, affinity, devices, execute, gate, hide, init, labels, mounts, process, root, scheduling,
+    sysctl, terminal,
 };
 use gamut_abi::hooks::Hooks;
 use gamut_abi::plan::{MountKind, Plan, Process};
@@ -35,6 +35,8 @@ pub(crate) struct Task<'a> {
     pub die_with_parent: bool,
     /// Where the start comes from, if not from the parent.
     pub gate: Option<BorrowedFd<'a>>,
+    /// A terminal leaves line ends as they are.
+    pub leave_line_ends: bool,
     /// Descriptors that the program gets.
     pub extra_files: &'a [OwnedFd],
     /// The parent says go once the process is in its group and its ids are mapped.
@@ -65,6 +67,9 @@ pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
     kept.extend(program.kept_files());
     if let Err(errno) = sys::close_all_but(&mut kept) {
         fail(&channel, Error::system("close descriptors", errno));
+    }
+    if gate.is_some() {
+        gate::heed_signals();
     }
     channel.say(&Message::Ready);
     let channel = match gate {
@@ -145,7 +150,7 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
     }
     protect(task.die_with_parent)?;
     new_session(plan.process.inherit_keyring);
-    scheduling::apply_to_container(plan.personality, plan.memory_policy.as_ref())?;
+    scheduling::apply_to_container(plan)?;
     if !layout.intermediate {
         namespaces::join(&layout.joins)?;
     }
@@ -166,6 +171,13 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
         let streams = streams(&plan.process, task.stdio, None, &root, channel)?;
         (root, streams)
     };
+    if let Streams::Terminal(slave) = &streams
+        && task.leave_line_ends
+    {
+        terminal::leave_line_ends(slave);
+    }
+    // The process is in its group by now.
+    affinity::reset();
     let program = process::prepare(
         &plan.process,
         &root,

@@ -1,12 +1,14 @@
 //! A bundle: `config.json` and a root file system, compiled to a launch plan.
 
 use crate::error::Error;
+use crate::log::Logger;
 use gamut_abi::hooks::Hooks;
 use gamut_isolation::compile::{
     CompileOptions, Compiled, Network, ProcessOptions, compile, is_host_network,
 };
 use gamut_isolation::contract::RootSource;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Capability, Spec};
+use serde_json::{Map, Value};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -47,10 +49,80 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// If it is not what it should be.
 pub fn parse<T: serde::de::DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(text).map_err(|error| Error::Content {
+    serde_json::from_slice(text).map_err(|error| wrong(path, &error))
+}
+
+fn wrong(path: &Path, error: &serde_json::Error) -> Error {
+    Error::Content {
         path: path.to_owned(),
         problem: error.to_string(),
-    })
+    }
+}
+
+/// As [`parse`], for a configuration (or, with an empty `pointer`, a process) of callers that
+/// leave out what is zero, or know capabilities that nobody else does. The latter are told to
+/// `warn`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_leniently<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    text: &[u8],
+    pointer: &str,
+    warn: impl FnMut(String),
+) -> Result<T, Error> {
+    let first = match serde_json::from_slice(text) {
+        Ok(value) => return Ok(value),
+        Err(error) => wrong(path, &error),
+    };
+    let Ok(mut value) = serde_json::from_slice::<Value>(text) else {
+        return Err(first);
+    };
+    if value
+        .pointer_mut(pointer)
+        .is_some_and(|process| repair(process, warn))
+    {
+        return serde_json::from_value(value).map_err(|error| wrong(path, &error));
+    }
+    Err(first)
+}
+
+/// Fills in a user and takes unknown capabilities out; false if there was nothing of that kind.
+fn repair(process: &mut Value, mut warn: impl FnMut(String)) -> bool {
+    let Some(process) = process.as_object_mut() else {
+        return false;
+    };
+    let mut changed = false;
+    let user = process
+        .entry("user")
+        .or_insert_with(|| Value::Object(Map::new()));
+    for id in ["uid", "gid"] {
+        if let Some(user) = user.as_object_mut()
+            && !user.contains_key(id)
+        {
+            changed = true;
+            user.insert(id.to_owned(), Value::from(0));
+        }
+    }
+    let sets = process
+        .get_mut("capabilities")
+        .and_then(Value::as_object_mut);
+    for (set, names) in sets.into_iter().flatten() {
+        let Some(names) = names.as_array_mut() else {
+            continue;
+        };
+        names.retain(|name| {
+            let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
+            if !known {
+                changed = true;
+                warn(format!(
+                    "process.capabilities.{set}: ignoring unknown capability {name}"
+                ));
+            }
+            known
+        });
+    }
+    changed
 }
 
 impl Bundle {
@@ -58,12 +130,14 @@ impl Bundle {
     ///
     /// # Errors
     /// If it is not there, or its configuration is no configuration.
-    pub fn read(path: Option<&Path>) -> Result<Self, Error> {
+    pub fn read(path: Option<&Path>, logger: &Logger<'_>) -> Result<Self, Error> {
         let given = path.unwrap_or(Path::new("."));
         let path = fs::canonicalize(given).map_err(Error::file("open bundle", given))?;
         let config = path.join("config.json");
         let text = read_file(&config)?;
-        let spec = parse(&config, &text)?;
+        let spec = parse_leniently(&config, &text, "/process", |warning| {
+            logger.warning(&warning);
+        })?;
         Ok(Self { path, spec, text })
     }
 
@@ -138,5 +212,29 @@ fn inherit_environment(hooks: &mut Hooks) {
         for hook in list {
             hook.env.get_or_insert_with(|| own.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime::Process;
+
+    #[test]
+    fn what_is_zero_may_be_left_out() {
+        let text = br#"{"args": ["true"], "cwd": "/", "user": {"gid": 5},
+            "capabilities": {"bounding": ["CAP_KILL", "CAP_OF_THE_FUTURE"]}}"#;
+        let mut warnings = Vec::new();
+        let read = |text: &[u8], warnings: &mut Vec<String>| {
+            parse_leniently::<Process>(Path::new("p"), text, "", |warning| warnings.push(warning))
+        };
+        let process = read(text, &mut warnings).unwrap();
+        assert_eq!((process.user().uid(), process.user().gid()), (0, 5));
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].contains("CAP_OF_THE_FUTURE"), "{warnings:?}");
+        let error = read(b"{\"cwd\": 5}", &mut warnings).unwrap_err();
+        assert!(error.to_string().contains("invalid type"), "{error}");
+        read(b"{", &mut warnings).unwrap_err();
+        read(b"[]", &mut warnings).unwrap_err();
     }
 }

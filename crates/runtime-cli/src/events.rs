@@ -44,7 +44,8 @@ fn follow(options: &Events, process: &Process, group: &Group) -> Result<(), Erro
         };
         if stats.memory.oom_kills > kills {
             kills = stats.memory.oom_kills;
-            print(&format!("{}\n", json!({"type": "oom", "id": options.id})))?;
+            let id = json!(options.id);
+            print(&format!("{{\"type\":\"oom\",\"id\":{id}}}\n"))?;
         }
         if ended {
             return Ok(());
@@ -58,8 +59,11 @@ fn follow(options: &Events, process: &Process, group: &Group) -> Result<(), Erro
 }
 
 fn tell(id: &str, stats: &Stats) -> Result<(), Error> {
-    let event = json!({"type": "stats", "id": id, "data": data(stats)});
-    print(&format!("{event}\n"))
+    // In the order that readers of lines expect.
+    let (id, data) = (json!(id), data(stats));
+    print(&format!(
+        "{{\"type\":\"stats\",\"id\":{id},\"data\":{data}}}\n"
+    ))
 }
 
 fn data(stats: &Stats) -> Value {

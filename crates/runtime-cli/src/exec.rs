@@ -1,7 +1,7 @@
 //! `exec`: a further process in a container.
 
 use crate::arguments::Exec;
-use crate::bundle::{parse, read_file};
+use crate::bundle::{parse_leniently, read_file};
 use crate::error::Error;
 use crate::hand_over::{Program, callers, check_terminal, preserved};
 use crate::log::Logger;
@@ -26,12 +26,14 @@ pub fn exec(root: &Root<'_>, options: &Exec, logger: &Logger<'_>) -> Result<(), 
     let init = running(&container, options.ignore_paused)?;
     let spec = container.configuration()?;
     let process = match &options.process {
-        Some(path) => parse(path, &read_file(path)?)?,
+        Some(path) => parse_leniently(path, &read_file(path)?, "", |warning| {
+            logger.warning(&warning);
+        })?,
         None => from_options(&spec, options)?,
     };
-    let compiled = compile_exec(&spec, &process)?;
+    let compiled = compile_exec(&spec, &options.id, &process)?;
     check_terminal(
-        compiled.process.terminal.is_some(),
+        compiled.plan.process.terminal.is_some(),
         options.detach,
         &options.callers,
     )?;
@@ -43,10 +45,7 @@ pub fn exec(root: &Root<'_>, options: &Exec, logger: &Logger<'_>) -> Result<(), 
     let request = OciRequest::Exec(OciExec {
         id: options.id.clone(),
         init_pid: init.pid,
-        namespaces: compiled.namespaces,
-        personality: compiled.personality,
-        memory_policy: compiled.memory_policy,
-        process: compiled.process,
+        plan: compiled.plan,
         cgroup_path: container.record.cgroup_path.clone(),
         subgroups: subgroups(&container, options),
         detach: options.detach,
@@ -121,12 +120,8 @@ fn more_capabilities(
         .iter()
         .map(|name| {
             let upper = name.to_uppercase();
-            let full = if upper.starts_with("CAP_") {
-                upper
-            } else {
-                format!("CAP_{upper}")
-            };
-            Capability::from_str(&full)
+            let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
+            Capability::from_str(short)
                 .map_err(|_| Error::Usage(format!("--cap: {name:?} is no capability")))
         })
         .collect::<Result<Capabilities, Error>>()?;
@@ -135,7 +130,7 @@ fn more_capabilities(
         set.extend(more.iter().copied());
         Some(set)
     };
-    let mut sets = own.unwrap_or_default();
+    let mut sets = own.unwrap_or_else(no_capabilities);
     sets.set_bounding(with(sets.bounding()));
     sets.set_effective(with(sets.effective()));
     sets.set_permitted(with(sets.permitted()));
@@ -147,6 +142,17 @@ fn more_capabilities(
         sets.set_ambient(with(sets.ambient()));
     }
     Ok(sets)
+}
+
+/// The default of the type is that of an example.
+fn no_capabilities() -> LinuxCapabilities {
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(None)
+        .set_effective(None)
+        .set_inheritable(None)
+        .set_permitted(None)
+        .set_ambient(None);
+    sets
 }
 
 /// The groups by their whole paths; `/` is that of the container itself.

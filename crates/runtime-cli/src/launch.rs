@@ -45,7 +45,7 @@ fn execute(
         return Err(Error::Unsupported("option --no-new-keyring".to_owned()));
     }
     let callers = callers(&launch.callers, logger)?;
-    let bundle = Bundle::read(launch.bundle.as_deref())?;
+    let bundle = Bundle::read(launch.bundle.as_deref(), logger)?;
     logger.debug(|| format!("bundle {} is read", bundle.path.display()));
     let rootfs = bundle.root()?;
     let mut compiled = bundle.compile(&launch.id, &rootfs)?;

@@ -44,7 +44,9 @@ impl<'a> Logger<'a> {
         };
         // Nobody is there to hear that the log cannot be written.
         let _ = match &self.0.file {
-            None => writeln!(std::io::stderr(), "{line}"),
+            // What is being done is for whoever looks for it, the rest for people.
+            None if level == "debug" => writeln!(std::io::stderr(), "{line}"),
+            None => writeln!(std::io::stderr(), "gamut-runtime: {level}: {message}"),
             Some(path) => OpenOptions::new()
                 .create(true)
                 .append(true)

@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 fn report(error: &Error, log: &Log) {
     let text = gamut_spec::error::chain(error);
     // Nobody is there to hear of a failure to report.
-    let _ = writeln!(std::io::stderr(), "gamut-runtime: {text}");
+    let _ = writeln!(std::io::stderr(), "gamut-runtime: error: {text}");
     if log.file.is_some() {
         Logger::new(log).error(&text);
     }

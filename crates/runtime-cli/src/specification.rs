@@ -3,6 +3,7 @@
 use crate::arguments::Specification;
 use crate::error::Error;
 use crate::state::OCI_VERSION;
+use gamut_cgroup::{Hierarchies, Mode};
 use serde_json::{Value, json};
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -18,7 +19,8 @@ const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SE
 pub fn write(options: &Specification) -> Result<(), Error> {
     let directory = options.bundle.as_deref().unwrap_or(Path::new("."));
     let path = directory.join("config.json");
-    let mut spec = example();
+    let is_v2 = Hierarchies::detect()?.mode() == Mode::V2;
+    let mut spec = example(is_v2);
     if options.rootless {
         make_rootless(&mut spec);
     }
@@ -46,7 +48,8 @@ fn tabbed(spec: &Value) -> Result<Vec<u8>, Error> {
     Ok(text)
 }
 
-fn example() -> Value {
+/// On version 1, where a container sees little of it, others share the cgroup namespace.
+fn example(own_cgroup_namespace: bool) -> Value {
     let mount = |destination: &str, fstype: &str, source: &str, options: &[&str]| {
         json!({
             "destination": destination, "type": fstype, "source": source, "options": options
@@ -54,7 +57,7 @@ fn example() -> Value {
     };
     let mut proc = mount("/proc", "proc", "proc", &[]);
     proc.as_object_mut().map(|proc| proc.remove("options"));
-    json!({
+    let mut spec = json!({
         "ociVersion": OCI_VERSION,
         "process": {
             "terminal": true,
@@ -94,7 +97,7 @@ fn example() -> Value {
             "resources": {"devices": [{"allow": false, "access": "rwm"}]},
             "namespaces": [
                 {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"},
-                {"type": "mount"}, {"type": "cgroup"}
+                {"type": "mount"}
             ],
             "maskedPaths": [
                 "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
@@ -106,7 +109,11 @@ fn example() -> Value {
                 "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"
             ]
         }
-    })
+    });
+    if own_cgroup_namespace && let Some(list) = spec["linux"]["namespaces"].as_array_mut() {
+        list.push(json!({"type": "cgroup"}));
+    }
+    spec
 }
 
 /// Without privileges there is a user namespace that maps the caller to root, no network and no
@@ -148,7 +155,7 @@ mod tests {
 
     #[test]
     fn both_examples_are_configurations() {
-        let mut spec = example();
+        let mut spec = example(true);
         let parsed: Result<oci_spec::runtime::Spec, _> = serde_json::from_value(spec.clone());
         parsed.unwrap();
         make_rootless(&mut spec);

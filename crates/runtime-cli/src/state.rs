@@ -1,6 +1,7 @@
 //! State directories: one per container, below one root.
 
 use crate::arguments::Global;
+use crate::bundle;
 use crate::error::Error;
 use crate::process::Process;
 use gamut_abi::hooks::Hooks;
@@ -236,7 +237,8 @@ impl Container {
     /// If it cannot be read.
     pub fn configuration(&self) -> Result<Spec, Error> {
         let path = self.directory.join(CONFIG_FILE);
-        crate::bundle::parse(&path, &crate::bundle::read_file(&path)?)
+        // What is wrong with it has been told when it was first read.
+        bundle::parse_leniently(&path, &bundle::read_file(&path)?, "/process", drop)
     }
 }
 

@@ -155,7 +155,7 @@ fn extra_files(rig: &mut Rig) {
         container.pidfd.as_fd(),
         container.pid,
         &plan.process,
-        &plan.namespaces,
+        &plan,
         stdio,
         None,
         ExecOptions {

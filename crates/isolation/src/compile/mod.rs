@@ -90,11 +90,14 @@ pub struct Compiled {
 /// treated as if it were, which refuses more.
 #[must_use]
 pub fn is_host_network(path: &Path) -> bool {
+    is_own_namespace(path, "net")
+}
+
+/// Whether a path is the namespace of this process, by its name in `/proc/self/ns`.
+fn is_own_namespace(path: &Path, name: &str) -> bool {
     use std::os::unix::fs::MetadataExt;
-    match (
-        std::fs::metadata(path),
-        std::fs::metadata("/proc/self/ns/net"),
-    ) {
+    let own = Path::new("/proc/self/ns").join(name);
+    match (std::fs::metadata(path), std::fs::metadata(own)) {
         (Ok(theirs), Ok(ours)) => (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()),
         _ => true,
     }
@@ -124,7 +127,10 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         &namespaces,
     )?;
     let time_offsets = namespaces::time_offsets(linux, &namespaces)?;
-    let own_names = namespaces.is_new(NamespaceKind::Uts);
+    let own_names = namespaces.is_new(NamespaceKind::Uts)
+        || namespaces
+            .path(NamespaceKind::Uts)
+            .is_some_and(|path| !is_own_namespace(Path::new(path), "uts"));
     let hostname = uts_name("hostname", spec.hostname().as_deref(), own_names)?;
     let domainname = uts_name("domainname", spec.domainname().as_deref(), own_names)?;
     let sysctls = sysctl::sysctls(linux, &namespaces, hostname.as_deref())?;
@@ -169,7 +175,11 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         root,
         mounts,
         // The host's own /dev has its nodes already; making them there would change the host.
-        devices: if default_devices { devices } else { Vec::new() },
+        // So has a container's /dev/ptmx, which leads to its own devpts.
+        devices: devices
+            .into_iter()
+            .filter(|node| default_devices && field::lexically_clean(&node.path) != "/dev/ptmx")
+            .collect(),
         default_devices,
         masked_paths: paths("linux.maskedPaths", linux.masked_paths().as_deref())?,
         readonly_paths: paths("linux.readonlyPaths", linux.readonly_paths().as_deref())?,
@@ -198,8 +208,8 @@ fn uts_name(field: &str, name: Option<&str>, own: bool) -> Result<Option<String>
     if !own {
         return Err(invalid(
             field,
-            "needs a new uts namespace, or the name of the host would change; \
-             add {\"type\": \"uts\"} without a path",
+            "needs a uts namespace other than the host's, or the name of the host would change; \
+             add {\"type\": \"uts\"}",
         ));
     }
     text(field, name)?;
@@ -212,12 +222,17 @@ fn uts_name(field: &str, name: Option<&str>, own: bool) -> Result<Option<String>
     Ok(Some(name.to_owned()))
 }
 
+/// Absolute paths, each once: what is hidden twice would be mounted over twice.
 fn paths(field: &str, list: Option<&[String]>) -> Result<Vec<String>, Error> {
-    list.unwrap_or_default()
-        .iter()
-        .enumerate()
-        .map(|(index, path)| absolute(&format!("{field}[{index}]"), Path::new(path)))
-        .collect()
+    let mut seen = std::collections::HashSet::new();
+    let mut compiled = Vec::new();
+    for (index, path) in list.unwrap_or_default().iter().enumerate() {
+        let path = absolute(&format!("{field}[{index}]"), Path::new(path))?;
+        if seen.insert(field::lexically_clean(&path)) {
+            compiled.push(path);
+        }
+    }
+    Ok(compiled)
 }
 
 fn root(

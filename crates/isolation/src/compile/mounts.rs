@@ -204,6 +204,8 @@ fn refuse_data(field: &str, words: &Options, what: &str) -> Result<(), Error> {
     }
 }
 
+/// Values for the file system (`mode=755`) have no meaning here, since it is mounted already; they
+/// are passed over as mount(8) does. A word that nobody knows is refused.
 fn bind_kind(
     entry: &str,
     mount: &OciMount,
@@ -211,7 +213,12 @@ fn bind_kind(
     recursive: bool,
     options: &CompileOptions,
 ) -> Result<MountKind, Error> {
-    refuse_data(&format!("{entry}.options"), words, "a bind mount")?;
+    if let Some((index, name, _)) = words.data.iter().find(|(_, _, value)| value.is_none()) {
+        return Err(invalid(
+            format!("{entry}.options[{index}]"),
+            format!("unknown option {name:?}; a bind mount takes no options of a file system"),
+        ));
+    }
     let field = format!("{entry}.source");
     let Some(source) = mount
         .source()

@@ -24,6 +24,16 @@ impl Namespaces {
         self.list.iter().any(|namespace| namespace.kind == kind)
     }
 
+    /// The path by which a namespace of this kind is joined.
+    pub(super) fn path(&self, kind: NamespaceKind) -> Option<&str> {
+        self.list
+            .iter()
+            .find_map(|namespace| match &namespace.source {
+                NamespaceSource::Path(path) if namespace.kind == kind => Some(path.as_str()),
+                _ => None,
+            })
+    }
+
     /// This kind is made for the container.
     pub(super) fn is_new(&self, kind: NamespaceKind) -> bool {
         self.list
@@ -32,7 +42,7 @@ impl Namespaces {
     }
 }
 
-pub(super) fn kind(kind: LinuxNamespaceType) -> NamespaceKind {
+fn kind(kind: LinuxNamespaceType) -> NamespaceKind {
     match kind {
         LinuxNamespaceType::Mount => NamespaceKind::Mount,
         LinuxNamespaceType::Cgroup => NamespaceKind::Cgroup,

@@ -240,11 +240,14 @@ fn capabilities(
     }
     let possible = compiled.permitted & compiled.inheritable;
     if compiled.ambient & !possible != 0 {
-        warnings.push(
-            "process.capabilities.ambient: only those that are permitted and inheritable can be \
-             ambient; the others were left out"
-                .to_owned(),
-        );
+        for (number, name) in gamut_abi::capability::NAMES.iter().enumerate() {
+            if compiled.ambient & !possible & 1 << number != 0 {
+                warnings.push(format!(
+                    "process.capabilities.ambient: can't raise ambient capability CAP_{name}: \
+                     it is not both permitted and inheritable"
+                ));
+            }
+        }
         compiled.ambient &= possible;
     }
     Ok(compiled)

@@ -26,15 +26,14 @@ pub(super) fn exec(request: &OciExec) -> Result<u8, Failure> {
     let join_groups = |pid| groups.join(pid);
     let options = ExecOptions {
         join_groups: (!groups.below.is_empty()).then_some(&join_groups),
+        leave_line_ends: !request.detach,
         extra_files: &extra_files,
-        personality: request.personality,
-        memory_policy: request.memory_policy.as_ref(),
     };
     let mut running = exec_with(
         init.as_fd(),
         request.init_pid,
-        &request.process,
-        &request.namespaces,
+        &request.plan.process,
+        &request.plan,
         inherited_stdio()?,
         groups.own.as_ref(),
         options,

@@ -1,10 +1,11 @@
 //! Making a container, up to just before execve.
 
 use super::{callers, failure, inherited_stdio, passed_files, report, state};
-use crate::server::{discard, make_group};
-use gamut_abi::control::Failure;
+use crate::server::{discard, group_failure, make_group};
+use gamut_abi::control::{Failure, FailureKind};
 use gamut_abi::oci::{GATE_FILE, OciLaunch};
-use gamut_cgroup::Group;
+use gamut_abi::plan::Plan;
+use gamut_cgroup::{Group, Hierarchies};
 use gamut_container::{CreateOptions, Created, Gate, run_hooks};
 use std::os::fd::AsFd;
 
@@ -24,7 +25,7 @@ pub(super) fn create(launch: &OciLaunch) -> Result<(), Failure> {
                 CreateOptions {
                     die_with_parent: false,
                     gate: Some(&gate),
-                    extra_files: &[],
+                    ..CreateOptions::default()
                 },
             )
         });
@@ -48,6 +49,7 @@ pub(super) fn make(launch: &OciLaunch, options: CreateOptions<'_>) -> Result<Mad
         ..options
     };
     let mut warnings = Vec::new();
+    check_group(&launch.plan)?;
     let group = make_group(&launch.plan, &mut warnings)?.map(|(_, group)| group);
     let made = inherited_stdio()
         .and_then(|stdio| {
@@ -76,6 +78,39 @@ pub(super) fn make(launch: &OciLaunch, options: CreateOptions<'_>) -> Result<Mad
             Err(failure)
         }
     }
+}
+
+/// A control group that is somebody else's is not shared: limits and `delete` would reach both.
+fn check_group(plan: &Plan) -> Result<(), Failure> {
+    let Some(cgroup) = &plan.cgroup else {
+        return Ok(());
+    };
+    let hierarchies = Hierarchies::detect().map_err(|error| group_failure(&error))?;
+    let group = Group::at(&hierarchies, &cgroup.path).map_err(|error| group_failure(&error))?;
+    if !group.exists() {
+        return Ok(());
+    }
+    let refuse = |problem: String| {
+        Err(Failure {
+            kind: FailureKind::State,
+            message: format!(
+                "{problem}: {}; choose another linux.cgroupsPath",
+                cgroup.path
+            ),
+            errno: 0,
+        })
+    };
+    let processes = group.processes().map_err(|error| group_failure(&error))?;
+    if !processes.is_empty() {
+        let count = processes.len();
+        return refuse(format!(
+            "container's cgroup is not empty: {count} process(es) found"
+        ));
+    }
+    if group.is_frozen().map_err(|error| group_failure(&error))? {
+        return refuse("container's cgroup unexpectedly frozen".to_owned());
+    }
+    Ok(())
 }
 
 fn hand_over(launch: &OciLaunch, created: &Created) -> Result<(), Failure> {

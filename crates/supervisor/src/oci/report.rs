@@ -20,8 +20,7 @@ fn report(callers: &OciCallers, level: &str, message: &str) {
     // Nobody is there to hear of a failure to report. The container's stderr is the caller's, so
     // a warning goes there only if there is no better place.
     if level == "error" || callers.log.is_none() {
-        let prefix = if level == "error" { "" } else { "warning: " };
-        let line = ["gamut-runtime: ", prefix, message, "\n"].concat();
+        let line = ["gamut-runtime: ", level, ": ", message, "\n"].concat();
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
     let Some((path, json)) = &callers.log else {

@@ -32,6 +32,7 @@ fn make_and_start(
 ) -> Result<(Running, Option<Group>), Failure> {
     let options = CreateOptions {
         die_with_parent,
+        leave_line_ends: launch.verb == OciVerb::Run,
         ..CreateOptions::default()
     };
     let Made { created, group } = make(launch, options)?;
