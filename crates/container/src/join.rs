@@ -7,9 +7,7 @@ use crate::launch::{Running, Stdio, admit, enter_group, group_error};
 use crate::listener::Listener;
 use crate::process::Streams;
 use crate::sys::{self, CLONE_PARENT, Errno, Side, SysResult};
-use crate::{
-    affinity, execute, labels, limits, namespaces, process, scheduling, stage, terminal,
-};
+use crate::{affinity, execute, labels, limits, namespaces, process, scheduling, stage, terminal};
 use gamut_abi::plan::{NamespaceKind, Plan, Process};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

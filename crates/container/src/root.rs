@@ -1,5 +1,6 @@
 //! The root file system: mounted detached, shown only in the container's own mount namespace.
 
+use crate::capabilities;
 use crate::error::{Context, Error};
 use crate::path::RootDirectory;
 use crate::sys::{self, Errno, FilesystemContext};
@@ -167,9 +168,11 @@ pub(crate) fn mapped_overlay(
             })
             .doing("open layer", name)
     };
+    let work = directory(work)?;
+    act_as_owner(&work)?;
     let directories = Directories {
         lower: layers,
-        upper: Some((directory(upper)?, directory(work)?)),
+        upper: Some((directory(upper)?, work)),
     };
     match overlay_of(&directories, volatile, false, mount_point)? {
         Overlay::Detached(mount) => Ok(mount),
@@ -177,6 +180,21 @@ pub(crate) fn mapped_overlay(
             sys::clone_tree(mount.as_fd(), c"", false).doing("copy", "the root")
         }
     }
+}
+
+/// Makes files of this process belong to whoever owns a directory, with all of its rights: what
+/// overlayfs makes for itself, it makes as the one who mounted it, and through a mapped mount only
+/// ids of the mapping can make anything.
+fn act_as_owner(directory: &OwnedFd) -> Result<(), Error> {
+    let owner = sys::fstat(directory.as_fd()).doing("look at", "the work directory")?;
+    let held = capabilities::get().doing("read", "capabilities")?;
+    // SAFETY: plain calls that only change this process, which has one thread.
+    unsafe {
+        libc::setfsgid(owner.st_gid);
+        libc::setfsuid(owner.st_uid);
+    }
+    // Giving up id 0 has made those for files ineffective.
+    capabilities::set(held).doing("set", "capabilities")
 }
 
 fn overlay_of(

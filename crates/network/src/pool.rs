@@ -92,7 +92,7 @@ impl NamespacePool {
         }
         // A thread of its own makes it, as the maker ends up inside. It starts in the caller's
         // namespace, and the caller's is never changed.
-        self.make(|network| Prepared::make_here(network))
+        self.make(Prepared::make_here)
     }
 
     /// Makes a namespace in a user namespace of its own, whose `count` ids from 0 on are those

@@ -13,9 +13,11 @@ use crate::sys::clock::now_ns;
 use crate::sys::epoll::Epoll;
 use gamut_abi::control::{Attach, Event, Failure, FailureKind, Launch};
 use gamut_abi::plan::{NamespaceSource, Plan};
+use gamut_abi::resources::Resources;
 use gamut_abi::status::ExitStatus;
 use gamut_cgroup::{Group, Hierarchies};
 use gamut_container::{CreateOptions, Created, Stdio};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -214,7 +216,7 @@ impl Sandbox {
         group
             .remove()
             .and_then(|()| group.create())
-            .and_then(|()| group.apply(&cgroup.resources))
+            .and_then(|()| group.apply(&allowed(&cgroup.resources)))
             .and_then(|_| cgroup.owner.map_or(Ok(()), |owner| group.delegate(owner)))
             .map_err(|error| group_failure(&error))?;
         self.group_killed = false;
@@ -294,12 +296,14 @@ pub(crate) fn make_group(
         }
         created => created.map_err(|error| group_failure(&error))?,
     }
-    let limited = group.apply(&cgroup.resources).and_then(|warnings| {
-        if let Some(owner) = cgroup.owner {
-            group.delegate(owner)?;
-        }
-        Ok(warnings)
-    });
+    let limited = group
+        .apply(&allowed(&cgroup.resources))
+        .and_then(|warnings| {
+            if let Some(owner) = cgroup.owner {
+                group.delegate(owner)?;
+            }
+            Ok(warnings)
+        });
     match limited {
         Ok(mut more) => {
             warnings.append(&mut more);
@@ -310,6 +314,17 @@ pub(crate) fn make_group(
             Err(group_failure(&error))
         }
     }
+}
+
+/// What of the limits this process may set: filters of devices are root's. An ordinary user's
+/// workload cannot make device nodes, and opens what the user may open.
+fn allowed(resources: &Resources) -> Cow<'_, Resources> {
+    if resources.devices.is_empty() || !gamut_container::is_unprivileged() {
+        return Cow::Borrowed(resources);
+    }
+    let mut allowed = resources.clone();
+    allowed.devices.clear();
+    Cow::Owned(allowed)
 }
 
 fn is_forbidden(errno: i32) -> bool {
