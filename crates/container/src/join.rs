@@ -80,7 +80,7 @@ pub fn exec(
     drop(theirs);
     drop(stdio);
     let first = Unreaped::new(pid);
-    let mut conversation = Conversation::new(ours);
+    let mut conversation = Conversation::with_child(ours, pid)?;
     admit(&mut conversation, pid, process)?;
     let executed = if forks {
         conversation.until_child_executed(first)
