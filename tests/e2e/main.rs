@@ -3,6 +3,7 @@
 
 mod copy;
 mod docker;
+mod escapes;
 mod exec;
 mod harness;
 mod images;

@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod binaries;
+mod bundle;
 mod cgroup;
 mod daemon;
 mod datagrams;
@@ -23,7 +24,8 @@ mod skip;
 mod sweep;
 mod wait;
 
-pub use binaries::{on_path, supervisor, target_binary};
+pub use binaries::{on_path, runtime, supervisor, target_binary};
+pub use bundle::Bundle;
 pub use cgroup::Cgroup;
 pub use daemon::Daemon;
 pub use datagrams::Answering;
@@ -31,7 +33,7 @@ pub use http::{Response, exchange};
 pub use leaks::Snapshot;
 pub use namespaces::Namespaces;
 pub use registry::Registry;
-pub use rootfs::{Rootfs, busybox};
+pub use rootfs::{Rootfs, busybox, hostile};
 pub use session::{Output, PATIENCE, Session};
 pub use skip::{has, skipped};
-pub use wait::{eventually, until};
+pub use wait::{eventually, racing_time, until};
