@@ -36,6 +36,9 @@ fn cve_2022_0492_no_release_agent_can_be_set() {
         println!("{what}: {output:#?}");
         assert!(!output.stdout.contains("GOT"), "{what}: {output:#?}");
     }
+    // Hierarchies in which the container has no group of its own are not even seen.
+    let found = daemon.shell(&[], "find /sys/fs/cgroup -name release_agent");
+    assert_eq!(found.ok(), "");
     // Even who is given the right to mount finds no root of a hierarchy in his namespace.
     let output = daemon.shell(&["--cap-add", "SYS_ADMIN"], &agent);
     assert!(!output.stdout.contains("release_agent"), "{output:#?}");

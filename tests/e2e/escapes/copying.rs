@@ -18,6 +18,14 @@ fn cve_2018_15664_exchanged_links_lead_copies_nowhere_else() {
     let payload = daemon.directory().join("payload");
     fs::write(&payload, "payload\n").unwrap();
     let payload = payload.display().to_string();
+    // A tree, for the exchange to happen in the middle of it.
+    let tree = daemon.directory().join("tree");
+    for number in 0..20 {
+        let directory = tree.join(format!("{number}/sub"));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("file"), "payload\n").unwrap();
+    }
+    let tree = format!("{}/.", tree.display());
     let taken = daemon.directory().join("taken");
     fs::create_dir(&taken).unwrap();
     let taken_text = taken.display().to_string();
@@ -53,6 +61,7 @@ fn cve_2018_15664_exchanged_links_lead_copies_nowhere_else() {
         ] {
             let _ = daemon.gamut(&["cp", &payload, to]);
         }
+        let _ = daemon.gamut(&["cp", &tree, "racer:/data/place"]);
         let names: Vec<_> = fs::read_dir(&outside).unwrap().collect();
         assert_eq!(names.len(), 1, "{names:?}");
         assert_eq!(

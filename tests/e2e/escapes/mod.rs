@@ -6,6 +6,7 @@
 
 mod cgroups;
 mod copying;
+mod defaults;
 mod descriptors;
 mod executable;
 mod hanging;
