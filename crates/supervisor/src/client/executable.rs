@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr;
+use std::time::Duration;
 
 /// A sealed copy of the supervisor's program (memfd_create(2)). Nothing, not even a process of a
 /// container that gets hold of `/proc/PID/exe`, can change it; all supervisors share its pages.
@@ -150,8 +151,22 @@ fn memory_file_system() -> io::Result<OwnedFd> {
     })
 }
 
-/// Makes a whole file system read-only, not only this mount of it.
+/// Makes a whole file system read-only, not only this mount of it. A process that another thread
+/// is just starting may hold the file that was written until its execve; that is waited for.
 fn make_read_only(mount: BorrowedFd<'_>) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match try_to_make_read_only(mount) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries < 1000 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn try_to_make_read_only(mount: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the path is an empty C string, which stands for the mount itself.
     let context = owned(unsafe {
         libc::syscall(
@@ -247,5 +262,55 @@ pub(super) fn high_duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         } else {
             Ok(OwnedFd::from_raw_fd(raw))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn path_of(executable: &Executable) -> String {
+        format!("/proc/self/fd/{}", executable.descriptor.as_raw_fd())
+    }
+
+    #[test]
+    fn nobody_changes_a_shared_program() {
+        // SAFETY: only returns a number.
+        if unsafe { libc::geteuid() } != 0 {
+            eprintln!("SKIPPED: a file system of its own needs root");
+            return;
+        }
+        let program = Path::new("/proc/self/exe");
+        let shared = Executable::share(program).unwrap();
+        let path = path_of(&shared);
+        assert!(std::fs::read(&path).unwrap() == std::fs::read(program).unwrap());
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o111, 0o111);
+        let refused = [
+            File::options().write(true).open(&path).map(drop),
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)),
+            std::os::unix::fs::chown(&path, Some(1), None),
+        ];
+        for result in refused {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
+        }
+    }
+
+    #[test]
+    fn nobody_changes_a_sealed_program() {
+        let program = Path::new("/proc/self/exe");
+        let sealed = Executable::seal(program).unwrap();
+        let path = path_of(&sealed);
+        assert!(std::fs::read(&path).unwrap() == std::fs::read(program).unwrap());
+        let mut file = File::options().write(true).open(&path).unwrap();
+        assert!(file.write_all(b"x").is_err());
+        // The mode is sealed where the kernel knows that seal (Linux 6.3).
+        // SAFETY: no pointers.
+        let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
+        let mode = std::fs::Permissions::from_mode(0);
+        let changed = std::fs::set_permissions(&path, mode);
+        assert_eq!(changed.is_err(), seals & libc::F_SEAL_EXEC != 0);
     }
 }
