@@ -5,6 +5,7 @@ mod boot;
 mod commit;
 mod copy;
 mod docker;
+mod escapes;
 mod exec;
 mod harness;
 mod health;

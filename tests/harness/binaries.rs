@@ -36,15 +36,16 @@ pub fn supervisor() -> PathBuf {
     )
 }
 
-/// The `gamut-runtime` that was built beside this test.
+/// The OCI runtime command: beside the supervisor.
 ///
 /// # Panics
 /// If it was not built.
 #[must_use]
 pub fn runtime() -> PathBuf {
     existing(
-        &profile_directory().join("gamut-runtime"),
-        "cargo build -p gamut-runtime-cli",
+        &supervisor().with_file_name("gamut-runtime"),
+        "RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile tiny \
+         --target x86_64-unknown-linux-gnu -p gamut-runtime-cli",
     )
 }
 

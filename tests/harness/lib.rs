@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod binaries;
+mod bundle;
 mod cgroup;
 mod daemon;
 mod datagrams;
@@ -25,6 +26,7 @@ mod user;
 mod wait;
 
 pub use binaries::{on_path, runtime, supervisor, target_binary};
+pub use bundle::Bundle;
 pub use cgroup::Cgroup;
 pub use daemon::Daemon;
 pub use datagrams::Answering;
@@ -32,8 +34,8 @@ pub use http::{Response, exchange};
 pub use leaks::Snapshot;
 pub use namespaces::Namespaces;
 pub use registry::{Registry, skopeo};
-pub use rootfs::{Rootfs, busybox, two_layers};
+pub use rootfs::{Rootfs, busybox, hostile, two_layers};
 pub use session::{Output, PATIENCE, Session};
 pub use skip::{has, skipped};
 pub use user::{MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, User};
-pub use wait::{eventually, until};
+pub use wait::{eventually, racing_time, until};

@@ -69,6 +69,13 @@ impl Rootfs {
         self
     }
 
+    /// Adds a named pipe of root's.
+    #[must_use]
+    pub fn fifo(mut self, path: &str, mode: u32) -> Self {
+        self.add(path, tar::EntryType::Fifo, mode, 0, &[]);
+        self
+    }
+
     /// The archive.
     #[must_use]
     pub fn finish(self) -> Vec<u8> {
@@ -87,15 +94,31 @@ impl Default for Rootfs {
 #[must_use]
 pub fn busybox() -> Option<&'static [u8]> {
     static ARCHIVE: OnceLock<Option<Vec<u8>>> = OnceLock::new();
-    let archive = ARCHIVE.get_or_init(|| {
-        let paths = ["/usr/bin/busybox", "/bin/busybox"];
-        let path = paths.map(Path::new).into_iter().find(|path| path.is_file());
-        Some(busybox_rootfs(path?).finish())
-    });
+    let archive = ARCHIVE.get_or_init(|| Some(busybox_rootfs(busybox_program()?).finish()));
     if archive.is_none() {
         skipped("no busybox (package busybox-static)");
     }
     archive.as_deref()
+}
+
+/// The root filesystem of [`busybox`] with the hostile program of `tests/attacker` at
+/// `/bin/attacker`, to be added to. `None`, said aloud, without a static busybox.
+///
+/// # Panics
+/// If the hostile program was not built.
+#[must_use]
+pub fn hostile() -> Option<Rootfs> {
+    let Some(path) = busybox_program() else {
+        skipped("no busybox (package busybox-static)");
+        return None;
+    };
+    let attacker = Path::new(env!("GAMUT_ATTACKER"));
+    Some(busybox_rootfs(path).copy(attacker, "bin/attacker", 0o755))
+}
+
+fn busybox_program() -> Option<&'static Path> {
+    let paths = ["/usr/bin/busybox", "/bin/busybox"];
+    paths.map(Path::new).into_iter().find(|path| path.is_file())
 }
 
 /// Directories, users and the shell with its applets: what other root filesystems build on.

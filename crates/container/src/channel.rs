@@ -46,7 +46,33 @@ pub(crate) fn pair() -> SysResult<(Channel, Channel)> {
     }
 }
 
+/// Whoever listens looks this often whether those who should speak still can, in microseconds.
+const LISTENING_MICROSECONDS: libc::suseconds_t = 100_000;
+
 impl Channel {
+    /// Makes [`Channel::listen`] come back with `EAGAIN` every now and then.
+    pub(crate) fn look_up_from_time_to_time(&self) -> SysResult<()> {
+        let time = libc::timeval {
+            tv_sec: 0,
+            tv_usec: LISTENING_MICROSECONDS,
+        };
+        let length = libc::socklen_t::try_from(size_of::<libc::timeval>()).unwrap_or_default();
+        // SAFETY: the time is readable for its size.
+        let result = unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVTIMEO,
+                (&raw const time).cast(),
+                length,
+            )
+        };
+        if result < 0 {
+            return Err(Errno::last());
+        }
+        Ok(())
+    }
+
     /// Lets the other side go on. An error means that it is gone.
     pub(crate) fn go(&self) -> SysResult<()> {
         self.send_packet(b"G", None)
@@ -106,7 +132,8 @@ impl Channel {
         sys::send_with_descriptor(self.0.as_fd(), packet, descriptor).map(drop)
     }
 
-    /// Waits for the next message; `None` once every other end is closed.
+    /// Waits for the next message; `None` once every other end is closed. `EAGAIN` if none came
+    /// for a while, see [`Channel::look_up_from_time_to_time`].
     pub(crate) fn listen(&self) -> SysResult<Option<Message>> {
         let mut packet = [0_u8; PACKET_BYTES];
         let mut part = libc::iovec {

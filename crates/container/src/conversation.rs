@@ -2,7 +2,7 @@
 
 use crate::channel::{Channel, Message};
 use crate::error::{Context, Error};
-use crate::sys;
+use crate::sys::{self, Errno};
 use gamut_abi::control::FailureKind;
 use std::os::fd::OwnedFd;
 
@@ -45,6 +45,8 @@ pub(crate) struct Conversation {
     pub warnings: Vec<String>,
     pub terminal: Option<OwnedFd>,
     child: Option<(Unreaped, OwnedFd)>,
+    /// Children whose word is waited for.
+    awaited: Vec<u32>,
     ready: bool,
     /// The stage waits for the hooks of the host.
     hooks: bool,
@@ -58,15 +60,33 @@ impl Conversation {
             warnings: Vec::new(),
             terminal: None,
             child: None,
+            awaited: Vec::new(),
             ready: false,
             hooks: false,
             failure: None,
         }
     }
 
+    /// A conversation with children that a container they share a PID namespace with could stop:
+    /// that is an error then, not a reason to wait for ever.
+    pub(crate) fn with_child(channel: Channel, pid: u32) -> Result<Self, Error> {
+        channel
+            .look_up_from_time_to_time()
+            .doing("listen to", "the stage")?;
+        let mut conversation = Self::new(channel);
+        conversation.awaited.push(pid);
+        Ok(conversation)
+    }
+
     /// Takes the next message; false once there are no more.
     fn listen(&mut self) -> Result<bool, Error> {
-        match self.channel.listen().doing("listen to", "the stage")? {
+        let message = loop {
+            match self.channel.listen() {
+                Err(Errno(libc::EAGAIN)) => self.check_that_none_is_stopped()?,
+                message => break message.doing("listen to", "the stage")?,
+            }
+        };
+        match message {
             None => return Ok(false),
             Some(Message::Ready) => self.ready = true,
             Some(Message::Hooks) => self.hooks = true,
@@ -75,6 +95,7 @@ impl Conversation {
             // Of a helper that mounts, never of a stage.
             Some(Message::Mount(_)) => {}
             Some(Message::Child { pid, pidfd }) => {
+                self.awaited.push(pid);
                 self.child = Some((Unreaped::new(pid), pidfd));
             }
             Some(Message::Failed(error)) => {
@@ -82,6 +103,19 @@ impl Conversation {
             }
         }
         Ok(true)
+    }
+
+    fn check_that_none_is_stopped(&self) -> Result<(), Error> {
+        if self.awaited.iter().any(|pid| sys::is_stopped(*pid)) {
+            return Err(Error {
+                kind: FailureKind::State,
+                message: String::from(
+                    "a process of the container has stopped the new process before it could become its program",
+                ),
+                errno: 0,
+            });
+        }
+        Ok(())
     }
 
     /// Lets the hooks of the host run if the stage, process `pid`, waits for them.

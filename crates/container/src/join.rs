@@ -148,7 +148,7 @@ pub fn exec_with(
     drop(theirs);
     drop(stdio);
     let first = Unreaped::new(pid);
-    let mut conversation = Conversation::new(ours);
+    let mut conversation = Conversation::with_child(ours, pid)?;
     if let Some(join_groups) = options.join_groups {
         join_groups(pid).map_err(|error| {
             let mut error = group_error(&error);

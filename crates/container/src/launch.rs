@@ -178,7 +178,7 @@ pub fn create(
     drop(task);
     drop(stdio);
     let first = Unreaped::new(pid);
-    let mut conversation = Conversation::new(ours);
+    let mut conversation = Conversation::with_child(ours, pid)?;
     if layout.new_user && !layout.intermediate {
         limits::raise_hard(pid, &plan.process.rlimits);
         namespaces::write_mappings(pid, &plan.uid_mappings, &plan.gid_mappings)?;
@@ -386,7 +386,7 @@ impl Created {
             channel,
             unreaped,
         } = self;
-        let mut conversation = Conversation::new(channel);
+        let mut conversation = Conversation::with_child(channel, unreaped.pid())?;
         conversation.warnings = warnings;
         // If the process is gone, the conversation ends at once, and its exit tells why.
         let _ = conversation.channel.go();

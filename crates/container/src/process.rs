@@ -152,7 +152,9 @@ fn read_user_file(root: &RootDirectory, path: &str) -> Result<Vec<u8>, Error> {
         Err(errno) => return Err(Error::system(&["read ", path].concat(), errno)),
     };
     let stat = sys::fstat(file.as_fd()).doing("read", path)?;
-    if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
+    // What /proc has is regular only by name: reading some of it takes from the host or waits.
+    let is_proc = sys::filesystem_magic(file.as_fd()) == Ok(libc::PROC_SUPER_MAGIC);
+    if stat.st_mode & libc::S_IFMT != libc::S_IFREG || is_proc {
         return Err(Error::invalid(
             [path, " of the container is not a regular file"].concat(),
         ));

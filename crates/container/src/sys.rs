@@ -189,6 +189,16 @@ pub(crate) fn reap(pid: u32) -> Option<i32> {
     }
 }
 
+/// Whether a child is stopped by a signal. Children without an exit signal count, too.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let options = libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: all zeros is a valid siginfo_t, which the call may fill.
+    unsafe {
+        let mut found: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_PID, pid, &raw mut found, options) == 0 && found.si_pid() != 0
+    }
+}
+
 /// Joins namespaces (setns(2)).
 pub(crate) fn setns(fd: BorrowedFd<'_>, kinds: i32) -> SysResult<()> {
     // SAFETY: plain call with a valid descriptor.

@@ -228,6 +228,7 @@ impl Engine {
             spec.privileged,
             self.held_capabilities,
         )?;
+        super::etc_files::check(spec)?;
         oci::resource_limits(&spec.resources)?;
         if let Some(nano_cpus) = spec.resources.nano_cpus {
             let online = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -2,6 +2,8 @@
 
 use super::oci;
 use super::record::{ContainerRecord, Lease};
+use super::spec::ContainerSpec;
+use crate::error::{Error, Result};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -33,6 +35,30 @@ pub fn write(
         &directory.join("resolv.conf"),
         &resolv_conf(record, &host, loopback_dns),
     )
+}
+
+/// Refuses names and addresses that would be more than one word of these files.
+///
+/// # Errors
+/// [`gamut_spec::error::ErrorKind::InvalidArgument`], naming the option.
+pub fn check(spec: &ContainerSpec) -> Result<()> {
+    let words: [(&str, &[String]); 6] = [
+        ("hostname", std::slice::from_ref(&spec.hostname)),
+        ("domainname", std::slice::from_ref(&spec.domainname)),
+        ("dns", &spec.dns),
+        ("dns-search", &spec.dns_search),
+        ("dns-option", &spec.dns_options),
+        ("add-host", &spec.extra_hosts),
+    ];
+    for (option, words) in words {
+        let breaks_out = |word: &&String| word.contains(|c: char| c.is_control() || c == ' ');
+        if let Some(word) = words.iter().find(breaks_out) {
+            return Err(Error::invalid(format!(
+                "invalid {option} {word:?}: it must be one word, without spaces and control characters"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Overwrites rather than replaces: the file may be mounted somewhere.

@@ -127,7 +127,7 @@ impl ContainerLevel {
             without_groups,
         } = options;
         let cgroup_parent = cgroup_path("cgroup parent", &cgroup_parent)?;
-        let executable = Executable::seal(&supervisor)
+        let executable = Executable::share(&supervisor)
             .map_err(|error| fail("read the supervisor", &supervisor, error.into()))?;
         gamut_supervisor::adopt_supervisors()
             .map_err(|error| fail("adopt supervisors of", &supervisor, error.into()))?;
