@@ -31,7 +31,14 @@ const LONG_FILES: &[(&str, &str)] = &[
 /// Floors, lowest first (ARCHITECTURE.md).
 const FLOORS: &[&[&str]] = &[
     &["abi", "spec"],
-    &["cgroup", "container", "image", "seccomp", "supervisor"],
+    &[
+        "cgroup",
+        "container",
+        "image",
+        "rootless",
+        "seccomp",
+        "supervisor",
+    ],
     &["isolation", "network"],
     &["engine"],
     &["cli", "docker-api", "runtime-cli"],
@@ -284,4 +291,34 @@ fn every_unsafe_file_says_why() {
             "{path} has unsafe blocks and no SAFETY argument"
         );
     }
+}
+
+/// docs/security.md says of each escape which test tries it.
+#[test]
+fn escapes_are_tried_by_the_tests_that_are_named_and_all_tests_are_named() {
+    let document = fs::read_to_string(root().join("docs/security.md")).expect("docs/security.md");
+    let named: BTreeSet<String> = document
+        .split('`')
+        .filter(|word| word.starts_with("escapes::"))
+        .map(str::to_owned)
+        .collect();
+    let mut found = BTreeSet::new();
+    for (path, text) in sources() {
+        let Some(file) = path.strip_prefix("tests/e2e/escapes/") else {
+            continue;
+        };
+        let module = file.trim_end_matches(".rs");
+        for (_, rest) in text
+            .split("#[test]")
+            .skip(1)
+            .filter_map(|rest| rest.split_once("fn "))
+        {
+            let name = rest.split('(').next().unwrap_or_default();
+            found.insert(format!("escapes::{module}::{name}"));
+        }
+    }
+    assert_eq!(
+        named, found,
+        "docs/security.md and tests/e2e/escapes differ"
+    );
 }

@@ -36,6 +36,10 @@ pub const TARGETS: &[Target] = &[
     plain("cgroup-mountinfo", gamut_cgroup::fuzz_mountinfo),
     plain("cgroup-stats", gamut_cgroup::fuzz_stats),
     plain("cli-demux", gamut_cli::client::demux::fuzz_demux),
+    plain(
+        "cli-docker-config",
+        gamut_cli::credentials::file::fuzz_config_file,
+    ),
     plain("cli-flags", gamut_cli::parse::fuzz_flag_values),
     plain(
         "cli-json-stream",
@@ -47,6 +51,7 @@ pub const TARGETS: &[Target] = &[
         run: wire::fuzz_control,
         repair: Some(wire::repair_length),
     },
+    plain("health-http", gamut_engine::health::fuzz_status_line),
     plain("image-config", gamut_image::fuzz_config),
     plain("log-line", gamut_engine::logs::fuzz_line),
     plain("log-splitter", gamut_supervisor::fuzz_line_splitter),
@@ -58,6 +63,8 @@ pub const TARGETS: &[Target] = &[
     plain("network-statistics", gamut_network::fuzz::fuzz_statistics),
     plain("passwd", gamut_container::passwd::fuzz_passwd),
     plain("reference", gamut_spec::reference::fuzz_reference),
+    plain("registry-challenge", gamut_image::fuzz_challenge),
+    plain("registry-settings", gamut_image::fuzz_registry_settings),
     plain("runtime-config", gamut_isolation::compile::fuzz_config),
     plain("seccomp-profile", gamut_seccomp::fuzz_profile),
     Target {

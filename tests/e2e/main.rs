@@ -1,10 +1,14 @@
 //! End-to-end tests: the real binary on real namespaces, images and sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod boot;
+mod commit;
 mod copy;
 mod docker;
+mod escapes;
 mod exec;
 mod harness;
+mod health;
 mod images;
 mod isolation;
 mod libraries;
@@ -14,11 +18,15 @@ mod logs;
 mod namespaces;
 mod nesting;
 mod network;
+mod registries;
 mod restart;
+mod rootless;
 mod run;
+mod scale;
 mod security;
 mod shares;
 mod system;
 mod systemd;
 mod terminal;
+mod user_namespaces;
 mod volumes;

@@ -164,3 +164,54 @@ fn what_was_stopped_stays_stopped_after_a_restart_of_the_daemon() {
     assert_eq!(daemon.inspect("unless")["State"]["Status"], "running");
     daemon.finish();
 }
+
+#[test]
+fn a_signal_that_asks_to_end_is_the_end() {
+    let Some(daemon) = Daemon::with_busybox() else {
+        return;
+    };
+    let ends = "trap 'exit 3' TERM HUP USR1; echo up; while true; do sleep 0.05; done";
+    let up = |name: &str, count: usize| {
+        eventually(&format!("{name} is up"), || {
+            daemon.ok(&["logs", name]).lines().count() == count
+        });
+    };
+    daemon.detached("term", &["--restart", "always"], ends);
+    daemon.detached(
+        "own",
+        &["--restart", "always", "--stop-signal", "USR1"],
+        ends,
+    );
+    daemon.detached("other", &["--restart", "always"], ends);
+    for name in ["term", "own", "other"] {
+        up(name, 1);
+    }
+    daemon.ok(&["kill", "-s", "TERM", "term"]);
+    daemon.ok(&["kill", "-s", "USR1", "own"]);
+    daemon.ok(&["kill", "-s", "HUP", "other"]);
+    up("other", 2);
+    for name in ["term", "own"] {
+        eventually(&format!("{name} has ended"), || {
+            daemon.inspect(name)["State"]["Status"] == "exited"
+        });
+        assert_eq!(restart_count(&daemon, name), 0, "{name}");
+    }
+    // One that is down, to be started again later, stays down.
+    daemon.detached("down", &["--restart", "always"], "exit 1");
+    eventually("it has been started again often", || {
+        restart_count(&daemon, "down") >= 4
+    });
+    eventually("it waits", || {
+        daemon.inspect("down")["State"]["Status"] == "restarting"
+    });
+    daemon.ok(&["kill", "-s", "TERM", "down"]);
+    eventually("it has ended", || {
+        daemon.inspect("down")["State"]["Status"] == "exited"
+    });
+    // Started by a user, each has its policy again.
+    daemon.ok(&["start", "term"]);
+    up("term", 2);
+    daemon.ok(&["kill", "-s", "HUP", "term"]);
+    up("term", 3);
+    daemon.finish();
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use gamut_tests::Daemon;
+use gamut_tests::{Daemon, eventually};
 
 #[test]
 fn binds_show_the_hosts_files() {
@@ -172,5 +172,71 @@ fn volume_commands() {
     assert_eq!(daemon.ok(&["volume", "ls", "-q"]), "one");
     daemon.ok(&["volume", "prune", "-f", "-a"]);
     assert_eq!(daemon.ok(&["volume", "ls", "-q"]), "");
+    daemon.finish();
+}
+
+#[test]
+fn volumes_of_another_container() {
+    let Some(daemon) = Daemon::with_busybox() else {
+        return;
+    };
+    let bind = daemon.directory().join("shared");
+    fs::create_dir(&bind).unwrap();
+    let bind = format!("{}:/bound:ro", bind.display());
+    let own = [
+        "-v",
+        "named:/named",
+        "-v",
+        "/anonymous",
+        "-v",
+        &bind,
+        "--tmpfs",
+        "/fast",
+    ];
+    daemon.detached(
+        "first",
+        &own,
+        "echo text | tee /named/a /anonymous/a; sleep 1000",
+    );
+    let from = ["--volumes-from", "first"];
+    eventually("it has written", || {
+        daemon.shell(&from, "cat /named/a /anonymous/a").stdout == "text\ntext\n"
+    });
+    // A mount of one's own wins; read-only stays read-only; a tmpfs is nobody else's.
+    let output = daemon.shell(
+        &["--volumes-from", "first:ro", "--tmpfs", "/named"],
+        "ls /named; touch /named/b; touch /anonymous/b 2>&1; touch /bound/b 2>&1; ls -d /fast",
+    );
+    assert_eq!(
+        output.stdout.matches("Read-only file system").count(),
+        2,
+        "{output:?}"
+    );
+    assert!(output.stderr.contains("/fast"), "{output:?}");
+    // What --rm has removed meanwhile were not the other's anonymous volumes.
+    assert_eq!(daemon.ok(&["exec", "first", "cat", "/anonymous/a"]), "text");
+    daemon.detached("second", &from, "sleep 1000");
+    assert_eq!(
+        daemon.inspect("second")["HostConfig"]["VolumesFrom"],
+        serde_json::json!(["first"])
+    );
+    for (wrong, reason) in [
+        ("gone", "No such container"),
+        ("first:what", "invalid mode: what"),
+    ] {
+        let error = daemon.shell(&["--volumes-from", wrong], "true").fails(125);
+        assert!(error.contains(reason), "{error}");
+    }
+    daemon.ok(&["rm", "-f", "-v", "first"]);
+    assert_eq!(
+        daemon.ok(&["exec", "second", "cat", "/anonymous/a"]),
+        "text"
+    );
+    daemon.ok(&["rm", "-f", "-v", "second"]);
+    assert_eq!(
+        daemon.ok(&["volume", "ls", "-q"]),
+        "named",
+        "the last one removes it"
+    );
     daemon.finish();
 }

@@ -31,6 +31,7 @@ enum Verb {
     ForceRemove,
     Pull,
     Load,
+    Commit,
 }
 
 /// A workload that counts, five times in a blink, so that a gap in its log shows.
@@ -155,6 +156,14 @@ impl Matrix {
                     "run", "-d", "--name", "target", "-v", "/data", "busybox", "sh", "-c", STOPPER,
                 ]);
             }
+            Verb::Commit => {
+                daemon.ok(&[
+                    "run", "-d", "--name", "target", "-v", "/data", "busybox", "sh", "-c", STOPPER,
+                ]);
+                let fill = "dd if=/dev/urandom of=/big bs=1M count=6 2>/dev/null; rm /data/notes; \
+                            rm /etc/not-executable";
+                daemon.ok(&["exec", "target", "sh", "-c", fill]);
+            }
             Verb::Remove => {
                 daemon.ok(&["run", "--name", "target", "-v", "/data", "busybox", "true"]);
                 if self.victim == Victim::Supervisor {
@@ -204,6 +213,7 @@ impl Matrix {
             Verb::ForceRemove => &["rm", "-f", "-v", "target"],
             Verb::Pull => &["pull", &reference],
             Verb::Load => &["load", "-q", "-i", &archive],
+            Verb::Commit => &["commit", "target", "fault/committed:1"],
         };
         let mut session = self.daemon.spawn(arguments);
         session.close_stdin();
@@ -288,7 +298,9 @@ impl Matrix {
             Verb::Create | Verb::Start | Verb::Run | Verb::Exec | Verb::Stop if acknowledged => {
                 assert_eq!(count, 1, "{names:?}");
             }
-            Verb::Start | Verb::Exec | Verb::Stop => assert_eq!(count, 1, "{names:?}"),
+            Verb::Start | Verb::Exec | Verb::Stop | Verb::Commit => {
+                assert_eq!(count, 1, "{names:?}");
+            }
             _ => assert!(count <= 1, "{names:?}"),
         }
         if count == 1 {
@@ -302,8 +314,9 @@ impl Matrix {
         } else if verb == Verb::Create && acknowledged {
             assert!(volumes.contains(&"kept".to_owned()), "{volumes:?}");
         }
-        if matches!(verb, Verb::Pull | Verb::Load) {
+        if matches!(verb, Verb::Pull | Verb::Load | Verb::Commit) {
             let reference = match verb {
+                Verb::Commit => "fault/committed:1".to_owned(),
                 Verb::Pull => format!("{}/fault/pulled:1", self.registry.address),
                 _ => "fault/loaded:1".to_owned(),
             };
@@ -312,14 +325,17 @@ impl Matrix {
                 assert_eq!(found.code, 0, "an acknowledged image is lost: {found:#?}");
             }
             if found.code == 0 {
-                let layers = self.image.layers.len();
+                let layers = match verb {
+                    Verb::Commit => 2,
+                    _ => self.image.layers.len(),
+                };
                 let value: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
                 assert_eq!(
                     value[0]["RootFS"]["Layers"].as_array().map(Vec::len),
                     Some(layers)
                 );
                 let made = daemon.ok(&["create", &reference]);
-                daemon.ok(&["rm", &made]);
+                daemon.ok(&["rm", "-v", &made]);
             }
         }
         self.check_witness();
@@ -371,7 +387,7 @@ impl Matrix {
                 if verb == Verb::Stop && !cut {
                     assert_eq!(code, 7, "the exit code is lost: {state}");
                 }
-                if matches!(verb, Verb::Start | Verb::Run | Verb::Exec) {
+                if matches!(verb, Verb::Start | Verb::Run | Verb::Exec | Verb::Commit) {
                     assert!(cut, "nobody has ended it: {state}");
                 }
                 let finished = state["FinishedAt"].as_str().unwrap_or_default();
@@ -408,7 +424,7 @@ impl Matrix {
         }
         daemon.gamut(&["volume", "rm", "-f", "kept"]);
         let pulled = format!("{}/fault/pulled:1", self.registry.address);
-        for image in [pulled.as_str(), "fault/loaded:1"] {
+        for image in [pulled.as_str(), "fault/loaded:1", "fault/committed:1"] {
             daemon.gamut(&["rmi", "-f", image]);
         }
         let due = Instant::now() + Duration::from_secs(15);
@@ -485,6 +501,7 @@ cells! {
     daemon_dies_during_rm_force: Daemon, ForceRemove;
     daemon_dies_during_pull: Daemon, Pull;
     daemon_dies_during_load: Daemon, Load;
+    daemon_dies_during_commit: Daemon, Commit;
     supervisor_dies_during_create: Supervisor, Create;
     supervisor_dies_during_start: Supervisor, Start;
     supervisor_dies_during_run: Supervisor, Run;
@@ -494,4 +511,5 @@ cells! {
     supervisor_dies_during_rm_force: Supervisor, ForceRemove;
     supervisor_dies_during_pull: Supervisor, Pull;
     supervisor_dies_during_load: Supervisor, Load;
+    supervisor_dies_during_commit: Supervisor, Commit;
 }

@@ -6,3 +6,4 @@ mod fsck;
 mod image;
 mod kill_matrix;
 mod registry;
+mod soak;

@@ -36,6 +36,19 @@ pub fn supervisor() -> PathBuf {
     )
 }
 
+/// The OCI runtime command: beside the supervisor.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn runtime() -> PathBuf {
+    existing(
+        &supervisor().with_file_name("gamut-runtime"),
+        "RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile tiny \
+         --target x86_64-unknown-linux-gnu -p gamut-runtime-cli",
+    )
+}
+
 fn existing(path: &Path, how: &str) -> PathBuf {
     path.canonicalize()
         .unwrap_or_else(|error| panic!("{}: {error}; build it with: {how}", path.display()))

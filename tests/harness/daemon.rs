@@ -15,7 +15,7 @@ use crate::leaks::{Scope, processes};
 use crate::sweep::{kill, own_name, sweep};
 use crate::{
     Answering, Cgroup, Namespaces, Output, PATIENCE, Response, Session, Snapshot, busybox,
-    exchange, has, on_path, skipped, supervisor, target_binary, until,
+    exchange, has, hostile, on_path, skipped, supervisor, target_binary, until,
 };
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -46,6 +46,15 @@ impl Daemon {
         let archive = busybox()?;
         let daemon = Self::start()?;
         daemon.import(archive, "busybox", &["CMD [\"sh\"]"]);
+        Some(daemon)
+    }
+
+    /// As [`Daemon::with_busybox`], with the hostile program in the image (`/bin/attacker`).
+    #[must_use]
+    pub fn with_attacker() -> Option<Self> {
+        let rootfs = hostile()?;
+        let daemon = Self::start()?;
+        daemon.import(&rootfs.finish(), "busybox", &["CMD [\"sh\"]"]);
         Some(daemon)
     }
 

@@ -18,7 +18,12 @@ pub struct Answering {
 }
 
 impl Answering {
-    pub(crate) fn start(namespace: &File, port: u16) -> Self {
+    /// Starts one at a port in a network namespace.
+    ///
+    /// # Panics
+    /// If the port cannot be had.
+    #[must_use]
+    pub fn start(namespace: &File, port: u16) -> Self {
         let namespace = namespace.as_raw_fd();
         let socket = std::thread::scope(|scope| {
             let bound = scope.spawn(move || {

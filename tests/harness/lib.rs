@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod binaries;
+mod bundle;
 mod cgroup;
 mod daemon;
 mod datagrams;
@@ -21,17 +22,20 @@ mod rootfs;
 mod session;
 mod skip;
 mod sweep;
+mod user;
 mod wait;
 
-pub use binaries::{on_path, supervisor, target_binary};
+pub use binaries::{on_path, runtime, supervisor, target_binary};
+pub use bundle::Bundle;
 pub use cgroup::Cgroup;
 pub use daemon::Daemon;
 pub use datagrams::Answering;
 pub use http::{Response, exchange};
 pub use leaks::Snapshot;
 pub use namespaces::Namespaces;
-pub use registry::Registry;
-pub use rootfs::{Rootfs, busybox, debian};
+pub use registry::{Registry, skopeo};
+pub use rootfs::{Rootfs, busybox, debian, hostile, two_layers};
 pub use session::{Output, PATIENCE, Session};
 pub use skip::{has, skipped};
-pub use wait::{eventually, until};
+pub use user::{MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, User};
+pub use wait::{eventually, racing_time, until};

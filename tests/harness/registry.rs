@@ -21,6 +21,25 @@ impl Registry {
     /// If it does not come up.
     #[must_use]
     pub fn start(daemon: &Daemon) -> Option<Self> {
+        Self::start_with(daemon, "")
+    }
+
+    /// Starts one that knows only `me` with the password `secret`.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    #[must_use]
+    pub fn start_guarded(daemon: &Daemon) -> Option<Self> {
+        let file = daemon.directory().join("htpasswd");
+        std::fs::write(&file, HTPASSWD).expect("the test's directory is writable");
+        let path = file.display();
+        Self::start_with(
+            daemon,
+            &format!("auth:\n  htpasswd:\n    realm: here\n    path: {path}\n"),
+        )
+    }
+
+    fn start_with(daemon: &Daemon, more: &str) -> Option<Self> {
         if !(has("docker-registry") && has("skopeo")) {
             return None;
         }
@@ -28,7 +47,7 @@ impl Registry {
         let configuration = daemon.directory().join("registry.yml");
         let text = format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n\
-             http:\n  addr: {}\n",
+             http:\n  addr: {}\n{more}",
             storage.display(),
             Self::ADDRESS
         );
@@ -71,8 +90,15 @@ impl Registry {
     }
 }
 
+/// `me` and `secret`, as `htpasswd -B` writes them.
+const HTPASSWD: &str = "me:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+
 /// Runs skopeo in the daemon's network namespace.
-fn skopeo(daemon: &Daemon, arguments: &[&str]) -> Output {
+///
+/// # Panics
+/// If it is not installed.
+#[must_use]
+pub fn skopeo(daemon: &Daemon, arguments: &[&str]) -> Output {
     let program = on_path("skopeo").expect("it was asked for");
     let mut command = daemon.command(program);
     command.arg("--insecure-policy").args(arguments);

@@ -69,6 +69,13 @@ impl Rootfs {
         self
     }
 
+    /// Adds a named pipe of root's.
+    #[must_use]
+    pub fn fifo(mut self, path: &str, mode: u32) -> Self {
+        self.add(path, tar::EntryType::Fifo, mode, 0, &[]);
+        self
+    }
+
     /// The archive.
     #[must_use]
     pub fn finish(self) -> Vec<u8> {
@@ -87,11 +94,7 @@ impl Default for Rootfs {
 #[must_use]
 pub fn busybox() -> Option<&'static [u8]> {
     static ARCHIVE: OnceLock<Option<Vec<u8>>> = OnceLock::new();
-    let archive = ARCHIVE.get_or_init(|| {
-        let paths = ["/usr/bin/busybox", "/bin/busybox"];
-        let path = paths.map(Path::new).into_iter().find(|path| path.is_file());
-        Some(busybox_rootfs(path?).finish())
-    });
+    let archive = ARCHIVE.get_or_init(|| Some(busybox_rootfs(busybox_program()?).finish()));
     if archive.is_none() {
         skipped("no busybox (package busybox-static)");
     }
@@ -111,10 +114,30 @@ pub fn debian() -> Option<Vec<u8>> {
         .map(|directory| directory.join("test-debian.tar"))
         .find(|archive| archive.is_file());
     let Some(archive) = archive else {
-        skipped("no Debian root filesystem (tests/debian makes it)");
+        skipped("no Debian root filesystem (tests/debian or ./test --long makes it)");
         return None;
     };
     Some(std::fs::read(archive).expect("it can be read"))
+}
+
+/// The root filesystem of [`busybox`] with the hostile program of `tests/attacker` at
+/// `/bin/attacker`, to be added to. `None`, said aloud, without a static busybox.
+///
+/// # Panics
+/// If the hostile program was not built.
+#[must_use]
+pub fn hostile() -> Option<Rootfs> {
+    let Some(path) = busybox_program() else {
+        skipped("no busybox (package busybox-static)");
+        return None;
+    };
+    let attacker = Path::new(env!("GAMUT_ATTACKER"));
+    Some(busybox_rootfs(path).copy(attacker, "bin/attacker", 0o755))
+}
+
+fn busybox_program() -> Option<&'static Path> {
+    let paths = ["/usr/bin/busybox", "/bin/busybox"];
+    paths.map(Path::new).into_iter().find(|path| path.is_file())
 }
 
 /// Directories, users and the shell with its applets: what other root filesystems build on.
@@ -154,4 +177,54 @@ fn busybox_rootfs(busybox: &Path) -> Rootfs {
         .fold(rootfs, |rootfs, applet| {
             rootfs.link(&format!("bin/{applet}"), "busybox")
         })
+}
+
+/// An image `layered` in docker's format, of two layers: the tests' root filesystem with a
+/// directory `/opaque`, and one that hides what is in `/data` and `/opaque` and puts `/opaque/new`
+/// there.
+///
+/// # Panics
+/// Without a static busybox: ask for [`busybox`] before.
+#[must_use]
+pub fn two_layers() -> Vec<u8> {
+    let paths = ["/usr/bin/busybox", "/bin/busybox"];
+    let path = paths.map(Path::new).into_iter().find(|path| path.is_file());
+    let lower = busybox_rootfs(path.expect("there is a busybox"))
+        .directory("opaque", 0o755, 0)
+        .file("opaque/old", 0o644, b"old\n")
+        .finish();
+    let upper = Rootfs::new()
+        .directory("data", 0o755, 0)
+        .file("data/.wh.notes", 0o644, b"")
+        .directory("opaque", 0o755, 0)
+        .file("opaque/.wh..wh..opq", 0o644, b"")
+        .file("opaque/new", 0o644, b"new\n")
+        .finish();
+    let digest = |bytes: &[u8]| -> String {
+        let hash = <sha2::Sha256 as sha2::Digest>::digest(bytes);
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let layers = [lower, upper];
+    let diff_ids: Vec<String> = layers
+        .iter()
+        .map(|layer| format!("sha256:{}", digest(layer)))
+        .collect();
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    })
+    .to_string();
+    let manifest = serde_json::json!([{
+        "Config": "config.json", "RepoTags": ["layered:latest"],
+        "Layers": ["0.tar", "1.tar"],
+    }])
+    .to_string();
+    let mut archive = Rootfs::new();
+    for (name, layer) in ["0.tar", "1.tar"].into_iter().zip(&layers) {
+        archive = archive.file(name, 0o644, layer);
+    }
+    archive
+        .file("config.json", 0o644, config.as_bytes())
+        .file("manifest.json", 0o644, manifest.as_bytes())
+        .finish()
 }

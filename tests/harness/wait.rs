@@ -20,3 +20,10 @@ pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// How long a race is run: a minute with `./test --long`, a few seconds without.
+#[must_use]
+pub fn racing_time() -> Duration {
+    let is_long = std::env::var_os("GAMUT_TEST_LONG").is_some();
+    Duration::from_secs(if is_long { 60 } else { 3 })
+}

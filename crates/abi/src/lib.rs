@@ -11,6 +11,7 @@ extern crate alloc;
 pub mod calendar;
 pub mod capability;
 pub mod control;
+pub mod hooks;
 pub mod oci;
 pub mod plan;
 pub mod resources;

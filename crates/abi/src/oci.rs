@@ -1,11 +1,12 @@
 //! What the OCI runtime command hands to the program that makes the container.
 //!
-//! `gamut-runtime` compiles a bundle, puts an [`OciLaunch`] as one frame (see [`crate::wire`])
+//! `gamut-runtime` compiles a bundle, puts an [`OciRequest`] as one frame (see [`crate::wire`])
 //! into descriptor [`LAUNCH_DESCRIPTOR`] and replaces itself by the sealed supervisor program,
 //! called [`PROGRAM_NAME`]. Both come from one build, so nothing here has to stay readable.
 
 use crate::plan::Plan;
 use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// First argument by which the supervisor's program knows that it is to make an OCI container.
@@ -24,6 +25,22 @@ pub const PID_FILE: &str = "pid";
 /// Socket in the state directory at which a created container waits for its start.
 pub const GATE_FILE: &str = "start.sock";
 
+/// Copy of the configuration in the state directory, as it was when the container was made.
+pub const CONFIG_FILE: &str = "config.json";
+
+/// What the program is to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, for as long as it takes to send or read it"
+)]
+pub enum OciRequest {
+    /// Make a container.
+    Launch(OciLaunch),
+    /// Run a further process in one.
+    Exec(OciExec),
+}
+
 /// What to do with a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OciVerb {
@@ -31,9 +48,11 @@ pub enum OciVerb {
     Create,
     /// Make it, run it, forward signals to it, remove it, and exit with its code.
     Run,
+    /// Make it, run it and leave it.
+    RunDetached,
 }
 
-/// A container to be made.
+/// A container to be made. Descriptors from [`LAUNCH_DESCRIPTOR`] + 1 on are for its program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OciLaunch {
     /// How far to go.
@@ -42,10 +61,57 @@ pub struct OciLaunch {
     pub plan: Plan,
     /// Its state directory, which exists.
     pub state_directory: String,
+    /// Leave the state directory when the container has ended.
+    pub keep: bool,
+    /// Adopt what the container leaves behind, as long as it runs in the foreground.
+    pub subreaper: bool,
+    /// How many descriptors are for its program.
+    pub extra_files: u32,
+    /// Where callers are told.
+    pub callers: OciCallers,
+}
+
+/// A further process in a container. Descriptor [`LAUNCH_DESCRIPTOR`] + 1 is the pidfd of the
+/// container's first process, those behind it are for the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OciExec {
+    /// Id of the container.
+    pub id: String,
+    /// Process id of its first process.
+    pub init_pid: u32,
+    /// The process, and of the container what concerns it; all its namespaces are joined.
+    pub plan: Plan,
+    /// The control group of the container.
+    pub cgroup_path: Option<String>,
+    /// Groups below that one, each for some controllers of version 1 or, if it names none, for
+    /// all.
+    pub subgroups: Vec<OciSubgroup>,
+    /// Come back as soon as the process runs.
+    pub detach: bool,
+    /// How many descriptors are for the program.
+    pub extra_files: u32,
+    /// Where callers are told.
+    pub callers: OciCallers,
+}
+
+/// A control group below that of the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OciSubgroup {
+    /// Controllers of version 1 by name; none means all.
+    pub controllers: Vec<String>,
+    /// Path from the top of the hierarchies.
+    pub path: String,
+}
+
+/// Where callers are told what they wait for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OciCallers {
     /// File for the process id, in the host's view.
     pub pid_file: Option<String>,
     /// Unix stream socket to which the master of the terminal is sent.
     pub console_socket: Option<String>,
+    /// Unix stream socket to which the pidfd of the process is sent.
+    pub pidfd_socket: Option<String>,
     /// File to which an error is appended, in JSON if the second is true.
     pub log: Option<(String, bool)>,
 }

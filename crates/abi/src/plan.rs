@@ -3,6 +3,7 @@
 //! A plan is compiled from an OCI runtime configuration by the `isolation` crate and carried out,
 //! without further decisions, by the `container` crate inside the supervisor.
 
+use crate::hooks::Hooks;
 use crate::resources::Resources;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -41,8 +42,36 @@ pub struct Plan {
     pub sysctls: Vec<(String, String)>,
     /// The control group; `None` leaves the process in the supervisor's.
     pub cgroup: Option<Cgroup>,
+    /// Execution domain and flags, as personality(2) takes them; `None` keeps the supervisor's.
+    pub personality: Option<u32>,
+    /// NUMA policy of the process's memory; `None` keeps the supervisor's.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// Network interfaces of the supervisor's network namespace that become the container's.
+    pub network_devices: Vec<NetworkDevice>,
+    /// SELinux context of the file systems that are mounted for the container.
+    pub mount_label: Option<String>,
     /// The process.
     pub process: Process,
+    /// Programs that run at fixed points of its life.
+    pub hooks: Option<Hooks>,
+}
+
+/// Policy by which memory is taken from NUMA nodes (set_mempolicy(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPolicy {
+    /// `MPOL_*` mode with `MPOL_F_*` flags.
+    pub mode: u32,
+    /// Bit n of word n / 64 is node n; empty for modes that take no nodes.
+    pub nodes: Vec<u64>,
+}
+
+/// A network interface that moves into the container's network namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkDevice {
+    /// Its name in the supervisor's network namespace.
+    pub name: String,
+    /// Its name in the container's.
+    pub container_name: String,
 }
 
 /// Kinds of Linux namespaces (namespaces(7)).
@@ -152,6 +181,9 @@ pub enum RootSource {
         volatile: bool,
         /// Use `user.overlay.*` attributes (inside a user namespace).
         userxattr: bool,
+        /// The layers hold ids as they are inside the container's user namespace, and are mapped
+        /// for it. A caller who may not map them (rootless) shows them as they are.
+        idmapped: bool,
     },
     /// A directory, bind-mounted on itself.
     Directory {
@@ -175,6 +207,22 @@ pub struct Mount {
     pub attributes_recursive: bool,
     /// Propagation to set afterwards, and whether recursively.
     pub propagation: Option<(Propagation, bool)>,
+    /// `MOUNT_ATTR_*` bits to set and to clear, after the others, on this mount and all below it.
+    pub recursive_attributes: Option<(u64, u64)>,
+    /// Ids of the files are mapped (binds only).
+    pub idmap: Option<MountIdmap>,
+}
+
+/// How the ids of a mount's files are mapped (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountIdmap {
+    /// User ids: `container_id` is the file's, `host_id` the one it shows. Empty, with empty
+    /// `gid_mappings`: as the container's user namespace maps them.
+    pub uid_mappings: Vec<IdMapping>,
+    /// Group ids, likewise.
+    pub gid_mappings: Vec<IdMapping>,
+    /// The mounts below are mapped as well.
+    pub recursive: bool,
 }
 
 /// What is mounted.
@@ -231,6 +279,9 @@ pub struct Cgroup {
     pub path: String,
     /// Limits.
     pub resources: Resources,
+    /// User (in the supervisor's view) to whom the group is delegated on cgroup v2
+    /// (cgroups(7), "Cgroup delegation").
+    pub owner: Option<u32>,
 }
 
 /// Capability sets, one bit per capability number (capabilities(7)).
@@ -320,6 +371,67 @@ pub struct Process {
     pub terminal: Option<TerminalSize>,
     /// A minimal init (PID 1) reaps and forwards signals for it.
     pub init: bool,
+    /// Where the notifications of the system call filter go.
+    pub seccomp_listener: Option<SeccompListener>,
+    /// I/O priority (ioprio_set(2)).
+    pub io_priority: Option<IoPriority>,
+    /// Scheduling policy (sched_setattr(2)).
+    pub scheduler: Option<Scheduler>,
+    /// Processors of a process that joins the container; the first process has no use for them.
+    pub exec_cpu_affinity: Option<ExecCpuAffinity>,
+    /// AppArmor profile that the program runs under.
+    pub apparmor_profile: Option<String>,
+    /// SELinux context that the program runs in.
+    pub selinux_label: Option<String>,
+    /// Keep the caller's session keyring (keyrings(7)) instead of making a new one.
+    pub inherit_keyring: bool,
+}
+
+/// Who receives a filter's notifications (seccomp_unotify(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeccompListener {
+    /// Unix stream socket to which the notification descriptor is sent.
+    pub path: String,
+    /// What is sent along: OCI's ContainerProcessState as JSON, with the process's id in the
+    /// supervisor's view in between these pieces.
+    pub state: Vec<String>,
+}
+
+/// I/O priority (ioprio_set(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoPriority {
+    /// `IOPRIO_CLASS_*`: 1 real time, 2 best effort, 3 idle.
+    pub class: u8,
+    /// Level within the class, 0 (first) to 7.
+    pub level: u8,
+}
+
+/// Scheduling policy and its parameters (sched_setattr(2)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduler {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// Nice value -20..=19, for SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// Static priority, for SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// Nanoseconds, for SCHED_DEADLINE.
+    pub runtime_ns: u64,
+    /// Nanoseconds, for SCHED_DEADLINE.
+    pub deadline_ns: u64,
+    /// Nanoseconds, for SCHED_DEADLINE.
+    pub period_ns: u64,
+}
+
+/// Processors of a process that joins a container, as masks: bit n of word n / 64 is processor n.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecCpuAffinity {
+    /// Until it is in the container's control group; empty leaves it to the kernel.
+    pub initial: Vec<u64>,
+    /// From then on; empty leaves it to the kernel.
+    pub last: Vec<u64>,
 }
 
 /// Size of a terminal in characters; zero is unknown.

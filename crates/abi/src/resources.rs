@@ -33,6 +33,62 @@ pub struct Resources {
     pub devices: Vec<DeviceRule>,
     /// cgroup v2 files written verbatim after all others (OCI `unified`); refused on v1.
     pub unified: Vec<(String, String)>,
+    /// Handles and objects of RDMA devices (`rdma.max`).
+    pub rdma: Vec<RdmaLimit>,
+    /// Class of the packets sent (v1 `net_cls.classid`); refused where there is no such
+    /// controller.
+    pub network_class: Option<u32>,
+    /// Priority of the packets sent by interface name (v1 `net_prio.ifpriomap`); refused where
+    /// there is no such controller.
+    pub network_priorities: Vec<(String, u32)>,
+}
+
+/// Limits of one RDMA device; `None` leaves a value as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RdmaLimit {
+    /// Name of the device, as `mlx5_0`.
+    pub device: String,
+    /// Handles that may be open.
+    pub handles: Option<u32>,
+    /// Objects that may exist.
+    pub objects: Option<u32>,
+}
+
+impl Resources {
+    /// What is to be limited, in words, for those who have to say that it is not. Device rules
+    /// are left out.
+    #[must_use]
+    pub fn asked(&self) -> Vec<&'static str> {
+        let Self {
+            cpu,
+            memory,
+            pids_max,
+            io,
+            hugetlb,
+            devices: _,
+            rdma,
+            network_class,
+            network_priorities,
+            unified,
+        } = self;
+        let asked = [
+            (*memory != Memory::default(), "memory"),
+            (*cpu != Cpu::default(), "processor time"),
+            (pids_max.is_some(), "the number of processes"),
+            (*io != Io::default(), "block I/O"),
+            (!hugetlb.is_empty(), "huge pages"),
+            (!rdma.is_empty(), "RDMA"),
+            (
+                network_class.is_some() || !network_priorities.is_empty(),
+                "network traffic",
+            ),
+            (!unified.is_empty(), "what linux.resources.unified names"),
+        ];
+        asked
+            .into_iter()
+            .filter_map(|(asked, what)| asked.then_some(what))
+            .collect()
+    }
 }
 
 /// Processor time and placement.
@@ -75,6 +131,10 @@ pub struct Memory {
     pub swappiness: Option<u64>,
     /// v1: suspend instead of killing when out of memory; has no v2 file.
     pub oom_kill_disable: bool,
+    /// v1: bytes of TCP buffers (`memory.kmem.tcp.limit_in_bytes`); has no v2 file.
+    pub tcp_max_bytes: Option<Limit>,
+    /// A limit below what is in use is refused, instead of killing for it.
+    pub check_before_update: bool,
 }
 
 /// Block I/O.
@@ -150,4 +210,20 @@ pub struct DeviceRule {
     pub minor: Option<u32>,
     /// Bits of [`access`].
     pub access: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_asked_for_is_named() {
+        assert!(Resources::default().asked().is_empty());
+        let mut resources = Resources {
+            pids_max: Some(Limit::Value(5)),
+            ..Resources::default()
+        };
+        resources.memory.max_bytes = Some(Limit::Value(1 << 20));
+        assert_eq!(resources.asked(), ["memory", "the number of processes"]);
+    }
 }

@@ -5,8 +5,8 @@ use crate::devices;
 use crate::error::Error;
 use crate::group::Group;
 use crate::hierarchy::Hierarchy;
-use crate::{apply_v1, apply_v2};
-use gamut_abi::resources::{Cpu, Io, Memory, Resources};
+use crate::{apply_network, apply_v1, apply_v2};
+use gamut_abi::resources::{Cpu, Io, Limit, Memory, Resources};
 use std::io;
 
 impl Group {
@@ -27,12 +27,15 @@ impl Group {
             warnings: Vec::new(),
         };
         check_unified(self, resources)?;
+        apply_network::check(self, resources)?;
         apply.cpu(&resources.cpu)?;
         apply.cpuset(&resources.cpu)?;
         apply.memory(&resources.memory)?;
         apply.pids(resources)?;
         apply.io(&resources.io)?;
         apply.hugetlb(resources)?;
+        apply.rdma(resources)?;
+        apply_network::apply(&mut apply, resources)?;
         devices::apply(self, &resources.devices)?;
         apply.unified(resources)?;
         Ok(apply.warnings)
@@ -144,7 +147,11 @@ impl<'a> Apply<'a> {
         if *memory == Memory::default() {
             return Ok(());
         }
-        match self.hierarchy(Controller::Memory) {
+        let hierarchy = self.hierarchy(Controller::Memory);
+        if let Some(hierarchy) = hierarchy.filter(|_| memory.check_before_update) {
+            self.check_usage(hierarchy, memory)?;
+        }
+        match hierarchy {
             Some(hierarchy) if hierarchy.v2 => apply_v2::memory(self, hierarchy, memory),
             Some(hierarchy) => apply_v1::memory(self, hierarchy, memory),
             None => {
@@ -152,6 +159,33 @@ impl<'a> Apply<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Refuses a limit below what is in use: the kernel would kill for it.
+    fn check_usage(&self, hierarchy: &Hierarchy, memory: &Memory) -> Result<(), Error> {
+        let Some(Limit::Value(limit)) = memory.max_bytes else {
+            return Ok(());
+        };
+        let (file, usage_file) = if hierarchy.v2 {
+            ("memory.max", "memory.current")
+        } else {
+            ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        };
+        let usage = self
+            .group
+            .try_read(hierarchy, usage_file)
+            .ok()
+            .and_then(|text| String::from_utf8(text).ok()?.trim().parse::<u64>().ok())
+            .unwrap_or(0);
+        if usage > limit {
+            return Err(Error::invalid(
+                "lower",
+                [&self.group.path(), "/", file].concat(),
+                "more memory is in use, and memory.checkBeforeUpdate forbids to kill for it; free some first",
+            )
+            .with_value(limit.to_string()));
+        }
+        Ok(())
     }
 
     fn pids(&mut self, resources: &Resources) -> Result<(), Error> {
@@ -195,6 +229,25 @@ impl<'a> Apply<'a> {
         Ok(())
     }
 
+    /// The file is the same in both versions.
+    fn rdma(&mut self, resources: &Resources) -> Result<(), Error> {
+        let what = "the RDMA limit";
+        for entry in &resources.rdma {
+            check_name(&entry.device)?;
+            let mut line = entry.device.clone();
+            for (key, value) in [("hca_handle", entry.handles), ("hca_object", entry.objects)] {
+                if let Some(value) = value {
+                    line.push_str(&[" ", key, "=", &value.to_string()].concat());
+                }
+            }
+            match self.hierarchy(Controller::Rdma) {
+                Some(hierarchy) => self.set(hierarchy, "rdma.max", &line, what)?,
+                None => self.warn(what, NO_CONTROLLER),
+            }
+        }
+        Ok(())
+    }
+
     fn unified(&mut self, resources: &Resources) -> Result<(), Error> {
         // Whether there is a v2 hierarchy was checked before anything was written.
         let Some(hierarchy) = self.group.hierarchies.v2() else {
@@ -228,7 +281,7 @@ fn check_unified(group: &Group, resources: &Resources) -> Result<(), Error> {
 }
 
 /// A name that becomes part of a file name must stay in its directory.
-fn check_name(name: &str) -> Result<(), Error> {
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0', '\n']) {
         return Err(Error::invalid(
             "use control file name",

@@ -116,6 +116,15 @@ pub(crate) fn memory(
         let value = swappiness.to_string();
         apply.set(hierarchy, "memory.swappiness", &value, "the swappiness")?;
     }
+    if let Some(tcp) = memory.tcp_max_bytes {
+        let value = limit(tcp);
+        apply.set(
+            hierarchy,
+            "memory.kmem.tcp.limit_in_bytes",
+            &value,
+            "the limit of TCP buffers",
+        )?;
+    }
     if memory.high_bytes.is_some() {
         apply.warn("memory.high", "cgroup v1 has no counterpart of it");
     }

@@ -90,6 +90,12 @@ pub(crate) fn memory(
     if memory.swappiness.is_some() {
         apply.warn("the swappiness", "cgroup v2 has no counterpart of it");
     }
+    if memory.tcp_max_bytes.is_some() {
+        apply.warn(
+            "the limit of TCP buffers",
+            "cgroup v2 counts them with the rest of the memory",
+        );
+    }
     if memory.oom_kill_disable {
         apply.warn(
             "disabling the OOM killer",

@@ -1,7 +1,7 @@
 //! Names of the controllers that the model uses.
 
 /// A controller of the model. `Io` is `blkio` in v1; `Cpuacct`, `Devices` and `Freezer` are
-/// controllers in v1 only, v2 has them built in.
+/// controllers in v1 only, v2 has them built in; `NetCls` and `NetPrio` are in v1 alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Controller {
     /// Processor time.
@@ -22,11 +22,17 @@ pub enum Controller {
     Freezer,
     /// Huge pages.
     Hugetlb,
+    /// RDMA devices.
+    Rdma,
+    /// Classes of packets (v1; nftables matches groups in v2).
+    NetCls,
+    /// Priorities of packets (v1).
+    NetPrio,
 }
 
 impl Controller {
     /// Every controller of the model.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Cpu,
         Self::Cpuacct,
         Self::Cpuset,
@@ -36,6 +42,9 @@ impl Controller {
         Self::Devices,
         Self::Freezer,
         Self::Hugetlb,
+        Self::Rdma,
+        Self::NetCls,
+        Self::NetPrio,
     ];
 
     /// Its name in cgroup v1.
@@ -51,6 +60,9 @@ impl Controller {
             Self::Devices => "devices",
             Self::Freezer => "freezer",
             Self::Hugetlb => "hugetlb",
+            Self::Rdma => "rdma",
+            Self::NetCls => "net_cls",
+            Self::NetPrio => "net_prio",
         }
     }
 
@@ -58,7 +70,7 @@ impl Controller {
     #[must_use]
     pub fn name_v2(self) -> Option<&'static str> {
         match self {
-            Self::Cpuacct | Self::Devices | Self::Freezer => None,
+            Self::Cpuacct | Self::Devices | Self::Freezer | Self::NetCls | Self::NetPrio => None,
             Self::Io => Some("io"),
             other => Some(other.name_v1()),
         }
@@ -75,6 +87,9 @@ impl Controller {
             Self::Devices => 64,
             Self::Freezer => 128,
             Self::Hugetlb => 256,
+            Self::Rdma => 512,
+            Self::NetCls => 1024,
+            Self::NetPrio => 2048,
         }
     }
 }

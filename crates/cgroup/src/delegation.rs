@@ -1,100 +1,130 @@
-//! Living inside a subtree that somebody else has delegated: an engine in a container.
+//! The part of the hierarchy that an ordinary user may divide up.
+//!
+//! cgroup v2 hands a group over by making its directory, `cgroup.procs` and
+//! `cgroup.subtree_control` writable (Documentation/admin-guide/cgroup-v2.rst, "Delegation");
+//! systemd does so for `user@UID.service` and for units with `Delegate=yes`. Processes can be
+//! moved within that part only, so that it has to hold the caller as well.
 
-use crate::controller::ControllerSet;
 use crate::error::Error;
-use crate::group::{self, Group};
+use crate::group::Group;
 use crate::hierarchy::{Hierarchies, Mode};
-use crate::sys;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::CString;
+use std::fs;
+use std::path::Path;
 
-/// The group below a delegated root that takes the processes found in the root itself.
-const LEAF: &str = "init";
+/// Where the caller goes if it lives in the very group that is delegated: a group with processes
+/// of its own cannot hand controllers to those below.
+const OWN_LEAF: &str = "gamut-daemon";
 
-/// How often the root is looked at again: processes may be forking while they are moved.
-const MAX_ROUNDS: u32 = 64;
-
-impl Hierarchies {
-    /// Moves the processes out of the root of a delegated v2 hierarchy into the group `init` below
-    /// it, and enables the controllers for the groups beside that one: only a group without
-    /// processes may share its controllers out (cgroup-v2.rst, "No Internal Process Constraint").
-    ///
-    /// The machine's own root is exempt from the rule and left as it is, as is a root whose
-    /// controllers are enabled already, and every hierarchy but a pure v2 one. Answers whether
-    /// anything was moved.
-    ///
-    /// # Errors
-    /// If the group cannot be made or a process cannot be moved: this part of the hierarchy is
-    /// then not the caller's to divide.
-    pub fn vacate_root(&self) -> Result<bool, Error> {
-        let Some(hierarchy) = self.v2().filter(|_| self.mode() == Mode::V2) else {
-            return Ok(false);
-        };
-        let root = hierarchy.directory.as_fd();
-        let failed = |source| {
-            Error::system("move the processes out of", &*hierarchy.root, source).with_hint(
-                "this control group holds processes, so it cannot be divided; have it delegated writable, or empty it",
-            )
-        };
-        let enabled = sys::read_file(root, c"cgroup.subtree_control")
-            .map(|text| ControllerSet::parse_v2(&text))
-            .unwrap_or_default();
-        if !sys::exists(root, c"cgroup.type") || enabled.contains_all(hierarchy.controllers) {
-            return Ok(false);
+/// Finds the topmost group that holds this process and is delegated to it, and makes sure that
+/// groups can be made in it. Returns its path below the root of the hierarchy.
+///
+/// # Errors
+/// Why there is none, and what to do about it, as a sentence for users.
+pub fn delegated() -> Result<String, String> {
+    const HOW: &str =
+        "start it in a delegated group: systemd-run --user --scope -p Delegate=yes gamut daemon";
+    let hierarchies = Hierarchies::detect().map_err(|error| error.to_string())?;
+    let root = match (hierarchies.mode(), hierarchies.roots().as_slice()) {
+        (Mode::V2, [root]) => root.path.clone(),
+        _ => {
+            return Err(
+                "control groups of version 1 cannot be delegated to ordinary users; boot with cgroup v2 alone (systemd.unified_cgroup_hierarchy=1)"
+                    .to_owned(),
+            );
         }
-        let mut moved = false;
-        for _ in 0..MAX_ROUNDS {
-            let found = sys::read_file(root, c"cgroup.procs").map_err(failed)?;
-            let found = String::from_utf8_lossy(&found);
-            if found.trim().is_empty() {
-                // At once, which also keeps others from coming in: the kernel refuses them now.
-                group::enable(hierarchy, "", hierarchy.controllers);
-                let late = sys::read_file(root, c"cgroup.procs").map_err(failed)?;
-                if late.is_empty() {
-                    return Ok(moved);
-                }
-                continue;
-            }
-            if !moved {
-                let leaf = sys::join(LEAF, "").map_err(failed)?;
-                match sys::make_directory(root, &leaf) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                        return Err(failed(error));
-                    }
-                    _ => moved = true,
-                }
-            }
-            let procs = sys::join(LEAF, "cgroup.procs").map_err(failed)?;
-            for pid in found.lines() {
-                match sys::write_file(root, &procs, pid.as_bytes()) {
-                    // It has just ended.
-                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
-                    written => written.map_err(failed)?,
-                }
-            }
-        }
-        Err(failed(io::Error::from_raw_os_error(libc::EBUSY)))
+    };
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own_path(&text).ok_or("/proc/self/cgroup names no group of version 2")?;
+    let parent = topmost(own, |path| is_writable(&root, path))
+        .ok_or_else(|| format!("the control group {own} is not delegated to this user; {HOW}"))?;
+    if parent == own {
+        leave(&hierarchies, own).map_err(|error| {
+            format!("the daemon cannot make room in its control group: {error}; {HOW}")
+        })?;
     }
+    let can = fs::read_to_string(format!("{root}{parent}/cgroup.controllers")).unwrap_or_default();
+    if !can.split_whitespace().any(|name| name == "memory") {
+        return Err(format!(
+            "no controllers are delegated in the control group {parent} (there are: {}); {HOW}",
+            if can.trim().is_empty() {
+                "none"
+            } else {
+                can.trim()
+            }
+        ));
+    }
+    Ok(parent.to_owned())
 }
 
-impl Group {
-    /// Directory, in the v2 hierarchy, of the group that process `pid` is in, provided that is
-    /// this one or one below it. A container that divides its own group (systemd, a nested engine)
-    /// leaves no other place to join.
-    #[must_use]
-    pub fn directory_v2_of(&self, pid: u32) -> Option<OwnedFd> {
-        let hierarchy = self.hierarchies.v2()?;
-        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-        let below = path.strip_prefix(self.relative.as_str())?;
-        if !below.is_empty() && !below.starts_with('/') || below.contains("/..") {
-            return None;
+/// The path of the v2 group in the text of `/proc/PID/cgroup`.
+fn own_path(text: &str) -> Option<&str> {
+    text.lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .filter(|path| path.starts_with('/') && !path.ends_with(" (deleted)"))
+}
+
+/// The topmost of a path and its parents that, with all between it and the path, passes.
+fn topmost(path: &str, passes: impl Fn(&str) -> bool) -> Option<&str> {
+    let mut found = None;
+    let mut current = path;
+    while passes(current) {
+        found = Some(current);
+        match current.rsplit_once('/') {
+            Some(("", _)) if current != "/" => current = "/",
+            Some((parent, _)) if !parent.is_empty() => current = parent,
+            _ => break,
         }
-        sys::open_at(
-            hierarchy.directory.as_fd(),
-            &sys::join(path, "").ok()?,
-            libc::O_RDONLY | libc::O_DIRECTORY,
-        )
-        .ok()
+    }
+    found
+}
+
+fn is_writable(root: &str, path: &str) -> bool {
+    let directory = format!("{root}{path}");
+    ["", "cgroup.procs", "cgroup.subtree_control"]
+        .into_iter()
+        .all(|name| {
+            let path = Path::new(&directory).join(name);
+            CString::new(path.to_string_lossy().as_bytes()).is_ok_and(|path| {
+                // SAFETY: a C string that outlives the call.
+                unsafe { libc::access(path.as_ptr(), libc::W_OK) == 0 }
+            })
+        })
+}
+
+/// Moves this process one group down.
+fn leave(hierarchies: &Hierarchies, own: &str) -> Result<(), Error> {
+    let leaf = format!("{}/{OWN_LEAF}", own.trim_end_matches('/'));
+    let group = Group::at(hierarchies, &leaf)?;
+    group.create()?;
+    group.add_process(0)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_topmost_delegated_group_is_found() {
+        let own = "/user.slice/user-1000.slice/user@1000.service/app.slice/run-1.scope";
+        let delegated = "/user.slice/user-1000.slice/user@1000.service";
+        let found = topmost(own, |path| path.starts_with(delegated));
+        assert_eq!(found, Some(delegated));
+        assert_eq!(topmost(own, |path| path == own), Some(own));
+        assert_eq!(topmost(own, |_| true), Some("/"));
+        // A gap: the caller could not be moved across it.
+        assert_eq!(topmost(own, |path| path == delegated), None);
+        assert_eq!(topmost("/", |_| true), Some("/"));
+    }
+
+    #[test]
+    fn the_own_group_is_found() {
+        assert_eq!(
+            own_path("12:pids:/a\n0::/user.slice/x\n"),
+            Some("/user.slice/x")
+        );
+        assert_eq!(own_path("0::/x (deleted)\n"), None);
+        assert_eq!(own_path("12:pids:/a\n"), None);
     }
 }

@@ -65,10 +65,21 @@ impl Group {
             Freezer::V2(hierarchy) => (hierarchy, "cgroup.freeze"),
             Freezer::V1(hierarchy) => (hierarchy, "freezer.state"),
         };
-        let text = self
-            .try_read(hierarchy, file)
-            .map_err(|source| self.read_error(hierarchy, file, source))?;
-        Ok(text.starts_with(b"1") || text.starts_with(b"FR"))
+        let text = match self.try_read(hierarchy, file) {
+            Ok(text) => text,
+            // It exists in other hierarchies only, where nothing freezes.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(self.read_error(hierarchy, file, error)),
+        };
+        Ok(text.starts_with(b"1") || text.starts_with(b"FR") || self.is_frozen_by_others())
+    }
+
+    /// On hybrid machines somebody else may have used the v1 freezer.
+    fn is_frozen_by_others(&self) -> bool {
+        self.hierarchies
+            .locate(Controller::Freezer)
+            .and_then(|hierarchy| self.try_read(hierarchy, "freezer.state").ok())
+            .is_some_and(|state| state.starts_with(b"FR"))
     }
 
     fn freezer(&self) -> Result<Freezer<'_>, Error> {

@@ -8,6 +8,10 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+/// How often the parents of a group are made when others remove them meanwhile. Each turn lost
+/// means that another removal won, so that this many in a row is no coincidence.
+const MAKE_ATTEMPTS: u32 = 100;
+
 /// One control group: the same path below the root of every hierarchy.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -68,23 +72,7 @@ impl Group {
         hierarchy: &'a Hierarchy,
         made: &mut Vec<(&'a Hierarchy, String)>,
     ) -> Result<(), Error> {
-        // The usual case costs one mkdir: the parents are there from the group before.
-        if make(hierarchy, &self.relative, made)? == Made::NoParent {
-            for (at, _) in self.relative.match_indices('/') {
-                let parent = &self.relative[..at];
-                if make(hierarchy, parent, made)? == Made::New {
-                    prepare(hierarchy, parent);
-                }
-            }
-            if make(hierarchy, &self.relative, made)? == Made::NoParent {
-                return Err(Error::system(
-                    "make control group",
-                    absolute(hierarchy, &self.relative),
-                    io::Error::from_raw_os_error(libc::ENOENT),
-                )
-                .with_hint("a parent group was removed meanwhile; try again"));
-            }
-        }
+        self.make_with_parents(hierarchy, made)?;
         if hierarchy.v2 {
             if self.hierarchies.mode() == Mode::V2 {
                 self.enable_controllers(hierarchy);
@@ -95,6 +83,38 @@ impl Group {
         } else {
             Ok(())
         }
+    }
+
+    /// Makes the directory and its parents. Whoever removes a sibling may tidy up the parent that
+    /// is empty for a moment, between our making it and our making the child, so that this starts
+    /// again a bounded number of times.
+    fn make_with_parents<'a>(
+        &self,
+        hierarchy: &'a Hierarchy,
+        made: &mut Vec<(&'a Hierarchy, String)>,
+    ) -> Result<(), Error> {
+        for _ in 0..MAKE_ATTEMPTS {
+            // The usual case costs one mkdir: the parents are there from the group before.
+            if make(hierarchy, &self.relative, made)? != Made::NoParent {
+                return Ok(());
+            }
+            for (at, _) in self.relative.match_indices('/') {
+                let parent = &self.relative[..at];
+                match make(hierarchy, parent, made)? {
+                    Made::New => prepare(hierarchy, parent),
+                    Made::Existed => {}
+                    Made::NoParent => break,
+                }
+            }
+        }
+        Err(Error::system(
+            "make control group",
+            absolute(hierarchy, &self.relative),
+            io::Error::from_raw_os_error(libc::ENOENT),
+        )
+        .with_hint(
+            "a parent group was removed each time that it was made; see what else manages these groups",
+        ))
     }
 
     /// Enables the controllers of the hierarchy from its root down to the group's parent. One
@@ -155,6 +175,30 @@ impl Group {
                 true => self.write(hierarchy, "cgroup.procs", "0")?,
                 false => self.write(hierarchy, "tasks", "0")?,
             }
+        }
+        Ok(())
+    }
+
+    /// As [`Group::add_process`], but only in the hierarchies that hold one of `controllers`, or
+    /// only in the others if `others` is true.
+    ///
+    /// # Errors
+    /// As [`Group::add_process`].
+    pub fn add_process_by_controller(
+        &self,
+        pid: u32,
+        controllers: &[Controller],
+        others: bool,
+    ) -> Result<(), Error> {
+        let pid = pid.to_string();
+        let chosen = |hierarchy: &&Hierarchy| {
+            let named = controllers
+                .iter()
+                .any(|controller| hierarchy.controllers.contains(*controller));
+            named != others
+        };
+        for hierarchy in self.hierarchies.list.iter().filter(chosen) {
+            self.write(hierarchy, "cgroup.procs", &pid)?;
         }
         Ok(())
     }
@@ -321,7 +365,8 @@ fn make<'a>(
         }
         Err(error) => match error.raw_os_error() {
             Some(libc::EEXIST) => Ok(Made::Existed),
-            Some(libc::ENOENT) => Ok(Made::NoParent),
+            // ENODEV: the parent was found, and is being removed at this moment.
+            Some(libc::ENOENT | libc::ENODEV) => Ok(Made::NoParent),
             code => {
                 let hint = match code {
                     Some(libc::EACCES | libc::EPERM | libc::EROFS) => {

@@ -126,6 +126,12 @@ impl Hierarchies {
         Self::from_list(list)
     }
 
+    /// None at all: for those who may not use what there is.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { list: [].into() }
+    }
+
     fn from_list(list: Vec<Hierarchy>) -> Result<Self, Error> {
         if list.is_empty() {
             return Err(Error::invalid(

@@ -13,11 +13,13 @@
 //! cgroups(7), bpf(2).
 
 mod apply;
+mod apply_network;
 mod apply_v1;
 mod apply_v2;
 mod bpf;
 mod controller;
 mod convert;
+mod delegate;
 mod delegation;
 mod devices;
 mod error;
@@ -26,6 +28,7 @@ mod group;
 mod hierarchy;
 mod memory_v1;
 mod mountinfo;
+mod nested;
 mod remove;
 mod stats;
 mod stats_read;
@@ -33,6 +36,7 @@ mod sys;
 
 pub use controller::Controller;
 pub use convert::{blkio_to_io_weight, shares_to_weight, weight_to_shares};
+pub use delegation::delegated;
 pub use error::Error;
 pub use group::{Group, list_children};
 pub use hierarchy::{Hierarchies, HierarchyRoot, Mode};

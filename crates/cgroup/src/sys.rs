@@ -73,6 +73,20 @@ pub(crate) fn remove_directory(base: BorrowedFd<'_>, path: &CStr) -> io::Result<
     check(unsafe { libc::unlinkat(base.as_raw_fd(), path.as_ptr(), libc::AT_REMOVEDIR) })
 }
 
+/// fchownat(2) of a file's user, not following links.
+pub(crate) fn change_owner(base: BorrowedFd<'_>, path: &CStr, uid: u32) -> io::Result<()> {
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    check(unsafe {
+        libc::fchownat(
+            base.as_raw_fd(),
+            path.as_ptr(),
+            uid,
+            libc::gid_t::MAX,
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    })
+}
+
 /// Whether something exists at `path`.
 pub(crate) fn exists(base: BorrowedFd<'_>, path: &CStr) -> bool {
     // SAFETY: `path` is NUL-terminated and outlives the call.

@@ -89,6 +89,32 @@ fn a_failed_creation_leaves_nothing() {
     }
 }
 
+/// What removes one group may tidy up the parent that it shares with others, which are being made.
+#[test]
+fn siblings_come_and_go_below_a_parent_that_is_tidied_up() {
+    let Some(hierarchies) = hierarchies() else {
+        return;
+    };
+    let test = TestGroup::new(&hierarchies);
+    let churn = |name: &str| {
+        let group = Group::at(&hierarchies, &format!("{}/{name}", test.parent_path())).unwrap();
+        for turn in 0..300 {
+            group
+                .create()
+                .unwrap_or_else(|error| panic!("{name}, turn {turn}: {error}"));
+            group.remove().unwrap();
+            for root in hierarchies.roots() {
+                // Refused while the other thread's group is in it.
+                let _ = std::fs::remove_dir(format!("{}{}", root.path, test.parent_path()));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| churn("one"));
+        scope.spawn(|| churn("two"));
+    });
+}
+
 #[test]
 fn processes_join_and_can_be_killed_in_nested_groups() {
     let Some(hierarchies) = hierarchies() else {

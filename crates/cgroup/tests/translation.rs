@@ -1,7 +1,7 @@
 //! The model in the files of v2 and of v1, on directory trees that only look like hierarchies.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-use gamut_abi::resources::{HugetlbLimit, IoDevice, Limit, Resources};
+use gamut_abi::resources::{HugetlbLimit, IoDevice, Limit, RdmaLimit, Resources};
 use gamut_cgroup::{Controller, Group, Hierarchies, HierarchyRoot, Mode};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,9 @@ impl Tree {
                 Controller::Pids,
                 Controller::Io,
                 Controller::Hugetlb,
+                Controller::Rdma,
+                Controller::NetCls,
+                Controller::NetPrio,
             ],
         };
         let hierarchies = Hierarchies::with_roots(&[root]).unwrap();
@@ -243,7 +246,7 @@ fn weights_are_given_in_either_scale() {
 fn controllers_are_enabled_on_the_way_down() {
     let tree = Tree::new(true, &[]);
     tree.group.create().unwrap();
-    let wanted = "+cpu +cpuset +memory +pids +io +hugetlb";
+    let wanted = "+cpu +cpuset +memory +pids +io +hugetlb +rdma";
     let root = tree.directory.path();
     assert_eq!(read(&root.join("cgroup.subtree_control")), wanted);
     assert_eq!(read(&root.join("gamut/cgroup.subtree_control")), wanted);
@@ -344,4 +347,97 @@ fn statistics_of_v2_are_read() {
     assert_eq!(stats.io.len(), 1);
     assert_eq!(stats.hugetlb.len(), 1);
     assert_eq!(stats.hugetlb[0].limit_failures, 8);
+}
+
+#[test]
+fn rdma_and_packets_are_limited() {
+    let resources = Resources {
+        rdma: vec![RdmaLimit {
+            device: "mlx5_0".into(),
+            handles: Some(2),
+            objects: Some(2000),
+        }],
+        network_class: Some(0x10_0001),
+        network_priorities: vec![("eth0".into(), 5)],
+        ..Resources::default()
+    };
+    let tree = Tree::new(
+        false,
+        &[
+            ("rdma.max", ""),
+            ("net_cls.classid", ""),
+            ("net_prio.ifpriomap", ""),
+        ],
+    );
+    let warnings = tree.group.apply(&resources).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(
+        tree.golden(),
+        "net_cls.classid: 1048577\nnet_prio.ifpriomap: eth0 5\n\
+         rdma.max: mlx5_0 hca_handle=2 hca_object=2000\n"
+    );
+    // A machine without the controllers refuses, before anything else is set.
+    let directory = tempfile::tempdir().unwrap();
+    let root = HierarchyRoot {
+        path: directory.path().to_str().unwrap().to_owned(),
+        v2: true,
+        controllers: vec![Controller::Pids],
+    };
+    std::fs::create_dir(directory.path().join("one")).unwrap();
+    std::fs::write(directory.path().join("one/pids.max"), "").unwrap();
+    let group = Group::at(&Hierarchies::with_roots(&[root]).unwrap(), "/one").unwrap();
+    let wanted = Resources {
+        pids_max: Some(Limit::Value(1)),
+        rdma: resources.rdma,
+        network_class: Some(1),
+        ..Resources::default()
+    };
+    let error = group.apply(&wanted).unwrap_err();
+    assert!(error.to_string().contains("net_cls"), "{error}");
+    assert_eq!(read(&directory.path().join("one/pids.max")), "");
+    let wanted = Resources {
+        network_class: None,
+        ..wanted
+    };
+    let warnings = group.apply(&wanted).unwrap();
+    assert!(warnings[0].contains("RDMA"), "{warnings:?}");
+}
+
+#[test]
+fn a_limit_below_what_is_in_use_is_refused_on_request() {
+    for (v2, usage, file) in [
+        (true, "memory.current", "memory.max"),
+        (false, "memory.usage_in_bytes", "memory.limit_in_bytes"),
+    ] {
+        let tree = Tree::new(v2, &[(usage, "5000\n"), (file, "")]);
+        let mut resources = Resources::default();
+        resources.memory.max_bytes = Some(Limit::Value(4096));
+        resources.memory.check_before_update = true;
+        let error = tree.group.apply(&resources).unwrap_err();
+        assert!(error.to_string().contains(file), "{error}");
+        assert_eq!(read(&tree.path().join(file)), "");
+        resources.memory.check_before_update = false;
+        tree.group.apply(&resources).unwrap();
+        assert!(read(&tree.path().join(file)).starts_with("4096"));
+    }
+}
+
+#[test]
+fn a_group_is_delegated_by_its_files() {
+    use std::os::unix::fs::MetadataExt;
+    let files = [("cgroup.procs", ""), ("memory.max", "")];
+    let tree = Tree::new(true, &files);
+    // SAFETY: cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("SKIPPED: only root gives files away");
+        return;
+    }
+    tree.group.delegate(1234).unwrap();
+    let owner = |name: &str| tree.path().join(name).metadata().unwrap().uid();
+    assert_eq!((owner("."), owner("cgroup.procs")), (1234, 1234));
+    assert_eq!(owner("memory.max"), 0);
+    // On v1 nothing changes hands.
+    let tree = Tree::new(false, &files);
+    tree.group.delegate(1234).unwrap();
+    assert_eq!(tree.path().metadata().unwrap().uid(), 0);
 }

@@ -173,3 +173,27 @@ fn limits_are_in_force() {
     assert!(test.group.oom_kill_count() >= 1);
     assert!(hierarchies.has(Controller::Devices) && hierarchies.has(Controller::Freezer));
 }
+
+#[test]
+fn a_delegated_group_is_its_owners_to_divide() {
+    use std::os::unix::fs::MetadataExt;
+    let Some(hierarchies) = v2() else { return };
+    let test = TestGroup::new(&hierarchies);
+    test.group.create().unwrap();
+    test.group.delegate(1234).unwrap();
+    let owner = |name: &str| {
+        let path = format!("/sys/fs/cgroup{}/{name}", test.group.path());
+        std::fs::metadata(path).unwrap().uid()
+    };
+    for name in [
+        ".",
+        "cgroup.procs",
+        "cgroup.subtree_control",
+        "cgroup.threads",
+    ] {
+        assert_eq!(owner(name), 1234, "{name}");
+    }
+    for name in ["memory.max", "cpu.max", "pids.max"] {
+        assert_eq!(owner(name), 0, "{name}");
+    }
+}

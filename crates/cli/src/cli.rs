@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, error::ErrorKind};
 
 use crate::client::{Address, Client};
-use crate::commands::{Verb, container, daemon, image, manual, network, system, volume};
+use crate::commands::{Verb, container, daemon, image, manual, network, registry, system, volume};
 use crate::error::{EXIT_ENGINE, EXIT_FAILURE, Error};
 use crate::output::print;
+use crate::rootless;
 
 /// A verb in the tree.
 struct Entry {
@@ -52,6 +53,9 @@ pub fn run(arguments: &[OsString]) -> u8 {
 }
 
 fn dispatch(arguments: &[OsString]) -> Result<u8, Error> {
+    if let Some(ended) = rootless::dispatch(arguments) {
+        return ended;
+    }
     let has_values = arguments.iter().any(|argument| {
         let text = argument.to_string_lossy();
         text.starts_with('-') && (text.ends_with("=true") || text.ends_with("=false"))
@@ -280,6 +284,10 @@ fn container_verbs() -> Vec<Entry> {
             "attach",
             "Attach local standard input, output, and error streams to a running container",
         ),
+        verb::<container::commit::CommitArguments>(
+            "commit",
+            "Create a new image from a container's changes",
+        ),
         verb::<container::cp::CpArguments>(
             "cp",
             "Copy files/folders between a container and the local filesystem",
@@ -290,6 +298,10 @@ fn container_verbs() -> Vec<Entry> {
             "Inspect changes to files or directories on a container's filesystem",
         ),
         verb::<container::exec::ExecArguments>("exec", "Execute a command in a running container"),
+        verb::<container::commit::ExportArguments>(
+            "export",
+            "Export a container's filesystem as a tar archive",
+        ),
         verb::<container::signal::KillArguments>("kill", "Kill one or more running containers"),
         verb::<container::logs::LogsArguments>("logs", "Fetch the logs of a container"),
         verb::<container::simple::PauseArguments>(
@@ -350,6 +362,7 @@ fn image_verbs() -> Vec<Entry> {
         ),
         verb::<image::archive::LoadArguments>("load", "Load an image from a tar archive or STDIN"),
         verb::<image::pull::PullArguments>("pull", "Download an image from a registry"),
+        verb::<image::push::PushArguments>("push", "Upload an image to a registry"),
         verb::<image::archive::SaveArguments>(
             "save",
             "Save one or more images to a tar archive (streamed to STDOUT by default)",
@@ -427,6 +440,9 @@ fn top_entries() -> Vec<Entry> {
             "inspect",
             "Return low-level information on Gamut's objects",
         ),
+        verb::<registry::LoginArguments>("login", "Authenticate to a registry"),
+        verb::<registry::LogoutArguments>("logout", "Log out from a registry"),
+        verb::<registry::SearchArguments>("search", "Search a registry for images"),
         verb::<system::events::EventsArguments>("events", "Get real time events from the server"),
         verb::<system::info::InfoArguments>("info", "Display system-wide information"),
         verb::<system::version::VersionArguments>("version", "Show the version information"),

@@ -1,12 +1,15 @@
 //! The daemon's entry point.
 
 mod memory;
+mod place;
 
 use crate::commands::daemon::DaemonArguments;
 use crate::error::Error;
+use crate::notify;
 use gamut_docker_api::Server;
 use gamut_engine::snapshotter::Snapshotter;
 use gamut_engine::{Engine, Options};
+use place::Place;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,39 +34,55 @@ pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+    // Before there is a second thread.
+    let place = Place::choose(&arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .map_err(|error| Error::Message(format!("start the daemon's threads: {error}")))?;
-    let socket = socket_path(&arguments)?;
+    let socket = socket_path(&arguments, &place.run_root)?;
     let group = arguments.group.as_deref().map(group_id).transpose()?;
+    let run_root = place.run_root.clone();
+    let rootless = place.rootless.clone();
     let options = Options {
         supervisor: supervisor()?,
-        data_root: arguments.data_root,
-        run_root: arguments.run_root,
+        data_root: place.data_root,
+        run_root: place.run_root,
         bridge: arguments.bridge,
         subnet: arguments.subnet,
-        cgroup_parent: arguments.cgroup_parent,
+        cgroup_parent: place.cgroup_parent,
         storage_driver: arguments
             .storage_driver
             .as_deref()
             .and_then(Snapshotter::from_name),
+        without_groups: place.without_groups,
+        remap_users: arguments.userns_remap,
+        rootless: place.rootless,
+        registries: arguments.registries,
         ..Options::default()
     };
     let served = serve(&runtime, options, &socket, group);
+    // The processes that keep up the namespaces are of use to workloads only.
+    if rootless.is_some_and(|rootless| match &served {
+        Ok(live) => *live == 0,
+        Err(_) => rootless.is_new,
+    }) {
+        gamut_rootless::stop(&run_root);
+    }
     // Threads that wait for something endless must not hold the exit up.
     runtime.shutdown_background();
-    served.map(|()| 0)
+    served.map(|_| 0)
 }
 
+/// Serves until told to stop; returns how many workloads go on.
 fn serve(
     runtime: &tokio::runtime::Runtime,
     options: Options,
     socket: &Path,
     group: Option<u32>,
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
     let engine = Engine::open(options, runtime.handle().clone())
         .map_err(|error| Error::Message(error.full_message()))?;
     runtime.block_on(async {
@@ -74,20 +93,23 @@ fn serve(
         let mut terminate = wait(SignalKind::terminate())?;
         let mut interrupt = wait(SignalKind::interrupt())?;
         tokio::spawn(memory::give_back_after_removals(engine.events().subscribe()));
+        notify::tell("READY=1");
         tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "listening");
         tokio::select! {
             () = server.serve(Arc::clone(&engine)) => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("stopping; workloads go on");
-        Ok(())
+        notify::tell("STOPPING=1");
+        let live = engine.live_count();
+        tracing::info!(live, "stopping; workloads go on");
+        Ok(live)
     })
 }
 
-fn socket_path(arguments: &DaemonArguments) -> Result<PathBuf, Error> {
+fn socket_path(arguments: &DaemonArguments, run_root: &Path) -> Result<PathBuf, Error> {
     match arguments.host.as_deref() {
-        None => Ok(arguments.run_root.join("gamut.sock")),
+        None => Ok(run_root.join("gamut.sock")),
         Some(host) => host
             .strip_prefix("unix://")
             .map(PathBuf::from)

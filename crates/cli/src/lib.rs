@@ -7,10 +7,13 @@
 pub mod cli;
 pub mod client;
 pub mod commands;
+pub mod credentials;
 pub mod daemon;
 pub mod error;
+mod notify;
 pub mod output;
 pub mod parse;
+mod rootless;
 pub mod terminal;
 
 pub use cli::main;

@@ -80,6 +80,8 @@ pub(crate) fn prepare(
     let mut hierarchies = Vec::with_capacity(memberships.len());
     for Membership { controllers, path } in &memberships {
         match hierarchy(controllers, path, attributes, own_namespace, &mountinfo) {
+            // The container has no group of its own there: it would see all the host's.
+            Ok(mount) if is_root_of_host(&mount, controllers) => {}
             Ok(mount) => hierarchies.push((directory_of(controllers).to_owned(), mount)),
             // A hierarchy that the host itself has not mounted is none of the container's.
             Err(Errno(libc::ENOENT | libc::ENODEV)) => {}
@@ -133,6 +135,12 @@ fn unified(
         hierarchies: Vec::new(),
         attributes: 0,
     })
+}
+
+/// Only the root group of a v1 hierarchy has a release agent (cgroups(7)), which runs programs
+/// outside of every container (CVE-2022-0492).
+fn is_root_of_host(mount: &OwnedFd, controllers: &str) -> bool {
+    !controllers.is_empty() && sys::open(mount.as_fd(), c"release_agent", libc::O_PATH).is_ok()
 }
 
 fn directory_of(controllers: &str) -> &str {

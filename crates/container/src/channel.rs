@@ -1,9 +1,9 @@
 //! Messages between the caller and the stage of a container: one packet each.
 
 use crate::error::Error;
-use crate::sys::{Errno, SysResult};
+use crate::sys::{self, Control, Errno, SysResult};
 use gamut_abi::control::FailureKind;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Longest packet in bytes; longer texts are cut.
 const PACKET_BYTES: usize = 4096;
@@ -14,10 +14,14 @@ pub(crate) enum Message {
     Ready,
     /// Something was given up.
     Warning(String),
+    /// The root is built and not yet entered: hooks may run.
+    Hooks,
     /// It failed and is about to exit.
     Failed(Error),
     /// The master of the terminal.
     Terminal(OwnedFd),
+    /// A mount, detached.
+    Mount(OwnedFd),
     /// The intermediate made the container's first process.
     Child { pid: u32, pidfd: OwnedFd },
 }
@@ -42,11 +46,33 @@ pub(crate) fn pair() -> SysResult<(Channel, Channel)> {
     }
 }
 
-/// Room for the control message of one descriptor, aligned as cmsghdr wants it.
-#[repr(C, align(8))]
-struct Control([u8; 24]);
+/// Whoever listens looks this often whether those who should speak still can, in microseconds.
+const LISTENING_MICROSECONDS: libc::suseconds_t = 100_000;
 
 impl Channel {
+    /// Makes [`Channel::listen`] come back with `EAGAIN` every now and then.
+    pub(crate) fn look_up_from_time_to_time(&self) -> SysResult<()> {
+        let time = libc::timeval {
+            tv_sec: 0,
+            tv_usec: LISTENING_MICROSECONDS,
+        };
+        let length = libc::socklen_t::try_from(size_of::<libc::timeval>()).unwrap_or_default();
+        // SAFETY: the time is readable for its size.
+        let result = unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVTIMEO,
+                (&raw const time).cast(),
+                length,
+            )
+        };
+        if result < 0 {
+            return Err(Errno::last());
+        }
+        Ok(())
+    }
+
     /// Lets the other side go on. An error means that it is gone.
     pub(crate) fn go(&self) -> SysResult<()> {
         self.send_packet(b"G", None)
@@ -73,6 +99,7 @@ impl Channel {
         let mut descriptor = None;
         match message {
             Message::Ready => packet.push(b'R'),
+            Message::Hooks => packet.push(b'H'),
             Message::Warning(text) => {
                 packet.push(b'W');
                 packet.extend_from_slice(text.as_bytes());
@@ -87,6 +114,10 @@ impl Channel {
                 packet.push(b'T');
                 descriptor = Some(fd.as_raw_fd());
             }
+            Message::Mount(fd) => {
+                packet.push(b'M');
+                descriptor = Some(fd.as_raw_fd());
+            }
             Message::Child { pid, pidfd } => {
                 packet.push(b'C');
                 packet.extend_from_slice(&pid.to_ne_bytes());
@@ -98,51 +129,18 @@ impl Channel {
     }
 
     fn send_packet(&self, packet: &[u8], descriptor: Option<RawFd>) -> SysResult<()> {
-        let mut part = libc::iovec {
-            iov_base: packet.as_ptr().cast_mut().cast(),
-            iov_len: packet.len(),
-        };
-        let mut control = Control([0; 24]);
-        // SAFETY: all zeros is a valid msghdr.
-        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-        header.msg_iov = &raw mut part;
-        header.msg_iovlen = 1;
-        if let Some(descriptor) = descriptor {
-            header.msg_control = control.0.as_mut_ptr().cast();
-            header.msg_controllen = control.0.len();
-            // SAFETY: the control buffer has room for the header and one descriptor
-            // (CMSG_SPACE(4) is 24) and is aligned for it.
-            unsafe {
-                let first = libc::CMSG_FIRSTHDR(&raw const header);
-                (*first).cmsg_level = libc::SOL_SOCKET;
-                (*first).cmsg_type = libc::SCM_RIGHTS;
-                (*first).cmsg_len = libc::CMSG_LEN(4) as usize;
-                libc::CMSG_DATA(first)
-                    .cast::<RawFd>()
-                    .write_unaligned(descriptor);
-            }
-        }
-        loop {
-            // SAFETY: the header describes live buffers.
-            let put =
-                unsafe { libc::sendmsg(self.0.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
-            if put >= 0 {
-                return Ok(());
-            }
-            if Errno::last() != Errno(libc::EINTR) {
-                return Err(Errno::last());
-            }
-        }
+        sys::send_with_descriptor(self.0.as_fd(), packet, descriptor).map(drop)
     }
 
-    /// Waits for the next message; `None` once every other end is closed.
+    /// Waits for the next message; `None` once every other end is closed. `EAGAIN` if none came
+    /// for a while, see [`Channel::look_up_from_time_to_time`].
     pub(crate) fn listen(&self) -> SysResult<Option<Message>> {
         let mut packet = [0_u8; PACKET_BYTES];
         let mut part = libc::iovec {
             iov_base: packet.as_mut_ptr().cast(),
             iov_len: packet.len(),
         };
-        let mut control = Control([0; 24]);
+        let mut control = Control::default();
         // SAFETY: all zeros is a valid msghdr.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = &raw mut part;
@@ -174,9 +172,17 @@ impl Channel {
         Self(descriptor)
     }
 
+    /// The same channel by a number that is `minimum` or above.
+    pub(crate) fn moved_above(self, minimum: RawFd) -> SysResult<Self> {
+        if self.0.as_raw_fd() >= minimum {
+            return Ok(self);
+        }
+        sys::dup_above(self.descriptor(), minimum).map(Self)
+    }
+
     /// The descriptor, for moving it to a known number.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(&self.0)
+        self.0.as_fd()
     }
 }
 
@@ -201,8 +207,10 @@ fn decode(packet: &[u8], descriptor: Option<OwnedFd>) -> Option<Message> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Some(match (tag, descriptor) {
         (b'R', _) => Message::Ready,
+        (b'H', _) => Message::Hooks,
         (b'W', _) => Message::Warning(text(rest)),
         (b'T', Some(master)) => Message::Terminal(master),
+        (b'M', Some(mount)) => Message::Mount(mount),
         (b'C', Some(pidfd)) => Message::Child {
             pid: u32::from_ne_bytes(rest.try_into().ok()?),
             pidfd,

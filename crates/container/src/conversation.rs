@@ -2,7 +2,7 @@
 
 use crate::channel::{Channel, Message};
 use crate::error::{Context, Error};
-use crate::sys;
+use crate::sys::{self, Errno};
 use gamut_abi::control::FailureKind;
 use std::os::fd::OwnedFd;
 
@@ -45,7 +45,11 @@ pub(crate) struct Conversation {
     pub warnings: Vec<String>,
     pub terminal: Option<OwnedFd>,
     child: Option<(Unreaped, OwnedFd)>,
+    /// Children whose word is waited for.
+    awaited: Vec<u32>,
     ready: bool,
+    /// The stage waits for the hooks of the host.
+    hooks: bool,
     failure: Option<Error>,
 }
 
@@ -56,19 +60,42 @@ impl Conversation {
             warnings: Vec::new(),
             terminal: None,
             child: None,
+            awaited: Vec::new(),
             ready: false,
+            hooks: false,
             failure: None,
         }
     }
 
+    /// A conversation with children that a container they share a PID namespace with could stop:
+    /// that is an error then, not a reason to wait for ever.
+    pub(crate) fn with_child(channel: Channel, pid: u32) -> Result<Self, Error> {
+        channel
+            .look_up_from_time_to_time()
+            .doing("listen to", "the stage")?;
+        let mut conversation = Self::new(channel);
+        conversation.awaited.push(pid);
+        Ok(conversation)
+    }
+
     /// Takes the next message; false once there are no more.
     fn listen(&mut self) -> Result<bool, Error> {
-        match self.channel.listen().doing("listen to", "the stage")? {
+        let message = loop {
+            match self.channel.listen() {
+                Err(Errno(libc::EAGAIN)) => self.check_that_none_is_stopped()?,
+                message => break message.doing("listen to", "the stage")?,
+            }
+        };
+        match message {
             None => return Ok(false),
             Some(Message::Ready) => self.ready = true,
+            Some(Message::Hooks) => self.hooks = true,
             Some(Message::Warning(text)) => self.warnings.push(text),
             Some(Message::Terminal(master)) => self.terminal = Some(master),
+            // Of a helper that mounts, never of a stage.
+            Some(Message::Mount(_)) => {}
             Some(Message::Child { pid, pidfd }) => {
+                self.awaited.push(pid);
                 self.child = Some((Unreaped::new(pid), pidfd));
             }
             Some(Message::Failed(error)) => {
@@ -78,9 +105,42 @@ impl Conversation {
         Ok(true)
     }
 
-    /// Until the stage, which is `first` itself, waits for the start.
-    pub(crate) fn until_ready_directly(&mut self, first: Unreaped) -> Result<Unreaped, Error> {
+    fn check_that_none_is_stopped(&self) -> Result<(), Error> {
+        if self.awaited.iter().any(|pid| sys::is_stopped(*pid)) {
+            return Err(Error {
+                kind: FailureKind::State,
+                message: String::from(
+                    "a process of the container has stopped the new process before it could become its program",
+                ),
+                errno: 0,
+            });
+        }
+        Ok(())
+    }
+
+    /// Lets the hooks of the host run if the stage, process `pid`, waits for them.
+    fn run_hooks(
+        &mut self,
+        pid: u32,
+        hooks: &mut impl FnMut(u32) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if std::mem::take(&mut self.hooks) {
+            hooks(pid)?;
+            // If the stage is gone, what it said comes next.
+            let _ = self.channel.go();
+        }
+        Ok(())
+    }
+
+    /// Until the stage, which is `first` itself, waits for the start. `hooks` is called with its
+    /// process id when the root is built.
+    pub(crate) fn until_ready_directly(
+        &mut self,
+        first: Unreaped,
+        mut hooks: impl FnMut(u32) -> Result<(), Error>,
+    ) -> Result<Unreaped, Error> {
         while self.listen()? {
+            self.run_hooks(first.pid(), &mut hooks)?;
             if self.ready {
                 return Ok(first);
             }
@@ -89,11 +149,12 @@ impl Conversation {
     }
 
     /// Until the stage, a sibling of `first`, waits for the start. `on_child` is called once
-    /// with its process id.
+    /// with its process id, `hooks` when the root is built.
     pub(crate) fn until_ready(
         &mut self,
         first: Unreaped,
         mut on_child: impl FnMut(&Channel, u32) -> Result<(), Error>,
+        mut hooks: impl FnMut(u32) -> Result<(), Error>,
     ) -> Result<(OwnedFd, Unreaped), Error> {
         let mut known = false;
         while self.listen()? {
@@ -102,6 +163,9 @@ impl Conversation {
             {
                 known = true;
                 on_child(&self.channel, child.pid())?;
+            }
+            if let Some(pid) = self.child.as_ref().map(|(child, _)| child.pid()) {
+                self.run_hooks(pid, &mut hooks)?;
             }
             if self.ready
                 && self.failure.is_none()

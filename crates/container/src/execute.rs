@@ -1,20 +1,20 @@
 //! The last steps: find the program, install the filter, execve.
 
 use crate::capabilities::{self, Sets};
+use crate::channel::Channel;
 use crate::error::{Context, Error};
-use crate::sys::{self, Errno};
+use crate::listener::ListenerTask;
+use crate::sys::{self, Errno, SysResult};
 use gamut_abi::control::FailureKind;
 use gamut_abi::plan::{Process, Seccomp};
 use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 /// Where programs are looked for if the environment has no PATH, as Docker has it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// `BPF_MAXINSNS`
 const MAX_INSTRUCTIONS: usize = 4096;
-
-/// A filter whose notifications somebody would have to receive.
-const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 1 << 3;
 
 const SECCOMP_SET_MODE_FILTER: u32 = 1;
 
@@ -27,6 +27,45 @@ pub(crate) struct Program {
     seccomp: Option<Seccomp>,
     /// Capabilities to come down to once the filter is installed.
     last_sets: Option<Sets>,
+    /// Descriptors that become 3 and following, all of them above those numbers.
+    extra_files: Vec<OwnedFd>,
+    /// Who is to have the filter's notification descriptor.
+    listener: Option<ListenerTask>,
+}
+
+impl Program {
+    /// Hands descriptors on to the program, as 3 and following.
+    pub(crate) fn keep_files(&mut self, files: &[OwnedFd]) -> Result<(), Error> {
+        let first_free = 3 + i32::try_from(files.len()).unwrap_or(i32::MAX - 3);
+        self.extra_files = files
+            .iter()
+            .map(|file| sys::dup_above(file.as_fd(), first_free))
+            .collect::<SysResult<_>>()
+            .doing("keep", "a preserved descriptor")?;
+        match &mut self.listener {
+            Some(listener) if !files.is_empty() => listener.move_above(first_free),
+            _ => Ok(()),
+        }
+    }
+
+    /// The descriptors that are needed until then, by the numbers they have until then.
+    pub(crate) fn kept_files(&self) -> impl Iterator<Item = RawFd> {
+        let listener = self.listener.iter().map(ListenerTask::descriptor);
+        self.extra_files
+            .iter()
+            .map(AsRawFd::as_raw_fd)
+            .chain(listener)
+    }
+
+    /// First number that is none of the program's descriptors.
+    pub(crate) fn first_free(&self) -> RawFd {
+        3 + i32::try_from(self.extra_files.len()).unwrap_or(i32::MAX - 3)
+    }
+
+    /// Its environment.
+    pub(crate) fn environment(&self) -> &[CString] {
+        &self.environment
+    }
 }
 
 /// Finds the program as the user that this process is by now.
@@ -34,6 +73,7 @@ pub(crate) fn find(
     process: &Process,
     environment: &[String],
     last_sets: Option<Sets>,
+    listener: Option<ListenerTask>,
 ) -> Result<Program, Error> {
     let name = process.args.first().map(String::as_str).unwrap_or_default();
     let strings = |texts: &[String], what: &str| {
@@ -52,16 +92,12 @@ pub(crate) fn find(
         no_new_privileges: process.no_new_privileges,
         seccomp: process.seccomp.clone(),
         last_sets,
+        extra_files: Vec::new(),
+        listener,
     })
 }
 
 fn check_filter(seccomp: &Seccomp) -> Result<(), Error> {
-    if seccomp.flags & SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 {
-        return Err(Error::invalid(
-            "the seccomp filter wants a listener for notifications, which nobody here offers; use actions other than SCMP_ACT_NOTIFY",
-        )
-        .of_kind(FailureKind::Unsupported));
-    }
     if seccomp.program.is_empty() || seccomp.program.len() > MAX_INSTRUCTIONS {
         return Err(Error::invalid(
             "a seccomp filter must have 1 to 4096 instructions",
@@ -108,7 +144,7 @@ fn look_up(name: &str, environment: &[String]) -> Result<CString, Error> {
 /// Could this file be executed?
 fn executable(path: &CStr) -> Result<(), Errno> {
     let file = sys::open(sys::cwd(), path, libc::O_PATH)?;
-    let stat = sys::fstat(std::os::fd::AsFd::as_fd(&file))?;
+    let stat = sys::fstat(file.as_fd())?;
     if sys::is_directory(&stat) {
         return Err(Errno(libc::EISDIR));
     }
@@ -137,14 +173,14 @@ fn execution_failed(name: &str, errno: Errno) -> Error {
 }
 
 /// Becomes the program. Answers only if that fails.
-pub(crate) fn execute(program: &Program) -> Error {
-    match become_program(program) {
+pub(crate) fn execute(program: &Program, channel: &Channel) -> Error {
+    match become_program(program, channel) {
         Ok(never) => match never {},
         Err(error) => error,
     }
 }
 
-fn become_program(program: &Program) -> Result<std::convert::Infallible, Error> {
+fn become_program(program: &Program, channel: &Channel) -> Result<std::convert::Infallible, Error> {
     // Everything that a bounded filter might forbid comes before it.
     let mut arguments: Vec<*const libc::c_char> =
         program.arguments.iter().map(|text| text.as_ptr()).collect();
@@ -156,12 +192,21 @@ fn become_program(program: &Program) -> Result<std::convert::Infallible, Error> 
         .collect();
     environment.push(std::ptr::null());
     sys::close_from(3, libc::CLOSE_RANGE_CLOEXEC).doing("close", "descriptors")?;
+    for (number, file) in (3..).zip(&program.extra_files) {
+        sys::dup_to(file.as_fd(), number).doing("keep", "a preserved descriptor")?;
+    }
     reset_signals();
     if program.no_new_privileges {
         sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).doing("set", "no_new_privs")?;
     }
     if let Some(seccomp) = &program.seccomp {
-        install(seccomp)?;
+        match &program.listener {
+            None => drop(install(seccomp)?),
+            Some(listener) => {
+                let waiting = listener.start(channel)?;
+                waiting.hand_over(install(seccomp)?);
+            }
+        }
     }
     if let Some(sets) = program.last_sets {
         capabilities::set(sets).doing("drop", "capabilities")?;
@@ -174,10 +219,10 @@ fn become_program(program: &Program) -> Result<std::convert::Infallible, Error> 
             environment.as_ptr(),
         )
     };
-    Err(execution_failed(
-        &program.path.to_string_lossy(),
-        Errno::last(),
-    ))
+    let errno = Errno::last();
+    let kind = execution_failed("", errno).kind;
+    let what = ["exec ", &program.path.to_string_lossy()].concat();
+    Err(Error::system(&what, errno).of_kind(kind))
 }
 
 /// Comes down to the program's capabilities in a process that does not become it.
@@ -188,7 +233,8 @@ pub(crate) fn drop_privileges(program: &Program) -> Result<(), Error> {
     }
 }
 
-fn install(seccomp: &Seccomp) -> Result<(), Error> {
+/// Installs the filter. Answers what the kernel does: 0, or the descriptor of its listener.
+fn install(seccomp: &Seccomp) -> Result<RawFd, Error> {
     let filter = libc::sock_fprog {
         len: u16::try_from(seccomp.program.len()).unwrap_or(u16::MAX),
         filter: seccomp.program.as_ptr().cast_mut().cast(),
@@ -203,11 +249,8 @@ fn install(seccomp: &Seccomp) -> Result<(), Error> {
             &raw const filter,
         )
     };
-    match result {
-        0 => Ok(()),
-        result if result > 0 => Err(Error::invalid(
-            "the seccomp filter could not be synchronized",
-        )),
+    match RawFd::try_from(result) {
+        Ok(answer @ 0..) => Ok(answer),
         _ => {
             let errno = Errno::last();
             let detail = match errno.0 {
@@ -225,7 +268,7 @@ fn install(seccomp: &Seccomp) -> Result<(), Error> {
 }
 
 /// Nothing is blocked and nothing ignored in the program. Handlers are gone since the clone.
-fn reset_signals() {
+pub(crate) fn reset_signals() {
     // SAFETY: plain calls with valid arguments; numbers that cannot be set are refused.
     unsafe {
         // The C library would refuse the two signals it keeps to itself, and a caller may have

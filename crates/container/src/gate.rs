@@ -83,6 +83,33 @@ impl Gate {
     }
 }
 
+/// A container that waits can be ended like any other: the first process of a PID namespace gets
+/// only the signals that it has handlers for. The program gets the default actions back.
+pub(crate) fn heed_signals() {
+    extern "C" fn end(signal: i32) {
+        // SAFETY: async-signal-safe.
+        unsafe { libc::_exit(128 + signal) };
+    }
+    let handler = end as extern "C" fn(i32) as libc::sighandler_t;
+    for signal in [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTERM,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+    ] {
+        // SAFETY: a handler that only ends the process.
+        unsafe { libc::signal(signal, handler) };
+    }
+    // SAFETY: the set is made valid; nothing is written back. Whatever the caller had blocked.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
 /// Waits until somebody connects and says go. Nothing can go wrong that another connection could
 /// not make good, so only a gate that is beyond use ends the process.
 pub(crate) fn wait(gate: BorrowedFd<'_>) -> Channel {

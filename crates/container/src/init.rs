@@ -43,7 +43,7 @@ pub(crate) fn run(program: &Program, channel: Channel, terminal: bool) -> Result
     match side.doing("start", "the program")? {
         Side::Child => {
             own_process_group(terminal);
-            channel.say(&Message::Failed(execute::execute(program)));
+            channel.say(&Message::Failed(execute::execute(program, &channel)));
             sys::exit(127);
         }
         Side::Parent { pid, pidfd } => {

@@ -5,11 +5,14 @@ use crate::conversation::{Conversation, Unreaped};
 use crate::devices::HostDevices;
 use crate::error::{Context, Error};
 use crate::gate::Gate;
+use crate::hooks::run_hooks;
+use crate::idmap::{self, Mapper};
+use crate::listener::Listener;
 use crate::namespaces::{self, Layout};
 use crate::stage::{self, Task};
 use crate::sys::{self, CLONE_PARENT, Side};
-use crate::{limits, mounts, sysctl};
-use gamut_abi::plan::{MountKind, NamespaceKind, NamespaceSource, Plan, Process};
+use crate::{labels, limits, mapped_root, mounts, sysctl};
+use gamut_abi::plan::{MountKind, NamespaceKind, NamespaceSource, Plan, Process, RootSource};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -37,6 +40,10 @@ pub struct CreateOptions<'a> {
     /// The start comes through this gate, from whichever process, instead of from the caller,
     /// who may [`Created::detach`].
     pub gate: Option<&'a Gate>,
+    /// A terminal leaves line ends as they are, for a caller who shows it on one of its own.
+    pub leave_line_ends: bool,
+    /// Descriptors that the program gets as 3 and following.
+    pub extra_files: &'a [OwnedFd],
 }
 
 impl Default for CreateOptions<'_> {
@@ -44,6 +51,8 @@ impl Default for CreateOptions<'_> {
         Self {
             die_with_parent: true,
             gate: None,
+            leave_line_ends: false,
+            extra_files: &[],
         }
     }
 }
@@ -95,24 +104,47 @@ pub fn create(
 ) -> Result<Created, Error> {
     let layout = Layout::of(plan, descriptors)?;
     check(plan, &layout)?;
-    // With a user namespace the stage may lack the right to see what it is to be given.
-    let (sources, host_devices) = if layout.has_user && layout.new_mount {
-        (
-            mounts::clone_sources(&plan.mounts)?,
-            HostDevices::clone(plan),
-        )
+    let listener = Listener::connect(&plan.process)?;
+    // With a user namespace the stage may lack the right to see what it is to be given; and ids
+    // are mapped with the caller's privileges.
+    let as_caller = layout.has_user && layout.new_mount;
+    let mut mapper = Mapper::new(plan, &layout);
+    let sources = mounts::clone_sources(&plan.mounts, as_caller, &mut mapper)?;
+    let layers = match &plan.root.source {
+        RootSource::Overlay {
+            lower,
+            idmapped: true,
+            ..
+        } if layout.has_user && !is_mapped_here(&plan.root.source) => {
+            idmap::map_layers(&mut mapper, lower)?
+        }
+        _ => Vec::new(),
+    };
+    let root = if layout.has_user && is_mapped_here(&plan.root.source) {
+        Some(mapped_root::mount(&plan.root, &mut mapper)?)
     } else {
-        (Vec::new(), HostDevices::none())
+        None
+    };
+    drop(mapper);
+    let host_devices = if as_caller {
+        HostDevices::clone(plan)
+    } else {
+        HostDevices::none()
     };
     let (ours, theirs) = channel::pair().doing("make", "a socket pair")?;
     let task = Task {
         plan,
         layout: &layout,
         sources,
+        layers,
+        root,
         host_devices,
         stdio: &stdio,
+        listener: listener.as_ref(),
         die_with_parent: options.die_with_parent,
         gate: options.gate.map(Gate::descriptor),
+        extra_files: options.extra_files,
+        leave_line_ends: options.leave_line_ends,
         waits: !layout.intermediate || layout.new_user,
     };
     let directory = group.and_then(Group::directory_v2);
@@ -139,29 +171,34 @@ pub fn create(
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
+    if let Some(listener) = listener.as_ref().filter(|_| !layout.intermediate) {
+        listener.set_pid(pid);
+    }
     drop(theirs);
     drop(task);
     drop(stdio);
     let first = Unreaped::new(pid);
-    let mut conversation = Conversation::new(ours);
+    let mut conversation = Conversation::with_child(ours, pid)?;
     if layout.new_user && !layout.intermediate {
         limits::raise_hard(pid, &plan.process.rlimits);
-        namespaces::write_mappings(pid, plan)?;
+        namespaces::write_mappings(pid, &plan.uid_mappings, &plan.gid_mappings)?;
     }
     admit(&mut conversation, pid, &plan.process)?;
     let (pidfd, unreaped) = if layout.intermediate {
-        conversation.until_ready(first, |channel, child| {
+        let map_ids = |channel: &Channel, child: u32| {
             if !layout.new_user {
                 return Ok(());
             }
             limits::raise_hard(child, &plan.process.rlimits);
-            namespaces::write_mappings(child, plan)?;
+            namespaces::write_mappings(child, &plan.uid_mappings, &plan.gid_mappings)?;
             // If the child is gone, what it said comes next.
             let _ = channel.go();
             Ok(())
-        })?
+        };
+        conversation.until_ready(first, map_ids, |pid| host_hooks(plan, pid))?
     } else {
-        (pidfd, conversation.until_ready_directly(first)?)
+        let ready = conversation.until_ready_directly(first, |pid| host_hooks(plan, pid))?;
+        (pidfd, ready)
     };
     let Conversation {
         channel,
@@ -179,14 +216,41 @@ pub fn create(
     })
 }
 
+/// Whether an overlay is to be mounted by the caller: one with mapped ids whose layers' marks can
+/// be seen with all rights only.
+fn is_mapped_here(source: &RootSource) -> bool {
+    matches!(
+        source,
+        RootSource::Overlay {
+            idmapped: true,
+            userxattr: false,
+            upper: Some(_),
+            ..
+        }
+    )
+}
+
 /// A new process enters its group by itself, before anything else.
 pub(crate) fn enter_group(group: Option<&Group>, in_v2_already: bool) -> Result<(), Error> {
     let Some(group) = group else { return Ok(()) };
-    group.enter(in_v2_already).map_err(|error| Error {
-        kind: gamut_abi::control::FailureKind::System,
-        message: error.to_string(),
-        errno: error.errno(),
-    })
+    group
+        .enter(in_v2_already)
+        .map_err(|error| group_error(&error))
+}
+
+/// Runs the hooks of the host that come before the container's root is entered.
+fn host_hooks(plan: &Plan, pid: u32) -> Result<(), Error> {
+    let Some(hooks) = &plan.hooks else {
+        return Ok(());
+    };
+    let state = hooks.state("creating", pid);
+    run_hooks(&hooks.prestart, "prestart", &state, &hooks.bundle)?;
+    run_hooks(
+        &hooks.create_runtime,
+        "createRuntime",
+        &state,
+        &hooks.bundle,
+    )
 }
 
 /// Does to a new process what only its parent may, and lets it go on.
@@ -203,6 +267,14 @@ pub(crate) fn admit(
     // If the process is gone, what it said comes next.
     let _ = conversation.channel.go();
     Ok(())
+}
+
+pub(crate) fn group_error(error: &gamut_cgroup::Error) -> Error {
+    Error {
+        kind: gamut_abi::control::FailureKind::System,
+        message: error.to_string(),
+        errno: error.errno(),
+    }
 }
 
 fn clone_failed(errno: sys::Errno, layout: &Layout<'_>) -> Error {
@@ -224,7 +296,7 @@ fn intermediate(task: Task<'_>, channel: Channel) -> ! {
     if !channel.wait() {
         sys::exit(0);
     }
-    let layout = task.layout;
+    let (layout, task_listener) = (task.layout, task.listener);
     let joined = || -> Result<(), Error> {
         if layout.has_user {
             limits::raise_hard(0, &task.plan.process.rlimits);
@@ -242,6 +314,9 @@ fn intermediate(task: Task<'_>, channel: Channel) -> ! {
         Err(errno) => stage::fail(&channel, clone_failed(errno, layout)),
         Ok(Side::Child) => stage::run(task, channel),
         Ok(Side::Parent { pid, pidfd }) => {
+            if let Some(listener) = task_listener {
+                listener.set_pid(pid);
+            }
             channel.say(&channel::Message::Child { pid, pidfd });
             sys::exit(0)
         }
@@ -291,6 +366,8 @@ fn check(plan: &Plan, layout: &Layout<'_>) -> Result<(), Error> {
             "a sysfs in a user namespace needs a network namespace of its own; bind /sys instead",
         );
     }
+    labels::check(&plan.process)?;
+    labels::check_mounts(plan.mount_label.as_deref())?;
     sysctl::check(plan)
 }
 
@@ -309,7 +386,7 @@ impl Created {
             channel,
             unreaped,
         } = self;
-        let mut conversation = Conversation::new(channel);
+        let mut conversation = Conversation::with_child(channel, unreaped.pid())?;
         conversation.warnings = warnings;
         // If the process is gone, the conversation ends at once, and its exit tells why.
         let _ = conversation.channel.go();

@@ -9,6 +9,7 @@
 //! cloned goes on in ordinary code until execve. Nothing is mounted in the caller's own mount
 //! namespace, so that nothing is left behind whatever ends when.
 
+mod affinity;
 mod capabilities;
 mod cgroup_mount;
 mod channel;
@@ -20,16 +21,23 @@ mod execute;
 mod foreign;
 mod gate;
 mod hide;
+mod hooks;
+mod idmap;
 mod init;
 mod join;
+mod labels;
 mod launch;
 mod limits;
+mod listener;
+mod mapped_root;
 mod mounts;
 mod namespaces;
+mod newidmap;
 pub mod passwd;
 mod path;
 mod process;
 mod root;
+mod scheduling;
 mod stage;
 mod sys;
 mod sysctl;
@@ -37,5 +45,7 @@ mod terminal;
 
 pub use error::Error;
 pub use gate::Gate;
-pub use join::exec;
+pub use hooks::run_hooks;
+pub use join::{ExecOptions, JoinGroups, exec, exec_with};
 pub use launch::{CreateOptions, Created, Running, Stdio, create};
+pub use sys::is_unprivileged;

@@ -3,6 +3,7 @@
 
 use crate::cgroup_mount::{self, CgroupTree};
 use crate::error::{Context, Error};
+use crate::idmap::Mapper;
 use crate::path::{self, Missing, RootDirectory};
 use crate::sys::{self, Errno, FilesystemContext};
 use crate::{copy_up, foreign, root};
@@ -35,15 +36,31 @@ pub(crate) enum Detached {
     Cgroup(CgroupTree),
 }
 
-/// Opens the sources of bind mounts, as copies of the host's mounts. The entries of other mounts,
-/// and of those that this process may not copy, are `None`.
-pub(crate) fn clone_sources(mounts: &[Mount]) -> Result<Vec<Option<OwnedFd>>, Error> {
+/// Opens the sources of bind mounts, as copies of the host's mounts: all of them, or only those
+/// whose ids are mapped. The other entries, and those that this process may not copy, are `None`.
+pub(crate) fn clone_sources(
+    mounts: &[Mount],
+    all: bool,
+    mapper: &mut Mapper<'_>,
+) -> Result<Vec<Option<OwnedFd>>, Error> {
     mounts
         .iter()
-        .map(|mount| match clone_source(mount) {
-            Ok(source) => Ok(source),
-            Err(error) if error.errno == libc::EPERM => Ok(None),
-            Err(error) => Err(error),
+        .map(|mount| {
+            let Some(idmap) = &mount.idmap else {
+                if !all {
+                    return Ok(None);
+                }
+                return match clone_source(mount) {
+                    Err(error) if error.errno == libc::EPERM => Ok(None),
+                    other => other,
+                };
+            };
+            let source = clone_source(mount)?;
+            if let Some(tree) = &source {
+                let what = ["the bind on ", &mount.destination].concat();
+                mapper.map(tree.as_fd(), idmap, &what)?;
+            }
+            Ok(source)
         })
         .collect()
 }
@@ -96,7 +113,8 @@ pub(crate) fn prepare(
                 options,
                 ..
             } => {
-                let tree = filesystem(mount, fstype, source, options)?;
+                let label = plan.mount_label.as_deref();
+                let tree = filesystem(mount, fstype, source, options, label)?;
                 Ok(Some(Detached::Tree(tree)))
             }
             MountKind::Cgroup | MountKind::CgroupUnified => Ok(None),
@@ -134,18 +152,33 @@ fn attribute_bits(mount: &Mount) -> (u64, u64) {
     (mount.attributes_set, mount.attributes_clear | field)
 }
 
-fn adjust_bind(mount: &Mount, tree: &OwnedFd, default: Propagation) -> Result<(), Error> {
+/// What a bind without a word about it propagates: as the root does, but it can be bound again.
+fn default_propagation(root: Propagation) -> Propagation {
+    match root {
+        Propagation::Unbindable => Propagation::Private,
+        other => other,
+    }
+}
+
+fn adjust_bind(mount: &Mount, tree: &OwnedFd, root: Propagation) -> Result<(), Error> {
     let (set, clear) = attribute_bits(mount);
-    let (propagation, everywhere) = mount.propagation.unwrap_or((default, true));
+    let (propagation, everywhere) = mount
+        .propagation
+        .unwrap_or((default_propagation(root), true));
     let propagation = root::propagation_flag(propagation);
     let what = || ["set attributes of the bind on ", &mount.destination].concat();
     let fd = tree.as_fd();
-    if set | clear == 0 || mount.attributes_recursive == everywhere {
-        return sys::mount_setattr(fd, set, clear, propagation, everywhere)
-            .map_err(|errno| Error::system(&what(), errno));
-    }
-    sys::mount_setattr(fd, set, clear, 0, mount.attributes_recursive)
-        .and_then(|()| sys::mount_setattr(fd, 0, 0, propagation, everywhere))
+    let adjusted = if set | clear == 0 || mount.attributes_recursive == everywhere {
+        sys::mount_setattr(fd, set, clear, propagation, everywhere)
+    } else {
+        sys::mount_setattr(fd, set, clear, 0, mount.attributes_recursive)
+            .and_then(|()| sys::mount_setattr(fd, 0, 0, propagation, everywhere))
+    };
+    adjusted
+        .and_then(|()| match mount.recursive_attributes {
+            Some((set, clear)) => sys::mount_setattr(fd, set, clear, 0, true),
+            None => Ok(()),
+        })
         .map_err(|errno| Error::system(&what(), errno))
 }
 
@@ -160,6 +193,7 @@ fn filesystem(
     fstype: &str,
     source: &str,
     options: &[(String, Option<String>)],
+    label: Option<&str>,
 ) -> Result<OwnedFd, Error> {
     let what = || ["mount ", fstype, " on ", &mount.destination].concat();
     let system = |errno| Error::system(&what(), errno);
@@ -185,6 +219,12 @@ fn filesystem(
             Error::with_detail(&what(), errno, &["option ", key, sign, value].concat())
         })?;
     }
+    if let Some(label) = label.filter(|_| takes_label(fstype)) {
+        let label = sys::c_string(label).map_err(system)?;
+        context.set(c"context", Some(&label)).map_err(|errno| {
+            Error::with_detail(&what(), errno, "the SELinux context in linux.mountLabel")
+        })?;
+    }
     let (set, _) = attribute_bits(mount);
     let later = if is_read_only_later(mount) {
         libc::MOUNT_ATTR_RDONLY
@@ -196,6 +236,11 @@ fn filesystem(
         let options = describe(options);
         Error::with_detail(&what(), errno, if log.is_empty() { &options } else { &log })
     })
+}
+
+/// File systems of the kernel's own have labels by its policy.
+fn takes_label(fstype: &str) -> bool {
+    !matches!(fstype, "proc" | "sysfs" | "mqueue")
 }
 
 fn describe(options: &[(String, Option<String>)]) -> String {
@@ -268,7 +313,7 @@ fn attach_tree(
                 Error::with_detail(
                     &what(),
                     errno,
-                    &[fstype, " must be mounted on an ordinary directory"].concat(),
+                    &[fstype, " must be mounted on ordinary directory"].concat(),
                 )
             })?;
     }

@@ -1,6 +1,7 @@
 //! Namespaces to make and to join (namespaces(7)), id mappings and clock offsets.
 
 use crate::error::{Context, Error};
+use crate::newidmap;
 use crate::sys::{self, Errno};
 use gamut_abi::plan::{IdMapping, NamespaceKind, NamespaceSource, Plan, TimeOffset};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,6 +22,11 @@ enum Descriptor<'a> {
 }
 
 impl Join<'_> {
+    /// The descriptor, if this is a user namespace.
+    pub(crate) fn user_namespace(&self) -> Option<BorrowedFd<'_>> {
+        (self.kind == libc::CLONE_NEWUSER).then(|| self.as_fd())
+    }
+
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.descriptor {
             Descriptor::Opened(fd) => fd.as_fd(),
@@ -108,6 +114,10 @@ impl<'a> Layout<'a> {
                         .as_fd(),
                 ),
             };
+            let renames = plan.hostname.is_some() || plan.domainname.is_some();
+            if namespace.kind == NamespaceKind::Uts && renames {
+                refuse_own_names(&descriptor)?;
+            }
             layout.intermediate |= namespace.kind == NamespaceKind::Pid;
             layout.joins.push(Join {
                 kind,
@@ -133,6 +143,25 @@ impl<'a> Layout<'a> {
             _ => {}
         }
     }
+}
+
+/// A name must not be given to the host.
+fn refuse_own_names(descriptor: &Descriptor<'_>) -> Result<(), Error> {
+    let theirs = match descriptor {
+        Descriptor::Opened(fd) => sys::fstat(fd.as_fd()),
+        Descriptor::Passed(fd) => sys::fstat(*fd),
+    };
+    let own = sys::open(sys::cwd(), c"/proc/self/ns/uts", libc::O_RDONLY)
+        .and_then(|own| sys::fstat(own.as_fd()));
+    let (theirs, own) = theirs
+        .and_then(|theirs| own.map(|own| (theirs, own)))
+        .doing("look at namespace", "uts")?;
+    if (theirs.st_dev, theirs.st_ino) == (own.st_dev, own.st_ino) {
+        return Err(Error::invalid(
+            "a host or domain name would change that of the host, whose uts namespace is joined",
+        ));
+    }
+    Ok(())
 }
 
 /// Joins namespaces. Those that the host's root may still join come before the user namespace,
@@ -185,30 +214,35 @@ pub(crate) fn become_root_inside() -> Result<(), Error> {
 }
 
 /// Writes the id mappings of a child's new user namespace (user_namespaces(7)).
-pub(crate) fn write_mappings(pid: u32, plan: &Plan) -> Result<(), Error> {
+pub(crate) fn write_mappings(
+    pid: u32,
+    uid_mappings: &[IdMapping],
+    gid_mappings: &[IdMapping],
+) -> Result<(), Error> {
     let base = ["/proc/", &pid.to_string(), "/"].concat();
     let way_out = "ids of others need CAP_SETUID and CAP_SETGID in the parent user namespace";
-    // SAFETY: cannot fail.
-    if unsafe { libc::geteuid() } != 0 && !plan.gid_mappings.is_empty() {
+    // SAFETY: neither can fail.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    if uid != 0
+        && !(newidmap::may_write(uid_mappings, uid) && newidmap::may_write(gid_mappings, gid))
+    {
+        newidmap::run("newuidmap", pid, uid_mappings)?;
+        return newidmap::run("newgidmap", pid, gid_mappings);
+    }
+    if uid != 0 && !gid_mappings.is_empty() {
         // An unprivileged parent must give up setgroups first.
         match sys::write_file(&[&base, "setgroups"].concat(), "deny") {
             Ok(()) | Err(Errno(libc::ENOENT)) => {}
             Err(errno) => return Err(Error::system("deny setgroups", errno)),
         }
     }
-    if !plan.uid_mappings.is_empty() {
-        sys::write_file(
-            &[&base, "uid_map"].concat(),
-            &mapping_text(&plan.uid_mappings),
-        )
-        .map_err(|errno| Error::with_detail("map user ids", errno, way_out))?;
+    if !uid_mappings.is_empty() {
+        sys::write_file(&[&base, "uid_map"].concat(), &mapping_text(uid_mappings))
+            .map_err(|errno| Error::with_detail("map user ids", errno, way_out))?;
     }
-    if !plan.gid_mappings.is_empty() {
-        sys::write_file(
-            &[&base, "gid_map"].concat(),
-            &mapping_text(&plan.gid_mappings),
-        )
-        .map_err(|errno| Error::with_detail("map group ids", errno, way_out))?;
+    if !gid_mappings.is_empty() {
+        sys::write_file(&[&base, "gid_map"].concat(), &mapping_text(gid_mappings))
+            .map_err(|errno| Error::with_detail("map group ids", errno, way_out))?;
     }
     Ok(())
 }

@@ -4,9 +4,10 @@
 use crate::capabilities::{self, Sets};
 use crate::error::{Context, Error};
 use crate::execute::Program;
+use crate::listener::Listener;
 use crate::path::{self, Missing, RootDirectory};
 use crate::sys::{self, Errno};
-use crate::{execute, limits, passwd, terminal};
+use crate::{execute, limits, passwd, scheduling, terminal};
 use gamut_abi::plan::{Capabilities, Process, User};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -20,23 +21,32 @@ pub(crate) enum Streams<'a> {
     Terminal(OwnedFd),
 }
 
+/// What a process is prepared in.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub in_user_namespace: bool,
+    /// Where the notifications of its filter go.
+    pub listener: Option<&'a Listener<'a>>,
+}
+
 /// Makes this process what the program is to be. Only the filter, the last capabilities and
 /// execve are left to do afterwards.
 pub(crate) fn prepare(
     process: &Process,
     root: &RootDirectory,
     streams: &Streams<'_>,
-    in_user_namespace: bool,
+    surroundings: Surroundings<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Program, Error> {
     let identity = identify(process, root)?;
     let entered = enter_directory(process, root)?;
     connect(streams, root, identity.uid)?;
     limits::apply(&process.rlimits, warnings)?;
+    scheduling::apply(process)?;
     let held = capabilities::get().doing("read", "capabilities")?;
     let sets = wanted_capabilities(process, identity.uid, held, warnings);
     capabilities::drop_bounding(sets.bounding)?;
-    become_user(&identity, in_user_namespace, warnings)?;
+    become_user(&identity, surroundings.in_user_namespace, warnings)?;
     // A filter without no_new_privs takes CAP_SYS_ADMIN, which goes right after it.
     let extra = if process.seccomp.is_some() && !process.no_new_privileges {
         capabilities::bit(capabilities::SYS_ADMIN) & held.permitted
@@ -54,8 +64,9 @@ pub(crate) fn prepare(
         go_to_directory(process, root)?;
     }
     check_directory(process)?;
-    let mut env = process.env.clone();
+    let mut env = last_of_each(&process.env);
     if let Some(home) = identity.home {
+        env.retain(|variable| !variable.starts_with("HOME="));
         env.push(["HOME=", &home].concat());
     }
     let last = Sets {
@@ -67,9 +78,24 @@ pub(crate) fn prepare(
         process,
         &env,
         (extra & !sets.effective != 0).then_some(last),
+        surroundings.listener.map(Listener::for_program),
     )?;
     sys::umask(process.umask.unwrap_or(0o022) & 0o777);
     Ok(program)
+}
+
+/// Each variable once, where it is set last: programs differ in which one they take.
+fn last_of_each(env: &[String]) -> Vec<String> {
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let mut names = std::collections::HashSet::with_capacity(env.len());
+    let mut last: Vec<String> = env
+        .iter()
+        .rev()
+        .filter(|variable| names.insert(name(variable)))
+        .cloned()
+        .collect();
+    last.reverse();
+    last
 }
 
 struct Identified {
@@ -81,10 +107,10 @@ struct Identified {
 }
 
 fn identify(process: &Process, root: &RootDirectory) -> Result<Identified, Error> {
-    let needs_home = !process
-        .env
-        .iter()
-        .any(|variable| variable.starts_with("HOME="));
+    let home = last_of_each(&process.env)
+        .into_iter()
+        .find(|variable| variable.starts_with("HOME="));
+    let needs_home = home.is_none_or(|home| home == "HOME=");
     match &process.user {
         User::Numeric {
             uid,
@@ -126,7 +152,9 @@ fn read_user_file(root: &RootDirectory, path: &str) -> Result<Vec<u8>, Error> {
         Err(errno) => return Err(Error::system(&["read ", path].concat(), errno)),
     };
     let stat = sys::fstat(file.as_fd()).doing("read", path)?;
-    if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
+    // What /proc has is regular only by name: reading some of it takes from the host or waits.
+    let is_proc = sys::filesystem_magic(file.as_fd()) == Ok(libc::PROC_SUPER_MAGIC);
+    if stat.st_mode & libc::S_IFMT != libc::S_IFREG || is_proc {
         return Err(Error::invalid(
             [path, " of the container is not a regular file"].concat(),
         ));
@@ -264,7 +292,7 @@ fn become_user(
     match set_groups(&identity.groups) {
         Ok(()) => {}
         // Denied for good in the user namespace of an unprivileged user.
-        Err(Errno(libc::EPERM)) if in_user_namespace => {
+        Err(Errno(libc::EPERM)) if in_user_namespace || sys::is_in_user_namespace() => {
             if identity.groups.iter().any(|group| *group != identity.gid) {
                 warnings.push(String::from(
                     "supplementary groups are not set: the user namespace denies setgroups",

@@ -1,9 +1,10 @@
 //! The root file system: mounted detached, shown only in the container's own mount namespace.
 
+use crate::capabilities;
 use crate::error::{Context, Error};
 use crate::path::RootDirectory;
 use crate::sys::{self, Errno, FilesystemContext};
-use gamut_abi::plan::{Propagation, Root, RootSource};
+use gamut_abi::plan::{Plan, Propagation, Root, RootSource};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -18,14 +19,21 @@ pub(crate) fn propagation_flag(propagation: Propagation) -> u64 {
 }
 
 /// Mounts the root over its mount point. Every mount of this namespace must be private by now.
-pub(crate) fn mount(root: &Root) -> Result<RootDirectory, Error> {
-    let mount = match &root.source {
-        RootSource::Directory { path } => {
+/// `layers` are those of an overlay whose ids are mapped; `ready` is the root if the caller has
+/// mounted it.
+pub(crate) fn mount(
+    root: &Root,
+    layers: Vec<OwnedFd>,
+    ready: Option<OwnedFd>,
+) -> Result<RootDirectory, Error> {
+    let mount = match (&root.source, ready) {
+        (RootSource::Overlay { .. }, Some(ready)) => ready,
+        (RootSource::Directory { path }, _) => {
             let name = sys::c_string(path).doing("open root directory", path)?;
             sys::clone_tree(sys::cwd(), &name, true).doing("open root directory", path)?
         }
-        RootSource::Overlay { .. } => {
-            match overlay(&root.source, &root.mount_point)? {
+        (RootSource::Overlay { .. }, None) => {
+            match overlay(&root.source, layers, &root.mount_point)? {
                 Overlay::Detached(mount) => mount,
                 // The classic call has attached it already.
                 Overlay::Attached(mount) => return Ok(RootDirectory(mount)),
@@ -87,23 +95,114 @@ impl Directories {
     }
 }
 
+/// Attaches detached layers where the root will cover them: overlayfs takes only mounts of this
+/// mount namespace.
+fn attach_layers(layers: &[OwnedFd], mount_point: &str) -> Result<(), Error> {
+    let attach = || -> sys::SysResult<()> {
+        let context = FilesystemContext::open(c"tmpfs")?;
+        context.set(c"source", Some(c"layers"))?;
+        let shelf = context.mount(0)?;
+        let target = sys::open(
+            sys::cwd(),
+            &sys::c_string(mount_point)?,
+            libc::O_PATH | libc::O_DIRECTORY,
+        )?;
+        sys::move_mount(shelf.as_fd(), target.as_fd())?;
+        for layer in layers {
+            let name = number(layer);
+            sys::mkdir(shelf.as_fd(), &name, 0o700)?;
+            let place = sys::open(shelf.as_fd(), &name, libc::O_PATH | libc::O_DIRECTORY)?;
+            sys::move_mount(layer.as_fd(), place.as_fd())?;
+        }
+        Ok(())
+    };
+    attach().doing("mount the mapped layers below", mount_point)
+}
+
 fn number(fd: &OwnedFd) -> CString {
     // Digits hold no NUL, so this cannot fail.
     CString::new(fd.as_raw_fd().to_string()).unwrap_or_default()
 }
 
-fn overlay(source: &RootSource, mount_point: &str) -> Result<Overlay, Error> {
+fn overlay(source: &RootSource, layers: Vec<OwnedFd>, mount_point: &str) -> Result<Overlay, Error> {
     let RootSource::Overlay {
         lower,
         upper,
         work,
         volatile,
         userxattr,
+        idmapped: _,
     } = source
     else {
         return Err(Error::invalid("the root is not an overlay"));
     };
-    let directories = Directories::open(lower, upper.as_deref(), work.as_deref())?;
+    let mut directories = Directories::open(lower, upper.as_deref(), work.as_deref())?;
+    if !layers.is_empty() {
+        attach_layers(&layers, mount_point)?;
+        directories.lower = layers;
+    }
+    overlay_of(&directories, *volatile, *userxattr, mount_point)
+}
+
+/// An overlay of detached layers whose ids are mapped; the last of them holds the directories
+/// `upper` and `work`. Answers it detached.
+pub(crate) fn mapped_overlay(
+    mut layers: Vec<OwnedFd>,
+    upper: &str,
+    work: &str,
+    volatile: bool,
+    mount_point: &str,
+) -> Result<OwnedFd, Error> {
+    attach_layers(&layers, mount_point)?;
+    let Some(writable) = layers.pop() else {
+        return Err(Error::invalid("the root has no layer"));
+    };
+    let directory = |name: &str| {
+        sys::c_string(name)
+            .and_then(|name| {
+                sys::open(
+                    writable.as_fd(),
+                    &name,
+                    libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW,
+                )
+            })
+            .doing("open layer", name)
+    };
+    let work = directory(work)?;
+    act_as_owner(&work)?;
+    let directories = Directories {
+        lower: layers,
+        upper: Some((directory(upper)?, work)),
+    };
+    match overlay_of(&directories, volatile, false, mount_point)? {
+        Overlay::Detached(mount) => Ok(mount),
+        Overlay::Attached(mount) => {
+            sys::clone_tree(mount.as_fd(), c"", false).doing("copy", "the root")
+        }
+    }
+}
+
+/// Makes files of this process belong to whoever owns a directory, with all of its rights: what
+/// overlayfs makes for itself, it makes as the one who mounted it, and through a mapped mount only
+/// ids of the mapping can make anything.
+fn act_as_owner(directory: &OwnedFd) -> Result<(), Error> {
+    let owner = sys::fstat(directory.as_fd()).doing("look at", "the work directory")?;
+    let held = capabilities::get().doing("read", "capabilities")?;
+    // SAFETY: plain calls that only change this process, which has one thread.
+    unsafe {
+        libc::setfsgid(owner.st_gid);
+        libc::setfsuid(owner.st_uid);
+    }
+    // Giving up id 0 has made those for files ineffective.
+    capabilities::set(held).doing("set", "capabilities")
+}
+
+fn overlay_of(
+    directories: &Directories,
+    volatile: bool,
+    userxattr: bool,
+    mount_point: &str,
+) -> Result<Overlay, Error> {
     let descriptors = sys::open(
         sys::cwd(),
         c"/proc/self/fd",
@@ -112,7 +211,7 @@ fn overlay(source: &RootSource, mount_point: &str) -> Result<Overlay, Error> {
     .doing("open", "/proc/self/fd")?;
     sys::fchdir(descriptors.as_fd()).doing("enter", "/proc/self/fd")?;
     let mut flags: Vec<&std::ffi::CStr> = Vec::new();
-    if *volatile && let Some((_, work)) = &directories.upper {
+    if volatile && let Some((_, work)) = &directories.upper {
         // The mark of an earlier mount, by which the kernel makes sure that somebody has thought
         // about a power cut in between. Whoever asks for `volatile` has.
         if sys::unlink(work.as_fd(), c"work/incompat/volatile/dirty").is_ok() {
@@ -120,12 +219,12 @@ fn overlay(source: &RootSource, mount_point: &str) -> Result<Overlay, Error> {
         }
         flags.push(c"volatile");
     }
-    if *userxattr {
+    if userxattr {
         flags.push(c"userxattr");
     }
-    match overlay_detached(&directories, &flags)? {
+    match overlay_detached(directories, &flags)? {
         Some(mount) => Ok(Overlay::Detached(mount)),
-        None => overlay_classic(&directories, &flags, mount_point).map(Overlay::Attached),
+        None => overlay_classic(directories, &flags, mount_point).map(Overlay::Attached),
     }
 }
 
@@ -247,15 +346,20 @@ pub(crate) fn enter(root: &RootDirectory) -> Result<Option<&'static str>, Error>
     Ok(None)
 }
 
-/// The last touches, once nothing has to be made in the root any more.
-pub(crate) fn finish(root: &RootDirectory, plan: &Root) -> Result<(), Error> {
+/// The last touches, once nothing has to be made in the root any more. A mount that was given a
+/// propagation of its own keeps it: then the root's is set on the root alone.
+pub(crate) fn finish(root: &RootDirectory, plan: &Plan) -> Result<(), Error> {
+    let mounts = &plan.mounts;
+    let plan = &plan.root;
     if plan.readonly {
         sys::mount_setattr(root.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
             .doing("make", "the root read-only")?;
     }
     if plan.propagation != Propagation::Private {
         let flag = propagation_flag(plan.propagation);
-        sys::mount_setattr(root.as_fd(), 0, 0, flag, plan.propagation_recursive)
+        let everywhere =
+            plan.propagation_recursive && mounts.iter().all(|mount| mount.propagation.is_none());
+        sys::mount_setattr(root.as_fd(), 0, 0, flag, everywhere)
             .doing("set propagation of", "the root")?;
     }
     Ok(())

@@ -3,12 +3,18 @@
 use crate::channel::{Channel, Message};
 use crate::devices::HostDevices;
 use crate::error::{Context, Error};
+use crate::hooks::HookRun;
+use crate::listener::Listener;
 use crate::mounts::Detached;
 use crate::namespaces::{self, Layout};
 use crate::path::{self, Missing, RootDirectory};
 use crate::process::Streams;
 use crate::sys::{self, Errno};
-use crate::{Stdio, devices, execute, gate, hide, init, mounts, process, root, sysctl, terminal};
+use crate::{
+    Stdio, affinity, devices, execute, gate, hide, init, labels, mounts, process, root, scheduling,
+    sysctl, terminal,
+};
+use gamut_abi::hooks::Hooks;
 use gamut_abi::plan::{MountKind, Plan, Process};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -18,11 +24,21 @@ pub(crate) struct Task<'a> {
     pub layout: &'a Layout<'a>,
     /// Bind sources that the parent has opened with its own privileges.
     pub sources: Vec<Option<OwnedFd>>,
+    /// Layers of the root that the parent has mapped; empty if they are taken by their paths.
+    pub layers: Vec<OwnedFd>,
+    /// The root, if the caller has mounted it.
+    pub root: Option<OwnedFd>,
     pub host_devices: HostDevices,
     pub stdio: &'a Stdio,
+    /// Where the notifications of the filter go.
+    pub listener: Option<&'a Listener<'a>>,
     pub die_with_parent: bool,
     /// Where the start comes from, if not from the parent.
     pub gate: Option<BorrowedFd<'a>>,
+    /// A terminal leaves line ends as they are.
+    pub leave_line_ends: bool,
+    /// Descriptors that the program gets.
+    pub extra_files: &'a [OwnedFd],
     /// The parent says go once the process is in its group and its ids are mapped.
     pub waits: bool,
 }
@@ -36,17 +52,24 @@ pub(crate) fn fail(channel: &Channel, error: Error) -> ! {
 /// Sets everything up, waits for the start and becomes the program.
 pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
     let (is_init, has_terminal) = (task.plan.process.init, task.plan.process.terminal.is_some());
-    let gate = task.gate;
-    let program = match set_up(task, &channel) {
+    let (gate, hooks, extra_files) = (task.gate, task.plan.hooks.as_ref(), task.extra_files);
+    let mut program = match set_up(task, &channel) {
         Ok(program) => program,
         Err(error) => fail(&channel, error),
     };
+    if let Err(error) = program.keep_files(extra_files) {
+        fail(&channel, error);
+    }
     // Whatever the caller had open must not stay in reach while we wait.
     let own = channel.descriptor().as_raw_fd();
     let mut kept = vec![0, 1, 2, own];
     kept.extend(gate.map(|gate| gate.as_raw_fd()));
+    kept.extend(program.kept_files());
     if let Err(errno) = sys::close_all_but(&mut kept) {
         fail(&channel, Error::system("close descriptors", errno));
+    }
+    if gate.is_some() {
+        gate::heed_signals();
     }
     channel.say(&Message::Ready);
     let channel = match gate {
@@ -58,14 +81,41 @@ pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
         // Called off, or the parent is gone.
         None => sys::exit(0),
     };
+    let channel = above_files(channel, &program);
+    if let Err(error) = start_hooks(hooks, &program) {
+        fail(&channel, error);
+    }
     if !is_init {
-        let error = execute::execute(&program);
+        let error = execute::execute(&program, &channel);
         fail(&channel, error);
     }
     match init::run(&program, channel, has_terminal) {
         Ok(code) => sys::exit(code),
         Err(_) => sys::exit(1),
     }
+}
+
+/// The channel, away from the numbers that the program's descriptors will have.
+pub(crate) fn above_files(channel: Channel, program: &execute::Program) -> Channel {
+    match channel.moved_above(program.first_free()) {
+        Ok(channel) => channel,
+        // Nobody can be told; the end of the process is seen.
+        Err(_) => sys::exit(1),
+    }
+}
+
+/// Runs the hooks of the container, as its user and with its environment.
+fn start_hooks(hooks: Option<&Hooks>, program: &execute::Program) -> Result<(), Error> {
+    let Some(hooks) = hooks.filter(|hooks| !hooks.start_container.is_empty()) else {
+        return Ok(());
+    };
+    HookRun {
+        name: "startContainer",
+        state: &hooks.state("created", std::process::id()),
+        directory: "",
+        inherited: Some(program.environment()),
+    }
+    .all(&hooks.start_container)
 }
 
 /// The parent's go, waited for once, as late as possible: it does its part meanwhile.
@@ -93,11 +143,14 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
     if layout.new_user {
         gate.pass()?;
     }
+    // Before anything of the set-up hides the host's /proc, or takes the right to write there.
+    labels::set_for_execve(&plan.process)?;
     if layout.has_user {
         namespaces::become_root_inside()?;
     }
     protect(task.die_with_parent)?;
-    new_session();
+    new_session(plan.process.inherit_keyring);
+    scheduling::apply_to_container(plan)?;
     if !layout.intermediate {
         namespaces::join(&layout.joins)?;
     }
@@ -118,11 +171,21 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
         let streams = streams(&plan.process, task.stdio, None, &root, channel)?;
         (root, streams)
     };
+    if let Streams::Terminal(slave) = &streams
+        && task.leave_line_ends
+    {
+        terminal::leave_line_ends(slave);
+    }
+    // The process is in its group by now.
+    affinity::reset();
     let program = process::prepare(
         &plan.process,
         &root,
         &streams,
-        layout.has_user,
+        process::Surroundings {
+            in_user_namespace: layout.has_user,
+            listener: task.listener,
+        },
         &mut warnings,
     )?;
     // A change of identity has made both undone.
@@ -143,19 +206,21 @@ pub(crate) fn protect(die_with_parent: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// A session of terminals and one of keys of its own: the host's keys are not inherited.
-pub(crate) fn new_session() {
+/// A session of terminals, and one of keys of its own unless the host's keys are to be inherited.
+pub(crate) fn new_session(inherit_keyring: bool) {
     /// `KEYCTL_JOIN_SESSION_KEYRING`
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: plain calls. A fresh clone leads no process group, so setsid works; without a name
     // the keyring is a new one. A kernel without keys, or a full quota, is no reason to fail.
     unsafe {
         libc::setsid();
-        libc::syscall(
-            libc::SYS_keyctl,
-            JOIN_SESSION_KEYRING,
-            std::ptr::null::<u8>(),
-        );
+        if !inherit_keyring {
+            libc::syscall(
+                libc::SYS_keyctl,
+                JOIN_SESSION_KEYRING,
+                std::ptr::null::<u8>(),
+            );
+        }
     }
 }
 
@@ -237,7 +302,7 @@ fn build_root<'a>(
         Some(hide::cover()?)
     };
     let mut host_devices = std::mem::replace(&mut task.host_devices, HostDevices::none());
-    if layout.has_user {
+    if layout.has_user || sys::is_in_user_namespace() {
         host_devices.fill(plan);
     }
     let needs_null = plan.process.terminal.is_none() && matches!(task.stdio, Stdio::Null);
@@ -245,17 +310,34 @@ fn build_root<'a>(
     sysctl::apply(plan, proc_mount(plan, &detached))?;
 
     sys::set_propagation_everywhere(libc::MS_PRIVATE).doing("make private", "all mounts")?;
-    let root = root::mount(&plan.root)?;
+    let root = root::mount(
+        &plan.root,
+        std::mem::take(&mut task.layers),
+        task.root.take(),
+    )?;
     gate.pass()?;
     if layout.new_cgroup {
         sys::unshare(libc::CLONE_NEWCGROUP).doing("make namespace", "cgroup")?;
     }
     mounts::prepare_cgroups(plan, &mut detached, layout.new_cgroup, warnings)?;
-    warnings.extend(root::enter(&root)?.map(str::to_owned));
-
-    // From here on nothing of the host can be reached by any path.
-    let read_only_later = mounts::attach(plan, detached, &root)?;
-    devices::make(plan, &root, host_devices)?;
+    let early = plan
+        .hooks
+        .as_ref()
+        .filter(|hooks| hooks.waits_before_root());
+    let read_only_later = if let Some(hooks) = early {
+        // They expect everything to be mounted, and the host's root still to be there.
+        let later = mounts::attach(plan, detached, &root)?;
+        devices::make(plan, &root, host_devices)?;
+        hooks_before_root(hooks, &root, gate.channel)?;
+        warnings.extend(root::enter(&root)?.map(str::to_owned));
+        later
+    } else {
+        warnings.extend(root::enter(&root)?.map(str::to_owned));
+        // From here on nothing of the host can be reached by any path.
+        let later = mounts::attach(plan, detached, &root)?;
+        devices::make(plan, &root, host_devices)?;
+        later
+    };
     let streams = streams(&plan.process, task.stdio, null, &root, gate.channel)?;
     if let Streams::Terminal(slave) = &streams {
         terminal::show_as_console(&root, slave)?;
@@ -271,8 +353,24 @@ fn build_root<'a>(
         sys::mount_setattr(mount.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, 0, false)
             .doing("make read-only", "a tmpfs")?;
     }
-    root::finish(&root, &plan.root)?;
+    root::finish(&root, plan)?;
     Ok((root, streams))
+}
+
+/// Lets the parent run the hooks of the host, then runs those of the container's namespaces.
+fn hooks_before_root(hooks: &Hooks, root: &RootDirectory, channel: &Channel) -> Result<(), Error> {
+    channel.say(&Message::Hooks);
+    if !channel.wait() {
+        return Err(Error::system("wait for the hooks", Errno(libc::ECANCELED)));
+    }
+    sys::fchdir(root.as_fd()).doing("enter", "the root")?;
+    HookRun {
+        name: "createContainer",
+        state: &hooks.state("creating", std::process::id()),
+        directory: "",
+        inherited: None,
+    }
+    .all(&hooks.create_container)
 }
 
 fn proc_mount<'a>(plan: &Plan, detached: &'a [Option<Detached>]) -> Option<BorrowedFd<'a>> {

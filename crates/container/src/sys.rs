@@ -1,11 +1,13 @@
 //! The system calls that the C library does not wrap, and small safe wrappers of those it does.
 
 mod mount;
+mod socket;
 
 pub(crate) use mount::{
-    FilesystemContext, chroot_here, clone_tree, detach_here, mount_classic, mount_setattr,
-    move_mount, pivot_root_here, set_propagation_everywhere,
+    FilesystemContext, chroot_here, clone_tree, detach_here, mount_classic, mount_idmap,
+    mount_setattr, move_mount, pivot_root_here, set_propagation_everywhere,
 };
+pub(crate) use socket::{Control, send_with_descriptor};
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -187,6 +189,16 @@ pub(crate) fn reap(pid: u32) -> Option<i32> {
     }
 }
 
+/// Whether a child is stopped by a signal. Children without an exit signal count, too.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let options = libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: all zeros is a valid siginfo_t, which the call may fill.
+    unsafe {
+        let mut found: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_PID, pid, &raw mut found, options) == 0 && found.si_pid() != 0
+    }
+}
+
 /// Joins namespaces (setns(2)).
 pub(crate) fn setns(fd: BorrowedFd<'_>, kinds: i32) -> SysResult<()> {
     // SAFETY: plain call with a valid descriptor.
@@ -274,6 +286,26 @@ pub(crate) fn open(directory: BorrowedFd<'_>, path: &CStr, flags: i32) -> SysRes
 }
 
 /// fstat(2).
+/// Whether this process has not the rights of the machine's root: it is another user's, or root
+/// in a user namespace only.
+#[must_use]
+pub fn is_unprivileged() -> bool {
+    // SAFETY: only returns a number.
+    unsafe { libc::geteuid() != 0 || is_in_user_namespace() }
+}
+
+/// Whether this process is in another user namespace than the machine's first. One system call:
+/// the first one's inode number is fixed (`PROC_USER_INIT_INO` in Linux's proc_ns.h).
+pub(crate) fn is_in_user_namespace() -> bool {
+    const FIRST: u64 = 0xefff_fffd;
+    let mut stat = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: the path is a C string and `stat` is writable; all-zero is a valid stat.
+    unsafe {
+        libc::stat(c"/proc/self/ns/user".as_ptr(), stat.as_mut_ptr()) == 0
+            && stat.assume_init().st_ino != FIRST
+    }
+}
+
 pub(crate) fn fstat(fd: BorrowedFd<'_>) -> SysResult<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the buffer is writable; on success the kernel has filled it.
@@ -433,7 +465,8 @@ pub(crate) fn dup_to(fd: BorrowedFd<'_>, number: RawFd) -> SysResult<()> {
         // SAFETY: plain call with a valid descriptor.
         return check_int(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }).map(drop);
     }
-    // SAFETY: the numbers used are 0 to 3, which this process gives away for good.
+    // SAFETY: the numbers used are those of the program about to be executed (0 to 2, and those that
+    // are preserved), which this process gives away for good.
     check_int(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
 }
 

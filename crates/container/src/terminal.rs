@@ -63,6 +63,19 @@ fn resize(master: &OwnedFd, size: TerminalSize) -> SysResult<()> {
     Ok(())
 }
 
+/// Lets line ends through as they are (`ONLCR` of termios(3)): the terminal on which the caller
+/// shows the output makes of them what it needs.
+pub(crate) fn leave_line_ends(slave: &OwnedFd) {
+    // SAFETY: all zeros is a valid termios, which the calls fill and read while it lives.
+    unsafe {
+        let mut settings: libc::termios = std::mem::zeroed();
+        if libc::tcgetattr(slave.as_raw_fd(), &raw mut settings) == 0 {
+            settings.c_oflag &= !libc::ONLCR;
+            libc::tcsetattr(slave.as_raw_fd(), libc::TCSANOW, &raw const settings);
+        }
+    }
+}
+
 /// Shows the terminal as `/dev/console`.
 pub(crate) fn show_as_console(root: &RootDirectory, slave: &OwnedFd) -> Result<(), Error> {
     let (target, _) = root.open_or_make("/dev/console", Missing::File)?;

@@ -1,23 +1,20 @@
 //! Images.
 
 use crate::body::{self, BodyReader, BodyWriter, Sender};
+use crate::credentials::credentials;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::reply::{self, Response};
 use crate::request::Request;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use gamut_engine::Engine;
 use gamut_image::{
-    Credentials, Event, Image, ImportOptions, Platform, Progress, PruneFilter, PullOptions,
-    Removal, Step,
+    Event, Image, ImportOptions, Platform, Progress, PruneFilter, PullOptions, Removal, Step,
 };
 use gamut_spec::error::ErrorKind;
 use gamut_spec::reference::Reference;
 use gamut_spec::time;
 use hyper::StatusCode;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::str::FromStr;
@@ -227,7 +224,7 @@ pub async fn tag(request: Request, name: &str) -> Result<Response, ApiError> {
     Ok(reply::empty(StatusCode::CREATED))
 }
 
-fn joined_reference(repository: &str, tag: &str) -> Result<Reference, ApiError> {
+pub(crate) fn joined_reference(repository: &str, tag: &str) -> Result<Reference, ApiError> {
     let text = if tag.is_empty() {
         repository.to_owned()
     } else if tag.contains(':') {
@@ -389,51 +386,6 @@ fn decimal(bytes: u64) -> String {
     format!("{}.{}{unit}", tenths / 10, tenths % 10)
 }
 
-#[derive(Deserialize)]
-struct AuthHeader {
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    password: String,
-    #[serde(default, alias = "identityToken")]
-    identitytoken: String,
-}
-
-/// The header `X-Registry-Auth`: base64 (URL alphabet) of JSON.
-fn credentials(request: &Request) -> Result<Option<Credentials>, ApiError> {
-    let Some(header) = request.headers.get("x-registry-auth") else {
-        return Ok(None);
-    };
-    let bad = || ApiError::invalid("invalid X-Registry-Auth header");
-    let bytes = decode_base64(header.as_bytes()).ok_or_else(bad)?;
-    if bytes.is_empty() || bytes == b"null" {
-        return Ok(None);
-    }
-    let auth: AuthHeader = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-    if auth.username.is_empty() && auth.identitytoken.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(Credentials {
-        username: auth.username,
-        password: auth.password,
-        identity_token: Some(auth.identitytoken).filter(|token| !token.is_empty()),
-    }))
-}
-
-/// Decodes base64 of either alphabet, padded or not: clients differ.
-fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let bare: Vec<u8> = text
-        .iter()
-        .filter(|c| **c != b'=')
-        .map(|c| match c {
-            b'-' => b'+',
-            b'_' => b'/',
-            other => *other,
-        })
-        .collect();
-    STANDARD_NO_PAD.decode(bare).ok()
-}
-
 /// `POST /images/create`: pull, or import with `fromSrc`.
 pub async fn create(request: Request) -> Result<Response, ApiError> {
     let platform = request
@@ -460,6 +412,19 @@ pub async fn create(request: Request) -> Result<Response, ApiError> {
         ..PullOptions::default()
     };
     let (engine, caller) = (Arc::clone(&request.engine), request.caller.clone());
+    reported(move |progress| {
+        engine
+            .pull_image(&caller, &reference, &options, progress)
+            .map(drop)
+    })
+    .await
+}
+
+/// Answers with lines of progress of blocking work. What fails before its first report is an
+/// error, not a stream that begins with one.
+pub(crate) async fn reported(
+    work: impl FnOnce(&FirstReport) -> gamut_engine::Result<()> + Send + 'static,
+) -> Result<Response, ApiError> {
     let (sender, reply) = body::stream();
     let (begun, early) = tokio::sync::oneshot::channel::<Option<ApiError>>();
     tokio::task::spawn_blocking(move || {
@@ -470,13 +435,11 @@ pub async fn create(request: Request) -> Result<Response, ApiError> {
             },
             begun: std::sync::Mutex::new(Some(begun)),
         };
-        if let Err(error) = engine.pull_image(&caller, &reference, &options, &progress) {
-            progress.fail(error.into());
-        } else {
-            progress.begin(None);
+        match work(&progress) {
+            Ok(()) => drop(progress.begin(None)),
+            Err(error) => progress.fail(error.into()),
         }
     });
-    // A pull that fails before its first report is an error, not a stream that begins with one.
     match early.await {
         Ok(Some(error)) => Err(error),
         _ => Ok(reply::with_type(reply, "application/json")),
@@ -484,7 +447,7 @@ pub async fn create(request: Request) -> Result<Response, ApiError> {
 }
 
 /// Lines of progress that tell when the first has been sent.
-struct FirstReport {
+pub(crate) struct FirstReport {
     lines: ProgressLines,
     begun: std::sync::Mutex<Option<tokio::sync::oneshot::Sender<Option<ApiError>>>>,
 }
@@ -500,6 +463,12 @@ impl FirstReport {
             Some(sender) => sender.send(error).err().flatten(),
             None => error,
         }
+    }
+
+    /// Sends a line that is no report.
+    pub(crate) fn send(&self, value: &Value) {
+        self.begin(None);
+        self.lines.send(value);
     }
 
     fn fail(&self, error: ApiError) {
@@ -582,16 +551,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_and_base64() {
+    fn patterns() {
         assert!(reference_matches("alp*", "alpine:3"));
         assert!(reference_matches("alpine:*", "alpine:3"));
         assert!(!reference_matches("a*", "a/b:1"));
         assert!(reference_matches("*/*", "a/b:1"));
         assert!(reference_matches("a:5000/b", "a:5000/b@sha256:0"));
         assert!(!reference_matches("a:5000", "a:5000/b@sha256:0"));
-        assert_eq!(decode_base64(b"eyJhIjoxfQ==").unwrap(), b"{\"a\":1}");
-        assert_eq!(decode_base64(b"-_8").unwrap(), [0xfb, 0xff]);
-        assert_eq!(decode_base64(b"a b"), None);
     }
 
     #[test]

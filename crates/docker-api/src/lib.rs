@@ -6,6 +6,7 @@
 
 mod body;
 mod containers;
+mod credentials;
 mod error;
 mod events;
 mod filters;
@@ -13,6 +14,7 @@ mod gamut;
 mod hijack;
 mod images;
 mod networks;
+mod registry;
 mod reply;
 mod request;
 mod route;

@@ -1,10 +1,12 @@
 //! Which handler answers which request.
 
-use crate::containers::{archive, attach, create, exec, inspect, lifecycle, list, logs, observe};
+use crate::containers::{
+    archive, attach, changes, create, exec, inspect, lifecycle, list, logs, observe,
+};
 use crate::error::ApiError;
 use crate::reply::Response;
 use crate::request::Request;
-use crate::{events, gamut, images, networks, swarm, system, volumes};
+use crate::{events, gamut, images, networks, registry, swarm, system, volumes};
 use gamut_spec::error::ErrorKind;
 use hyper::Method;
 
@@ -30,12 +32,9 @@ pub async fn answer(request: Request) -> Result<Response, ApiError> {
 fn unknown(path: &[&str]) -> ApiError {
     let known_elsewhere = matches!(
         path,
-        [
-            "build" | "session" | "grpc" | "commit" | "distribution" | "plugins",
-            ..,
-        ] | ["images", "search"]
-            | ["images", .., "push" | "attestations"]
-            | ["containers", _, "changes" | "export" | "checkpoints"]
+        ["build" | "session" | "grpc" | "plugins", ..,]
+            | ["images", .., "attestations"]
+            | ["containers", _, "checkpoints"]
             | ["containers", _, "attach", "ws"]
             | ["volumes", _]
     );
@@ -64,7 +63,13 @@ async fn get(request: Request, path: &[&str]) -> Result<Response, ApiError> {
             archive::stat(request, name).await
         }
         ["containers", name, "archive"] => archive::get(request, name).await,
+        ["containers", name, "changes"] => changes::changes(request, name).await,
+        ["containers", name, "export"] => changes::export(&request, name),
         ["exec", id, "json"] => exec::inspect(&request, id),
+        ["distribution", name @ .., "json"] => {
+            registry::distribution(request, &name.join("/")).await
+        }
+        ["images", "search"] => registry::search(request).await,
         ["images", "json"] => images::list(request).await,
         ["images", "get"] => images::save(&request, Vec::new()),
         ["images", name @ .., "json"] => images::inspect(request, &name.join("/")).await,
@@ -103,15 +108,17 @@ async fn post(request: Request, path: &[&str]) -> Result<Response, ApiError> {
         ["containers", name, "exec"] => exec::create(request, name).await,
         ["exec", id, "start"] => exec::start(request, id).await,
         ["exec", id, "resize"] => exec::resize(request, id).await,
+        ["commit"] => changes::commit(request).await,
         ["images", "create"] => images::create(request).await,
         ["images", "load"] => images::load(request),
         ["images", "prune"] => images::prune(request).await,
+        ["images", name @ .., "push"] => registry::push(request, &name.join("/")).await,
         ["images", name @ .., "tag"] => images::tag(request, &name.join("/")).await,
         ["volumes", "create"] => volumes::create(request).await,
         ["volumes", "prune"] => volumes::prune(request).await,
         ["networks", "prune"] => Ok(networks::prune(&request)),
         ["networks", ..] => Err(networks::not_yet()),
-        ["auth"] => Err(system::no_auth()),
+        ["auth"] => registry::login(request).await,
         [
             "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs",
             ..,

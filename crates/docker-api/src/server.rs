@@ -102,7 +102,9 @@ impl Drop for HangUp {
 }
 
 async fn connection(stream: UnixStream, engine: Arc<Engine>, requests: Arc<AtomicU64>) {
-    let peer_uid = stream.peer_cred().map_or(u32::MAX, |peer| peer.uid());
+    let peer_uid = stream
+        .peer_cred()
+        .map_or(u32::MAX, |peer| engine.outside_uid(peer.uid()));
     let service = service_fn(|http: hyper::Request<Incoming>| {
         let engine = Arc::clone(&engine);
         let number = requests.fetch_add(1, Ordering::Relaxed);

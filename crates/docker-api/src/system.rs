@@ -4,7 +4,7 @@ use crate::body::Reply;
 use crate::error::ApiError;
 use crate::reply::{self, Response};
 use crate::request::{NEWEST, OLDEST, Request};
-use gamut_spec::error::ErrorKind;
+use gamut_image::RegistrySettings;
 use gamut_spec::time;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use serde_json::{Value, json};
@@ -70,9 +70,51 @@ pub async fn version(request: &Request) -> Result<Response, ApiError> {
     })))
 }
 
+fn mirrors(registries: &RegistrySettings, registry: &str) -> Vec<String> {
+    let mut all = registries.all_mirrors();
+    let own = all.remove(registry).or_else(|| all.remove("*"));
+    own.unwrap_or_default()
+}
+
+fn insecure_networks(registries: &RegistrySettings) -> Vec<String> {
+    let named = registries.insecure();
+    ["::1/128", "127.0.0.0/8"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain(named.into_iter().filter(|name| name.contains('/')))
+        .collect()
+}
+
+/// Docker Hub, and every registry that the administrator says something about.
+fn index_configurations(registries: &RegistrySettings) -> Value {
+    let insecure = registries.insecure();
+    let named = insecure.iter().filter(|name| !name.contains('/')).cloned();
+    let mut names: Vec<String> = vec!["docker.io".to_owned()];
+    names.extend(named);
+    names.extend(registries.all_mirrors().into_keys());
+    names.retain(|name| name != "*");
+    names
+        .into_iter()
+        .map(|name| {
+            let value = json!({
+                "Name": name,
+                "Mirrors": mirrors(registries, &name),
+                "Secure": !insecure.contains(&name),
+                "Official": name == "docker.io",
+            });
+            (name, value)
+        })
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
 /// `GET /info`
 pub async fn info(request: Request) -> Result<Response, ApiError> {
-    let info = request.blocking(|engine, _| engine.info()).await?;
+    let (info, registries) = request
+        .blocking(|engine, _| Ok((engine.info()?, engine.registry_settings())))
+        .await?;
+    // What is wrong with the file is told to those who need it.
+    let registries = registries.unwrap_or_default();
     let host = &info.host;
     let runtimes: BTreeMap<&str, Value> = info
         .levels
@@ -104,7 +146,7 @@ pub async fn info(request: Request) -> Result<Response, ApiError> {
         "NGoroutines": info.threads,
         "SystemTime": time::rfc3339(time::now_ns()),
         "LoggingDriver": "json-file",
-        "CgroupDriver": "cgroupfs",
+        "CgroupDriver": if info.without_groups.is_some() { "none" } else { "cgroupfs" },
         "CgroupVersion": info.cgroup_version.to_string(),
         "NEventsListener": 0,
         "KernelVersion": host.kernel_version,
@@ -114,9 +156,9 @@ pub async fn info(request: Request) -> Result<Response, ApiError> {
         "Architecture": host.architecture,
         "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": {
-            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-            "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true}},
-            "Mirrors": [],
+            "InsecureRegistryCIDRs": insecure_networks(&registries),
+            "IndexConfigs": index_configurations(&registries),
+            "Mirrors": mirrors(&registries, "docker.io"),
         },
         "NCPU": host.processors,
         "MemTotal": host.memory_bytes,
@@ -141,9 +183,17 @@ pub async fn info(request: Request) -> Result<Response, ApiError> {
         "ContainerdCommit": {"ID": "", "Expected": ""},
         "RuncCommit": {"ID": "", "Expected": ""},
         "InitCommit": {"ID": "", "Expected": ""},
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "SecurityOptions": security_options(&info),
         "Warnings": info.warnings,
     })))
+}
+
+fn security_options(info: &gamut_engine::system::info::Info) -> Vec<&'static str> {
+    let mut options = vec!["name=seccomp,profile=builtin", "name=cgroupns"];
+    if info.rootless {
+        options.push("name=rootless");
+    }
+    options
 }
 
 /// `GET /system/df`
@@ -215,13 +265,4 @@ pub async fn disk_usage(request: Request) -> Result<Response, ApiError> {
         "BuildCache": [],
         "BuilderSize": 0,
     })))
-}
-
-/// `POST /auth`
-#[must_use]
-pub fn no_auth() -> ApiError {
-    ApiError::new(
-        ErrorKind::Unsupported,
-        "logging in to a registry is not supported yet",
-    )
 }

@@ -4,6 +4,7 @@ use crate::container::capabilities;
 use crate::container::exec::ExecRecord;
 use crate::container::index::Index;
 use crate::container::record::{ContainerRecord, RECORD_VERSION};
+use crate::container::user_namespace::IdRange;
 use crate::error::{Error, Result};
 use crate::events::EventLog;
 use crate::networking::Networking;
@@ -14,6 +15,7 @@ use crate::volume::Volumes;
 use gamut_image::ImageStore;
 use gamut_isolation::container::{ContainerLevel, ContainerOptions};
 use gamut_isolation::{Context, Isolation, Levels};
+use gamut_spec::id_map::IdMap;
 use gamut_spec::isolation::IsolationLevel;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -71,10 +73,15 @@ pub struct Engine {
     pub(crate) levels: Levels,
     pub(crate) snapshotter: Snapshotter,
     pub(crate) execs: Mutex<BTreeMap<String, ExecRecord>>,
+    pub(crate) probes: crate::health::Probes,
     pub(crate) exec_changes: tokio::sync::watch::Sender<u64>,
     pub(crate) held_capabilities: u64,
     pub(crate) boot_id: String,
     pub(crate) hostname: String,
+    /// Ranges of ids on their way into a record.
+    pub(crate) leasing: Mutex<Vec<IdRange>>,
+    /// The groups that exist for this process.
+    pub(crate) groups: IdMap,
     pub(crate) id: String,
     pub(crate) started_ns: u64,
     /// Records found damaged when the engine was opened.
@@ -122,6 +129,8 @@ impl Engine {
             Some(chosen) => chosen,
             None => Snapshotter::detect(data_root)?,
         };
+        gamut_image::RegistrySettings::load(&options.registries)
+            .map_err(|error| crate::image_use::failed(&error))?;
         let images = ImageStore::open(&data_root.join("images"))
             .map_err(|source| Error::system("open the image store", source))?;
         let networking = Networking::open(&options)?;
@@ -129,6 +138,7 @@ impl Engine {
             run_root: options.run_root.clone(),
             supervisor: options.supervisor.clone(),
             cgroup_parent: options.cgroup_parent.clone(),
+            without_groups: options.without_groups.clone(),
         })?;
         let mut levels = Levels::new();
         levels.insert(Arc::new(container_level));
@@ -144,17 +154,21 @@ impl Engine {
             levels,
             snapshotter,
             execs: Mutex::default(),
+            probes: crate::health::Probes::default(),
             exec_changes: tokio::sync::watch::Sender::new(0),
             held_capabilities: capabilities::held()
                 .map_err(|source| Error::system("read the engine's capabilities", source))?,
             boot_id: read_word("/proc/sys/kernel/random/boot_id"),
             hostname: read_word("/proc/sys/kernel/hostname"),
+            leasing: Mutex::default(),
+            groups: IdMap::parse(&read_word("/proc/self/gid_map")),
             started_ns: gamut_spec::time::now_ns(),
             damaged: Mutex::new(damaged),
             options,
             _lock: lock,
         });
         engine.reconcile(records)?;
+        engine.thaw_after_commits();
         Ok(engine)
     }
 
@@ -162,6 +176,23 @@ impl Engine {
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Number of containers that run.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        let all = self.index.all();
+        all.iter().filter(|one| one.phase().is_live()).count()
+    }
+
+    /// The user id outside of one that the kernel reports to this process: in a user namespace
+    /// these differ.
+    #[must_use]
+    pub fn outside_uid(&self, uid: u32) -> u32 {
+        match &self.options.rootless {
+            Some(rootless) if uid == 0 => rootless.uid,
+            _ => uid,
+        }
     }
 
     /// The engine's own id, made once per data root.

@@ -21,7 +21,7 @@ impl Engine {
             .any(|container| container.read(|record| record.image_id == image_id))
     }
 
-    fn image_event(&self, action: &str, id: &str, name: &str) {
+    pub(crate) fn image_event(&self, action: &str, id: &str, name: &str) {
         let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
         self.events.emit("image", action, id, attributes);
     }
@@ -36,7 +36,7 @@ impl Engine {
             .map_err(|error| failed(&error))
     }
 
-    /// Brings an image from its registry.
+    /// Brings an image from its registry or a mirror of it.
     ///
     /// # Errors
     /// What the registry or the network said; nothing is kept then.
@@ -47,9 +47,13 @@ impl Engine {
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Image> {
+        let options = PullOptions {
+            settings: self.registry_settings()?,
+            ..options.clone()
+        };
         let image = self
             .images
-            .pull(reference, options, progress)
+            .pull(reference, &options, progress)
             .map_err(|error| failed(&error))?;
         self.image_event("pull", &reference.familiar(), &reference.familiar_name());
         Ok(image)

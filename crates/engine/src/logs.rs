@@ -3,16 +3,18 @@
 //! Lines of `TIME STREAM TAG TEXT`, the format of Kubernetes' CRI; older files are `log.1`,
 //! `log.2`, … Parsing has no I/O in it.
 
+mod tail;
+
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use gamut_spec::time;
-use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tail::Tail;
 use tokio::sync::mpsc;
 
 /// Lines that may wait for a slow reader.
@@ -49,7 +51,7 @@ pub struct LogQuery {
     pub since_ns: u64,
     /// Up to this time.
     pub until_ns: Option<u64>,
-    /// The last so many lines only.
+    /// Of the last so many lines only, whatever their stream and time.
     pub tail: Option<usize>,
     /// Go on with what is written later, until the container ends.
     pub follow: bool,
@@ -202,74 +204,78 @@ fn send(
     sender: &mpsc::Sender<LogLine>,
     live: &dyn Fn() -> bool,
 ) -> io::Result<()> {
-    let mut last: Option<Lines> = None;
-    let mut tail: VecDeque<LogLine> = VecDeque::new();
+    let last = match query.tail {
+        Some(count) => send_tail(path, query, sender, count)?,
+        None => send_all(path, query, sender)?,
+    };
+    match last {
+        Sent::NobodyListens => Ok(()),
+        Sent::UpTo(last) if query.follow => follow(path, query, sender, live, last),
+        Sent::UpTo(_) => Ok(()),
+    }
+}
+
+/// What came of sending what is written already.
+enum Sent {
+    /// All of it; the newest file, read to its end.
+    UpTo(Option<Lines>),
+    /// The client has hung up.
+    NobodyListens,
+}
+
+fn open_if_there(file: &Path) -> io::Result<Option<Lines>> {
+    match Lines::open(file) {
+        Ok(lines) => Ok(Some(lines)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn send_all(path: &Path, query: &LogQuery, sender: &mpsc::Sender<LogLine>) -> io::Result<Sent> {
+    let mut last = None;
     for file in files(path) {
-        let mut lines = match Lines::open(&file) {
-            Ok(lines) => lines,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
+        let Some(mut lines) = open_if_there(&file)? else {
+            continue;
         };
-        // The last lines of a long log are near its end: no need to parse the rest.
-        if let Some(count) = query.tail
-            && query.since_ns == 0
-            && query.until_ns.is_none()
-        {
-            skip_to_tail(&mut lines.reader, count)?;
-        }
         while let Some(line) = lines.next()? {
-            if !query.wants(&line) {
-                continue;
-            }
-            match query.tail {
-                Some(count) => {
-                    tail.push_back(line);
-                    // Parts of one line count once.
-                    while tail
-                        .iter()
-                        .filter(|line| line.text.ends_with(b"\n"))
-                        .count()
-                        > count
-                    {
-                        tail.pop_front();
-                    }
-                }
-                None => {
-                    if sender.blocking_send(line).is_err() {
-                        return Ok(());
-                    }
-                }
+            if query.wants(&line) && sender.blocking_send(line).is_err() {
+                return Ok(Sent::NobodyListens);
             }
         }
         last = Some(lines);
     }
-    if query.tail == Some(0) {
-        tail.clear();
-    }
-    for line in tail {
-        if sender.blocking_send(line).is_err() {
-            return Ok(());
-        }
-    }
-    if query.follow {
-        follow(path, query, sender, live, last)
-    } else {
-        Ok(())
-    }
+    Ok(Sent::UpTo(last))
 }
 
-/// Moves near the `count`-th line from the end. Streams share the file, so it is generous.
-fn skip_to_tail(reader: &mut BufReader<File>, count: usize) -> io::Result<()> {
-    const BYTES_PER_LINE: u64 = 17 << 10;
-    let length = reader.get_ref().metadata()?.len();
-    let wanted = u64::try_from(count).unwrap_or(u64::MAX).saturating_add(1);
-    let budget = wanted.saturating_mul(BYTES_PER_LINE).saturating_mul(2);
-    if length > budget {
-        reader.seek(SeekFrom::Start(length - budget))?;
-        let mut rest = Vec::new();
-        io::Read::take(reader, MAX_LINE_BYTES).read_until(b'\n', &mut rest)?;
+/// Sends the last `count` lines. As with Docker, these are the last of all lines, of which the
+/// query then picks.
+fn send_tail(
+    path: &Path,
+    query: &LogQuery,
+    sender: &mpsc::Sender<LogLine>,
+    count: usize,
+) -> io::Result<Sent> {
+    let mut newest = None;
+    let mut missing = count;
+    let mut tails = Vec::new();
+    for file in files(path).iter().rev() {
+        let Some(mut lines) = open_if_there(file)? else {
+            continue;
+        };
+        let tail = tail::last_lines(&mut lines, missing)?;
+        missing = tail.missing();
+        tails.push(tail);
+        newest.get_or_insert(lines);
+        if missing == 0 {
+            break;
+        }
     }
-    Ok(())
+    for line in tails.into_iter().rev().flat_map(Tail::into_lines) {
+        if query.wants(&line) && sender.blocking_send(line).is_err() {
+            return Ok(Sent::NobodyListens);
+        }
+    }
+    Ok(Sent::UpTo(newest))
 }
 
 fn follow(
@@ -431,6 +437,31 @@ mod tests {
             read(directory.path(), &query),
             ["line 49997\n", "line 49998\n", "line 49999\n"]
         );
+    }
+
+    /// Whatever the lengths of lines, and over the bounds of files and windows.
+    #[test]
+    fn tails_of_any_length_are_the_ends_of_the_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, numbers) in [("log.2", 0..40), ("log.1", 40..45), ("log", 45..100)] {
+            let mut text = String::new();
+            for number in numbers {
+                let long = "x".repeat((number * 7919) % 16_000);
+                writeln!(text, "2024-01-01T00:00:00Z stdout P {long}").unwrap();
+                writeln!(text, "2024-01-01T00:00:00Z stderr F {number}").unwrap();
+            }
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
+        let whole = read(directory.path(), &both());
+        assert_eq!(whole.len(), 200);
+        for count in 0..110 {
+            let query = LogQuery {
+                tail: Some(count),
+                ..both()
+            };
+            let expected = &whole[whole.len().saturating_sub(2 * count)..];
+            assert_eq!(read(directory.path(), &query), expected, "{count}");
+        }
     }
 
     proptest! {

@@ -3,18 +3,23 @@
 use crate::container::record::{ContainerRecord, Lease};
 use crate::container::spec::{NetworkMode, Port, Protocol, PublishedPort};
 use crate::error::{Error, Result};
+use crate::host_ports::HostPorts;
 use crate::options::Options;
 use crate::system::fsck::Finding;
 use gamut_isolation::contract::Endpoint;
 use gamut_network::{
     BridgeConfig, EndpointConfig, Ipam, MacAddress, NamespacePool, Network, PortMapping, Ports,
-    Publication, Published,
+    Prepared, Publication, Published,
 };
+use gamut_spec::error::ErrorKind;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::str::FromStr;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// How many times a port is chosen that may turn out to be taken on the host.
+const CHOICES: u32 = 32;
 
 /// The engine's networks.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub struct Networking {
     network: Network,
     ipam: Ipam,
     ports: Ports,
+    /// Set where the network is not the host's.
+    host_ports: Option<HostPorts>,
     pool: NamespacePool,
     loopback_pool: NamespacePool,
     /// Held shared while a lease is on its way into a record or out of it.
@@ -66,8 +73,14 @@ impl Networking {
             NamespacePool::new(&network, options.pool_size).map_err(|error| failed(&error))?;
         let loopback_pool = NamespacePool::loopback_only(options.pool_size.min(1))
             .map_err(|error| failed(&error))?;
+        let is_rootless = options.rootless.is_some();
         Ok(Self {
-            ports: Ports::new(&network),
+            ports: if is_rootless {
+                Ports::inside(&network)
+            } else {
+                Ports::new(&network)
+            },
+            host_ports: is_rootless.then(|| HostPorts::new(&options.run_root)),
             network,
             ipam,
             pool,
@@ -97,7 +110,7 @@ impl Networking {
             NetworkMode::Host => Endpoint::Host,
             NetworkMode::Container(_) => Endpoint::Workload(joined.unwrap_or_default().to_owned()),
             NetworkMode::None => {
-                let prepared = self.loopback_pool.take().map_err(|error| failed(&error))?;
+                let prepared = take(&self.loopback_pool, record)?;
                 Endpoint::Namespace(duplicate(prepared.into_namespace().as_fd())?)
             }
             NetworkMode::Bridge => return self.connect_bridge(record),
@@ -114,7 +127,7 @@ impl Networking {
             Some(IpAddr::V4(address)) => Some(address),
             Some(IpAddr::V6(address)) => {
                 return Err(Error::new(
-                    gamut_spec::error::ErrorKind::Unsupported,
+                    ErrorKind::Unsupported,
                     format!(
                         "the address {address}: IPv6 is not supported yet on the default bridge"
                     ),
@@ -133,7 +146,7 @@ impl Networking {
             .allocate(preferred)
             .map_err(|error| failed(&error))?;
         self.connect_address(record, address, mac).inspect_err(|_| {
-            let _ = self.ports.unpublish(&record.id);
+            self.unpublish(&record.id);
             self.ipam.release(address);
         })
     }
@@ -144,7 +157,7 @@ impl Networking {
         address: Ipv4Addr,
         mac: Option<MacAddress>,
     ) -> Result<Connection> {
-        let prepared = self.pool.take().map_err(|error| failed(&error))?;
+        let prepared = take(&self.pool, record)?;
         let mut config = EndpointConfig::new(&self.network, address);
         config.mac = mac;
         let connected = prepared.connect(&config).map_err(|error| failed(&error))?;
@@ -152,9 +165,7 @@ impl Networking {
         let published = if mappings.is_empty() {
             Vec::new()
         } else {
-            self.ports
-                .publish(&record.id, address, &mappings)
-                .map_err(|error| failed(&error))?
+            self.publish(&record.id, address, &mappings)?
         };
         let lease = Lease {
             address,
@@ -171,6 +182,43 @@ impl Networking {
         })
     }
 
+    fn publish(
+        &self,
+        id: &str,
+        address: Ipv4Addr,
+        mappings: &[PortMapping],
+    ) -> Result<Vec<Published>> {
+        let has_choice = mappings.iter().any(|mapping| mapping.host_port == 0);
+        let mut attempts = if has_choice { CHOICES } else { 1 };
+        loop {
+            let published = self
+                .ports
+                .publish(id, address, mappings)
+                .map_err(|error| failed(&error))?;
+            let Some(host_ports) = &self.host_ports else {
+                return Ok(published);
+            };
+            attempts -= 1;
+            match host_ports.publish(id, address, &published) {
+                Ok(()) => return Ok(published),
+                // A port that was chosen here may be taken on the host: choose another.
+                Err(error) if error.kind() == ErrorKind::Conflict && attempts > 0 => {
+                    self.unpublish(id);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn unpublish(&self, id: &str) {
+        if let Some(host_ports) = &self.host_ports {
+            host_ports.unpublish(id);
+        }
+        if let Err(error) = self.ports.unpublish(id) {
+            tracing::warn!(container = id, error = %gamut_spec::error::chain(&error), "cannot take back published ports");
+        }
+    }
+
     /// To be held from before a lease changes hands until the record says so: meanwhile no check
     /// takes what it holds for stale. Never taken twice by one thread.
     pub fn moving(&self) -> RwLockReadGuard<'_, ()> {
@@ -184,10 +232,8 @@ impl Networking {
 
     /// Gives back what a container held. Its namespace goes with its last process.
     pub fn release(&self, id: &str, lease: &Lease) {
-        if !lease.ports.is_empty()
-            && let Err(error) = self.ports.unpublish(id)
-        {
-            tracing::warn!(container = id, error = %gamut_spec::error::chain(&error), "cannot take back published ports");
+        if !lease.ports.is_empty() {
+            self.unpublish(id);
         }
         self.ipam.release(lease.address);
     }
@@ -208,6 +254,15 @@ impl Networking {
             [self.network.check(interfaces), self.ports.check(ids)]
         };
         let mut findings = Vec::new();
+        if let (true, Some(host_ports)) = (repair, &self.host_ports) {
+            let outcome = host_ports.reconcile(ids);
+            let problems = outcome.unwrap_or_else(|error| vec![error.full_message()]);
+            findings.extend(problems.into_iter().map(|problem| Finding {
+                object: "network".to_owned(),
+                problem,
+                repaired: false,
+            }));
+        }
         for outcome in outcomes {
             match outcome {
                 Ok(found) => findings.extend(found.into_iter().map(|finding| Finding {
@@ -244,6 +299,15 @@ impl Networking {
                 });
             }
         }
+        if let Some(host_ports) = &self.host_ports {
+            host_ports.restore(publications.iter().map(|publication| {
+                (
+                    publication.container_id.as_str(),
+                    publication.address,
+                    publication.ports.clone(),
+                )
+            }));
+        }
         let restored = self.ports.restore(&publications);
         let reconciled = self.network.reconcile(&interfaces);
         for outcome in [restored, reconciled] {
@@ -259,6 +323,15 @@ impl Networking {
             }
         }
     }
+}
+
+/// A namespace for a container: from the pool, or for ids of its own made now.
+fn take(pool: &NamespacePool, record: &ContainerRecord) -> Result<Prepared> {
+    let taken = match record.ids {
+        None => pool.take(),
+        Some(ids) => pool.make_for_ids(ids.first, ids.count),
+    };
+    taken.map_err(|error| failed(&error))
 }
 
 fn duplicate(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd> {

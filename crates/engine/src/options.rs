@@ -20,8 +20,36 @@ pub struct Options {
     pub cgroup_parent: String,
     /// How roots are made from layers; `None` takes overlayfs where it can be used.
     pub storage_driver: Option<Snapshotter>,
+    /// Why there are no control groups to be had; `None` if there are.
+    pub without_groups: Option<String>,
+    /// Give containers that do not say otherwise user ids of their own.
+    pub remap_users: bool,
+    /// Set if the engine is an ordinary user's.
+    pub rootless: Option<Rootless>,
+    /// What the administrator says about registries, as JSON: mirrors, which are insecure.
+    /// `/etc/gamut/registries.json` by default; it need not be there.
+    pub registries: PathBuf,
     /// Prepared network namespaces kept in the pool.
     pub pool_size: usize,
+}
+
+/// An ordinary user's engine, which lives in namespaces made by `gamut-rootless`.
+#[derive(Debug, Clone)]
+pub struct Rootless {
+    /// The user's id outside.
+    pub uid: u32,
+    /// Whether the namespaces were made for this daemon.
+    pub is_new: bool,
+    /// What does not work, and why.
+    pub warnings: Vec<String>,
+}
+
+/// A control group that this process may divide up, as [`Options::cgroup_parent`].
+///
+/// # Errors
+/// Why there is none, in words.
+pub fn find_groups() -> Result<String, String> {
+    gamut_cgroup::delegated().map(|parent| format!("{}/gamut", parent.trim_end_matches('/')))
 }
 
 impl Default for Options {
@@ -34,6 +62,10 @@ impl Default for Options {
             subnet: None,
             cgroup_parent: "/gamut".to_owned(),
             storage_driver: None,
+            without_groups: None,
+            remap_users: false,
+            rootless: None,
+            registries: PathBuf::from("/etc/gamut/registries.json"),
             pool_size: 4,
         }
     }

@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::files;
 use gamut_isolation::contract::RootSource;
+use gamut_spec::error::ErrorKind;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -84,11 +85,27 @@ pub(crate) fn copied_root(directory: &Path) -> Option<PathBuf> {
     Some(directory.join(COPY)).filter(|root| root.is_dir())
 }
 
+fn own_ids_need_overlayfs() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "user ids of a container's own are not supported yet with the storage driver copy: use --userns host, or a data root on which overlayfs can be used (a volume or a tmpfs)",
+    )
+}
+
 impl Engine {
     /// How roots are made.
     #[must_use]
     pub fn snapshotter(&self) -> Snapshotter {
         self.snapshotter
+    }
+
+    /// Refuses user ids of a container's own where its root would be a copy, whose ids are not
+    /// mapped.
+    pub(crate) fn check_own_ids(&self) -> Result<()> {
+        match self.snapshotter {
+            Snapshotter::Overlay => Ok(()),
+            Snapshotter::Copy => Err(own_ids_need_overlayfs()),
+        }
     }
 
     /// What a container's root is made of; a copy is made now if it is missing. The caller has the
@@ -99,7 +116,12 @@ impl Engine {
         layers: &[PathBuf],
     ) -> Result<RootSource> {
         let writable = self.container_directory(&container.id);
+        let has_own_ids = container.read(|record| record.ids.is_some());
+        if has_own_ids && copied_root(&writable).is_none() {
+            self.check_own_ids()?;
+        }
         match self.copied(&writable, layers)? {
+            Some(_) if has_own_ids => Err(own_ids_need_overlayfs()),
             Some(copy) => Ok(RootSource::Directory(copy)),
             None => Ok(RootSource::Layers {
                 lower: layers.to_vec(),

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::config::ExecutionConfig;
 use crate::error::{Error, Result};
 
-/// Applies one instruction: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER,
-/// VOLUME or WORKDIR.
+/// Applies one instruction: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL,
+/// USER, VOLUME or WORKDIR.
 pub(crate) fn apply(config: &mut ExecutionConfig, change: &str) -> Result<()> {
     let change = change.trim();
     let (instruction, rest) = change
@@ -54,6 +54,10 @@ pub(crate) fn apply(config: &mut ExecutionConfig, change: &str) -> Result<()> {
                     .insert(format!("{number}/{protocol}"), json!({}));
             }
         }
+        "HEALTHCHECK" => {
+            let check = crate::healthcheck::parse(rest).map_err(|reason| bad(&reason))?;
+            config.healthcheck = Some(check);
+        }
         "VOLUME" => {
             let paths =
                 list(rest).unwrap_or_else(|| rest.split_whitespace().map(str::to_owned).collect());
@@ -76,7 +80,7 @@ pub(crate) fn apply(config: &mut ExecutionConfig, change: &str) -> Result<()> {
         }
         other => {
             return Err(bad(&format!(
-                "{other} is not a change; use CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR"
+                "{other} is not a change; use CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR"
             )));
         }
     }
@@ -167,6 +171,7 @@ mod tests {
             "WORKDIR srv",
             "WORKDIR app",
             "STOPSIGNAL SIGINT",
+            "HEALTHCHECK --interval=5s CMD true",
         ] {
             apply(&mut config, change).unwrap();
         }
@@ -182,6 +187,10 @@ mod tests {
                 && config.exposed_ports.contains_key("53/udp")
         );
         assert_eq!(config.working_dir, "/srv/app");
+        assert_eq!(
+            config.healthcheck.unwrap(),
+            json!({"Interval": 5_000_000_000_u64, "Test": ["CMD-SHELL", "true"]})
+        );
         assert_eq!(config.user, "1000:1000");
     }
 

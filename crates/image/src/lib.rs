@@ -1,8 +1,8 @@
 //! Content store, archives, registries, hardened layer extraction, built-in images.
 //!
 //! [`ImageStore`] is the whole of it: images come in by [`ImageStore::pull`], [`ImageStore::load`],
-//! [`ImageStore::import`] and [`ImageStore::ensure_builtin`], go out by [`ImageStore::save`], and
-//! are handed to containers as a stack of unpacked directories by [`ImageStore::layers`].
+//! [`ImageStore::import`], [`ImageStore::commit`] and [`ImageStore::ensure_builtin`], go out by
+//! [`ImageStore::push`] and [`ImageStore::save`], and are handed to containers as a stack of unpacked directories by [`ImageStore::layers`].
 //!
 //! Everything is synchronous. Nothing is believed before its digest has been verified, and
 //! nothing is visible before it is on disk.
@@ -18,11 +18,13 @@ mod compression;
 mod config;
 mod digest;
 mod error;
+mod healthcheck;
 mod manifest;
 mod pipeline;
 mod platform;
 mod progress;
 mod records;
+mod referrers;
 mod registry;
 mod store;
 
@@ -36,7 +38,11 @@ pub use manifest::{
 };
 pub use platform::Platform;
 pub use progress::{Event, NoProgress, Progress, Step};
-pub use registry::{Credentials, PullOptions, PullPolicy};
+pub use registry::{
+    Credentials, Distribution, Found, LoggedIn, PullOptions, PullPolicy, Pushed, RegistryOptions,
+    RegistrySettings, fuzz_challenge, fuzz_registry_settings, login, search,
+};
+pub use store::commit::CommitOptions;
 pub use store::fsck::Finding;
 pub use store::prune::{PruneFilter, Pruned};
 pub use store::remove::Removal;

@@ -24,6 +24,7 @@ pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
@@ -42,6 +43,9 @@ pub struct Descriptor {
     /// The platform, in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// What sort of artifact it is, if it is no image (OCI image-spec 1.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// Notes of the one who made it.
     #[serde(
         default,
@@ -49,6 +53,21 @@ pub struct Descriptor {
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Descriptor {
+    /// Points to a blob; nothing more is said of it.
+    #[must_use]
+    pub fn new(media_type: &str, digest: Digest, size_bytes: u64) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest,
+            size_bytes,
+            platform: None,
+            artifact_type: None,
+            annotations: BTreeMap::new(),
+        }
+    }
 }
 
 /// A manifest: one image for one platform.
@@ -278,6 +297,7 @@ pub fn fuzz_manifest(data: &[u8]) {
             let _ = index.choose(&Platform::host(), "fuzz");
         }
     }
+    let _ = crate::referrers::Referrer::parse(data);
 }
 
 #[cfg(test)]
@@ -303,6 +323,7 @@ mod tests {
                         architecture: (*architecture).to_owned(),
                         variant: variant.map(str::to_owned),
                     }),
+                    artifact_type: None,
                     annotations: BTreeMap::new(),
                 })
                 .collect(),
@@ -390,12 +411,8 @@ mod tests {
 
         #[test]
         fn manifests_survive_a_round_trip(sizes in proptest::collection::vec(0u64..1 << 30, 0..20)) {
-            let descriptor = |size_bytes: &u64| Descriptor {
-                media_type: OCI_LAYER.to_owned(),
-                digest: Digest::of(&size_bytes.to_le_bytes()),
-                size_bytes: *size_bytes,
-                platform: None,
-                annotations: BTreeMap::new(),
+            let descriptor = |size_bytes: &u64| {
+                Descriptor::new(OCI_LAYER, Digest::of(&size_bytes.to_le_bytes()), *size_bytes)
             };
             let manifest = Manifest {
                 schema_version: 2,

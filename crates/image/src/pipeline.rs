@@ -400,7 +400,7 @@ pub(crate) fn extract_into(
 ) -> Result<Extracted> {
     let fs = dir.path.join("fs");
     std::fs::create_dir(&fs).map_err(Error::io("create", &fs))?;
-    layer::extract(reader, &fs, &ExtractOptions::default()).map_err(|source| Error::Layer {
+    layer::extract(reader, &fs, &ExtractOptions::here()).map_err(|source| Error::Layer {
         object: label.to_owned(),
         source,
     })

@@ -1,4 +1,4 @@
-//! What pulling and loading report, in Docker's words.
+//! What pulling, pushing and loading report, in Docker's words.
 
 use std::fmt;
 
@@ -52,6 +52,21 @@ pub enum Step<'a> {
         /// Bytes in all.
         total_bytes: u64,
     },
+    /// The layer will be pushed, if the registry does not have it.
+    Preparing,
+    /// The layer is being sent.
+    Pushing {
+        /// Bytes sent so far.
+        current_bytes: u64,
+        /// Bytes of the compressed layer.
+        total_bytes: u64,
+    },
+    /// The registry has the layer now.
+    Pushed,
+    /// The registry had the layer before.
+    LayerAlreadyExists,
+    /// The registry took the layer over from this repository.
+    MountedFrom(&'a str),
     /// A line about the whole image, for example `Digest: sha256:…`.
     Message(&'a str),
 }
@@ -70,6 +85,10 @@ impl Step<'_> {
                 total_bytes,
             }
             | Self::Loading {
+                current_bytes,
+                total_bytes,
+            }
+            | Self::Pushing {
                 current_bytes,
                 total_bytes,
             } => Some((*current_bytes, *total_bytes)),
@@ -92,12 +111,17 @@ impl fmt::Display for Step<'_> {
             Self::PullComplete => f.write_str("Pull complete"),
             Self::AlreadyExists => f.write_str("Already exists"),
             Self::Loading { .. } => f.write_str("Loading layer"),
+            Self::Preparing => f.write_str("Preparing"),
+            Self::Pushing { .. } => f.write_str("Pushing"),
+            Self::Pushed => f.write_str("Pushed"),
+            Self::LayerAlreadyExists => f.write_str("Layer already exists"),
+            Self::MountedFrom(repository) => write!(f, "Mounted from {repository}"),
             Self::Message(text) => f.write_str(text),
         }
     }
 }
 
-/// Takes the reports of a pull or load. Called from several threads.
+/// Takes the reports of a pull, push or load. Called from several threads.
 pub trait Progress: Sync {
     /// One report. Must not block for long: the transfer waits for it.
     fn report(&self, event: &Event<'_>);

@@ -32,6 +32,10 @@ pub(crate) struct ImageRecord {
     pub(crate) layers: Vec<LayerRecord>,
     /// The manifest it was pulled or loaded by; kept as a blob.
     pub(crate) manifest: Option<Digest>,
+    /// Documents kept with it: the indexes it was chosen from, manifests that refer to it (OCI
+    /// referrers) and the blobs that those name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) further: Vec<Digest>,
     /// When it came, ns since the epoch.
     pub(crate) added_ns: u64,
     /// When it got its latest name, ns since the epoch; 0 for never.
@@ -91,6 +95,7 @@ impl ImageRecord {
         [Some(id), self.manifest]
             .into_iter()
             .flatten()
+            .chain(self.further.iter().copied())
             .chain(self.layers.iter().map(|layer| layer.blob))
     }
 }
@@ -229,6 +234,7 @@ mod tests {
                     lost: false,
                 }],
                 manifest: None,
+                further: vec![Digest::of(b"index")],
                 added_ns: 1,
                 last_tagged_ns: 0,
                 origin: "load".to_owned(),
@@ -238,7 +244,7 @@ mod tests {
         let again = Records::parse(&records.to_bytes(), "x").unwrap();
         assert_eq!(again, records);
         assert_eq!(again.images[&id].last_tagged_ns, 5);
-        assert_eq!(again.live_blobs().len(), 2);
+        assert_eq!(again.live_blobs().len(), 3);
     }
 
     #[test]

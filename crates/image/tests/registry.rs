@@ -4,85 +4,18 @@
 
 mod common;
 
+use common::server::{Registry, Request, answer, serve};
 use common::*;
 use gamut_image::{Credentials, Digest, Error, ImageStore, NoProgress, PullOptions, PullPolicy};
 use gamut_spec::error::ErrorKind;
 use gamut_spec::reference::Reference;
 use serde_json::json;
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-type Handler = dyn Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync;
-
-struct Request {
-    path: String,
-    headers: HashMap<String, String>,
-}
-
-/// A server on loopback that answers as the test says. Its threads end with the process.
-fn serve(
-    handler: impl Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
-) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let handler: Arc<Handler> = Arc::new(handler);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let handler = Arc::clone(&handler);
-            std::thread::spawn(move || connection(stream, &*handler));
-        }
-    });
-    port
-}
-
-fn connection(mut stream: TcpStream, handler: &Handler) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut line = String::new();
-    match reader.read_line(&mut line) {
-        Ok(0) => return,
-        Ok(_) => {}
-        Err(_) => {
-            // Not HTTP: a TLS handshake.
-            let _ = answer(&mut stream, "400 Bad Request", &[], b"");
-            return;
-        }
-    }
-    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut headers = HashMap::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).unwrap_or(0) == 0 || line.trim().is_empty() {
-            break;
-        }
-        if let Some((name, value)) = line.split_once(':') {
-            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-        }
-    }
-    let _ = handler(&Request { path, headers }, &mut stream);
-}
-
-fn answer(
-    stream: &mut TcpStream,
-    status: &str,
-    headers: &[(&str, &str)],
-    body: &[u8],
-) -> std::io::Result<()> {
-    let mut head = format!(
-        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n",
-        body.len()
-    );
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(b"\r\n")?;
-    stream.write_all(body)
-}
 
 /// The content of a registry with one image `r/x:1`.
 struct Content {
@@ -489,7 +422,7 @@ fn tokens_and_logins_work_and_do_not_travel() {
         credentials: Some(Credentials {
             username: "me".to_owned(),
             password: password.to_owned(),
-            identity_token: None,
+            ..Credentials::default()
         }),
         ..PullOptions::default()
     };
@@ -550,55 +483,6 @@ fn pulls_in_parallel_fetch_each_layer_once() {
     });
     assert_eq!(requests.load(Ordering::Relaxed), 1);
     assert_clean(&store);
-}
-
-struct Registry {
-    child: Child,
-    port: u16,
-    _dir: tempfile::TempDir,
-}
-
-impl Registry {
-    fn start() -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
-            dir.path().join("data").display()
-        );
-        let path = dir.path().join("config.yml");
-        std::fs::write(&path, config).unwrap();
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let registry = Self {
-            child,
-            port,
-            _dir: dir,
-        };
-        for _ in 0..200 {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(registry);
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("docker-registry does not listen");
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]

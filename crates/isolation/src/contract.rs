@@ -12,6 +12,7 @@ use gamut_abi::status::Status;
 use gamut_cgroup::Stats;
 use gamut_spec::isolation::IsolationLevel;
 use oci_spec::runtime::{Process, Spec};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -261,6 +262,13 @@ pub trait Isolation: Send + Sync {
         attach: Attach,
         stream: OwnedFd,
     ) -> Result<(), Error>;
+
+    /// Connects to a TCP port as a process of the workload would connect to `localhost`, without
+    /// making one there. Whatever is read from it is the workload's: hostile.
+    ///
+    /// # Errors
+    /// If it does not run, nobody listens, or the deadline passes.
+    fn dial(&self, context: &Context, id: &str, port: u16) -> Result<TcpStream, Error>;
 
     /// Use of resources.
     ///

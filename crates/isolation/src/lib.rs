@@ -11,9 +11,11 @@ pub mod error;
 mod events;
 pub mod levels;
 pub mod process;
+mod user_namespace;
 
 pub use container::{ContainerLevel, ContainerOptions};
 pub use contract::{Context, Isolation};
 pub use error::{Error, Refusal};
 pub use levels::Levels;
 pub use process::ProcessLevel;
+pub use user_namespace::is_nested as is_in_user_namespace;

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use serde::{Deserialize, Serialize};
 
+use gamut_spec::id_map::IdMap;
+
 use crate::address::MacAddress;
 use crate::error::{Error, Result};
 use crate::link;
@@ -98,13 +100,32 @@ impl Drop for Wire {
     }
 }
 
+/// The range of every group that exists here: in a user namespace not all do.
+fn every_group() -> String {
+    let map = std::fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
+    let last = IdMap::parse(&map).last_from_zero().unwrap_or(0);
+    format!("0\t{}", last.min(i32::MAX.unsigned_abs()))
+}
+
 impl Prepared {
     /// Moves the calling thread into a new namespace and prepares that. The caller has to leave
     /// it or end.
     pub(crate) fn make_here(network: Option<&Network>) -> Result<Self> {
-        let namespace = NetworkNamespace::unshare()?;
+        Self::furnish(NetworkNamespace::unshare()?, network)
+    }
+
+    /// As [`Prepared::make_here`], in a user namespace of its own whose `count` ids from 0 on are
+    /// those from `first` on here.
+    pub(crate) fn make_for_ids(network: Option<&Network>, first: u32, count: u32) -> Result<Self> {
+        let namespace = NetworkNamespace::owned_by(first, count)?;
+        namespace.enter()?;
+        Self::furnish(namespace, network)
+    }
+
+    /// Readies the namespace that the calling thread is in.
+    fn furnish(namespace: NetworkNamespace, network: Option<&Network>) -> Result<Self> {
         // As every engine does: a container may ping and bind low ports without being root.
-        sysctl::write_if_present("ipv4/ping_group_range", "0\t2147483647")?;
+        sysctl::write_if_present("ipv4/ping_group_range", &every_group())?;
         sysctl::write_if_present("ipv4/ip_unprivileged_port_start", "0")?;
         let mut socket = NetlinkSocket::route()?;
         let loopback = link::find(&mut socket, "lo")?.ok_or_else(|| missing("lo"))?;

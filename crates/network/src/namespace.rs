@@ -41,6 +41,49 @@ impl NetworkNamespace {
         Ok(Self { fd: file.into() })
     }
 
+    /// A new namespace in a new user namespace, whose ids from 0 on are those from `first` on
+    /// here: who is root there has all rights over the network, and none here.
+    ///
+    /// # Errors
+    /// The kernel's; `Forbidden` without CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID.
+    pub(crate) fn owned_by(first: u32, count: u32) -> Result<Self> {
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair()
+            .map_err(|source| Error::system("make a pair of sockets", source))?;
+        let (end, other_end) = (theirs.as_raw_fd(), ours.as_raw_fd());
+        // Without a signal at its end, it is nobody's business but ours.
+        let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNET;
+        // SAFETY: as fork(2). The child, whose other threads do not exist, makes two system calls
+        // and ends; it waits for the end of the stream, once it has closed its copy of our side.
+        let pid = unsafe {
+            let pid = libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0);
+            if pid == 0 {
+                let mut byte = 0_u8;
+                libc::close(other_end);
+                libc::read(end, (&raw mut byte).cast(), 1);
+                libc::_exit(0);
+            }
+            pid
+        };
+        if pid < 0 {
+            return Err(Error::last_os("make a network namespace for other ids"));
+        }
+        drop(theirs);
+        let map = format!("0 {first} {count}\n");
+        let write = |name: &str| {
+            let path = format!("/proc/{pid}/{name}");
+            std::fs::write(&path, &map)
+                .map_err(|source| Error::system(format!("write {map:?} to {path}"), source))
+        };
+        let made = write("uid_map")
+            .and_then(|()| write("gid_map"))
+            .and_then(|()| Self::open(&format!("/proc/{pid}/ns/net")));
+        let _ = std::io::Write::write_all(&mut ours, b"x");
+        let pid = libc::pid_t::try_from(pid).unwrap_or(0);
+        // SAFETY: no status is asked for; the process is our child, and ends now.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
+        made
+    }
+
     /// Moves the calling thread, and no other, into the namespace.
     pub(crate) fn enter(&self) -> Result<()> {
         // SAFETY: setns(2) reads no memory of ours; the descriptor is open.

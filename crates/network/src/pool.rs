@@ -92,10 +92,26 @@ impl NamespacePool {
         }
         // A thread of its own makes it, as the maker ends up inside. It starts in the caller's
         // namespace, and the caller's is never changed.
+        self.make(Prepared::make_here)
+    }
+
+    /// Makes a namespace in a user namespace of its own, whose `count` ids from 0 on are those
+    /// from `first` on here. Whoever joins both is root over that network.
+    ///
+    /// # Errors
+    /// As [`NamespacePool::take`].
+    pub fn make_for_ids(&self, first: u32, count: u32) -> Result<Prepared> {
+        self.make(move |network| Prepared::make_for_ids(network, first, count))
+    }
+
+    fn make(
+        &self,
+        make: impl FnOnce(Option<&Network>) -> Result<Prepared> + Send + 'static,
+    ) -> Result<Prepared> {
         let network = self.shared.network.clone();
         let thread = std::thread::Builder::new().name("network-maker".to_owned());
         let maker = thread
-            .spawn(move || Prepared::make_here(network.as_ref()))
+            .spawn(move || make(network.as_ref()))
             .map_err(|source| {
                 Error::system("start a thread to make a network namespace", source)
             })?;

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::firewall::{Firewall, PUBLISHED_MAPS};
 use crate::network::Network;
-use crate::reservation::{self, Reservation};
+use crate::reservation::{self, Place, Reservation};
 
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,6 +92,7 @@ pub struct Publication {
 #[derive(Debug)]
 pub struct Ports {
     firewall: Firewall,
+    place: Place,
     state: Mutex<State>,
 }
 
@@ -117,7 +118,18 @@ impl Ports {
     pub fn new(network: &Network) -> Self {
         Self {
             firewall: network.firewall().clone(),
+            place: Place::default(),
             state: Mutex::default(),
+        }
+    }
+
+    /// The same where the network is in a namespace of the engine's own, to which somebody else
+    /// leads the ports of the host: addresses of the host that are not there are taken as well.
+    #[must_use]
+    pub fn inside(network: &Network) -> Self {
+        Self {
+            place: Place::Inside,
+            ..Self::new(network)
         }
     }
 
@@ -164,9 +176,9 @@ impl Ports {
             };
             let host_ip = host_address(mapping)?;
             let reservation = if mapping.host_port == 0 {
-                reservation::any(host_ip, mapping.protocol, &mut state.next_port)?
+                reservation::any(host_ip, mapping.protocol, self.place, &mut state.next_port)?
             } else {
-                reservation::exact(host_ip, mapping.host_port, mapping.protocol)?
+                reservation::exact(host_ip, mapping.host_port, mapping.protocol, self.place)?
             };
             let published = Published {
                 host_ip,
@@ -237,7 +249,7 @@ impl Ports {
         for publication in publications {
             let mut reservations = Vec::new();
             for port in &publication.ports {
-                match reservation::exact(port.host_ip, port.host_port, port.protocol) {
+                match reservation::exact(port.host_ip, port.host_port, port.protocol, self.place) {
                     Ok(reservation) => reservations.push(reservation),
                     Err(error) => findings.push(Finding::PortTakenByOther {
                         container_id: publication.container_id.clone(),

@@ -17,6 +17,16 @@ const FALLBACK_RANGE: (u16, u16) = (49153, 65535);
 const RETRIES: u32 = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
+/// Where ports are published.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On the host.
+    #[default]
+    Host,
+    /// In a network namespace of the engine's own, which lacks the host's addresses.
+    Inside,
+}
+
 /// A socket bound to a host port. Nothing is ever read from it: the firewall sends the port's
 /// packets elsewhere before they reach it.
 #[derive(Debug)]
@@ -32,10 +42,15 @@ impl Reservation {
 }
 
 /// Reserves one port.
-pub(crate) fn exact(address: Ipv4Addr, port: u16, protocol: Protocol) -> Result<Reservation> {
+pub(crate) fn exact(
+    address: Ipv4Addr,
+    port: u16,
+    protocol: Protocol,
+    place: Place,
+) -> Result<Reservation> {
     let mut retries = RETRIES;
     loop {
-        match reserve(address, port, protocol) {
+        match reserve(address, port, protocol, place) {
             Err(Error::PortTaken { .. }) if retries > 0 => {
                 retries -= 1;
                 std::thread::sleep(RETRY_PAUSE);
@@ -45,8 +60,8 @@ pub(crate) fn exact(address: Ipv4Addr, port: u16, protocol: Protocol) -> Result<
     }
 }
 
-fn reserve(address: Ipv4Addr, port: u16, protocol: Protocol) -> Result<Reservation> {
-    hold(address, port, protocol).map_err(|source| match source.raw_os_error() {
+fn reserve(address: Ipv4Addr, port: u16, protocol: Protocol, place: Place) -> Result<Reservation> {
+    hold(address, port, protocol, place).map_err(|source| match source.raw_os_error() {
         Some(libc::EADDRINUSE) => Error::PortTaken {
             address,
             port,
@@ -61,7 +76,12 @@ fn reserve(address: Ipv4Addr, port: u16, protocol: Protocol) -> Result<Reservati
 
 /// Reserves a free port of the range that the kernel, too, takes ports from (`ip_local_port_range`),
 /// searching on from `next`.
-pub(crate) fn any(address: Ipv4Addr, protocol: Protocol, next: &mut u16) -> Result<Reservation> {
+pub(crate) fn any(
+    address: Ipv4Addr,
+    protocol: Protocol,
+    place: Place,
+    next: &mut u16,
+) -> Result<Reservation> {
     let (first, last) = range();
     for attempt in 0..=RETRIES {
         if attempt > 0 {
@@ -69,7 +89,7 @@ pub(crate) fn any(address: Ipv4Addr, protocol: Protocol, next: &mut u16) -> Resu
         }
         let start = (*next).clamp(first, last);
         for port in (start..=last).chain(first..start) {
-            match reserve(address, port, protocol) {
+            match reserve(address, port, protocol, place) {
                 Err(Error::PortTaken { .. }) => {}
                 Ok(reservation) => {
                     *next = if port == last { first } else { port + 1 };
@@ -91,13 +111,13 @@ fn range() -> (u16, u16) {
     }
 }
 
-fn hold(address: Ipv4Addr, port: u16, protocol: Protocol) -> io::Result<Reservation> {
+fn hold(address: Ipv4Addr, port: u16, protocol: Protocol, place: Place) -> io::Result<Reservation> {
     let kind = match protocol {
         Protocol::Tcp => libc::SOCK_STREAM,
         Protocol::Udp => libc::SOCK_DGRAM,
         Protocol::Sctp => return Err(io::Error::from_raw_os_error(libc::EPROTONOSUPPORT)),
     };
-    let socket = socket(kind)?;
+    let socket = socket(kind, place)?;
     match bind(&socket, address, port) {
         // Closed connections of an earlier server (TIME_WAIT) block a plain bind for a minute.
         // With SO_REUSEADDR only a living socket does; but to keep later sockets with that
@@ -105,7 +125,7 @@ fn hold(address: Ipv4Addr, port: u16, protocol: Protocol) -> io::Result<Reservat
         Err(error)
             if protocol == Protocol::Tcp && error.raw_os_error() == Some(libc::EADDRINUSE) =>
         {
-            hold_listening(address, port)
+            hold_listening(address, port, place)
         }
         other => other.map(|()| Reservation {
             port,
@@ -114,20 +134,9 @@ fn hold(address: Ipv4Addr, port: u16, protocol: Protocol) -> io::Result<Reservat
     }
 }
 
-fn hold_listening(address: Ipv4Addr, port: u16) -> io::Result<Reservation> {
-    let socket = socket(libc::SOCK_STREAM)?;
-    let on: libc::c_int = 1;
-    // SAFETY: the value is an int that outlives the call, and its size is given.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_REUSEADDR,
-            (&raw const on).cast(),
-            size_of_val(&on).try_into().unwrap_or(4),
-        )
-    };
-    check(set)?;
+fn hold_listening(address: Ipv4Addr, port: u16, place: Place) -> io::Result<Reservation> {
+    let socket = socket(libc::SOCK_STREAM, place)?;
+    switch_on(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
     bind(&socket, address, port)?;
     // SAFETY: listen(2) takes no pointers.
     check(unsafe { libc::listen(socket.as_raw_fd(), 0) })?;
@@ -137,12 +146,30 @@ fn hold_listening(address: Ipv4Addr, port: u16) -> io::Result<Reservation> {
     })
 }
 
-fn socket(kind: libc::c_int) -> io::Result<OwnedFd> {
+fn switch_on(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the value is an int that outlives the call, and its size is given.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const on).cast(),
+            size_of_val(&on).try_into().unwrap_or(4),
+        )
+    })
+}
+
+fn socket(kind: libc::c_int, place: Place) -> io::Result<OwnedFd> {
     // SAFETY: socket(2) takes no pointers.
     let fd = unsafe { libc::socket(libc::AF_INET, kind | libc::SOCK_CLOEXEC, 0) };
     check(fd)?;
     // SAFETY: the descriptor was just opened and belongs to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    if place == Place::Inside {
+        switch_on(&socket, libc::SOL_IP, libc::IP_FREEBIND)?;
+    }
+    Ok(socket)
 }
 
 fn bind(socket: &OwnedFd, address: Ipv4Addr, port: u16) -> io::Result<()> {

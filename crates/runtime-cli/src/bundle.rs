@@ -1,11 +1,14 @@
 //! A bundle: `config.json` and a root file system, compiled to a launch plan.
 
 use crate::error::Error;
+use crate::log::Logger;
+use gamut_abi::hooks::Hooks;
 use gamut_isolation::compile::{
     CompileOptions, Compiled, Network, ProcessOptions, compile, is_host_network,
 };
 use gamut_isolation::contract::RootSource;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Capability, Spec};
+use serde_json::{Map, Value};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -19,6 +22,107 @@ pub struct Bundle {
     pub path: PathBuf,
     /// Its configuration.
     pub spec: Spec,
+    /// The same as it was read.
+    pub text: Vec<u8>,
+}
+
+/// Reads a file of configuration, which must not be endless.
+///
+/// # Errors
+/// If it cannot be read or is too long.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut text))
+        .map_err(Error::file("read", path))?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_CONFIG_BYTES {
+        return Err(Error::Content {
+            path: path.to_owned(),
+            problem: format!("it is longer than {MAX_CONFIG_BYTES} bytes"),
+        });
+    }
+    Ok(text)
+}
+
+/// Reads JSON; an error tells where in the text, and in which file, something is wrong.
+///
+/// # Errors
+/// If it is not what it should be.
+pub fn parse<T: serde::de::DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(text).map_err(|error| wrong(path, &error))
+}
+
+fn wrong(path: &Path, error: &serde_json::Error) -> Error {
+    Error::Content {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    }
+}
+
+/// As [`parse`], for a configuration (or, with an empty `pointer`, a process) of callers that
+/// leave out what is zero, or know capabilities that nobody else does. The latter are told to
+/// `warn`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_leniently<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    text: &[u8],
+    pointer: &str,
+    warn: impl FnMut(String),
+) -> Result<T, Error> {
+    let first = match serde_json::from_slice(text) {
+        Ok(value) => return Ok(value),
+        Err(error) => wrong(path, &error),
+    };
+    let Ok(mut value) = serde_json::from_slice::<Value>(text) else {
+        return Err(first);
+    };
+    if value
+        .pointer_mut(pointer)
+        .is_some_and(|process| repair(process, warn))
+    {
+        return serde_json::from_value(value).map_err(|error| wrong(path, &error));
+    }
+    Err(first)
+}
+
+/// Fills in a user and takes unknown capabilities out; false if there was nothing of that kind.
+fn repair(process: &mut Value, mut warn: impl FnMut(String)) -> bool {
+    let Some(process) = process.as_object_mut() else {
+        return false;
+    };
+    let mut changed = false;
+    let user = process
+        .entry("user")
+        .or_insert_with(|| Value::Object(Map::new()));
+    for id in ["uid", "gid"] {
+        if let Some(user) = user.as_object_mut()
+            && !user.contains_key(id)
+        {
+            changed = true;
+            user.insert(id.to_owned(), Value::from(0));
+        }
+    }
+    let sets = process
+        .get_mut("capabilities")
+        .and_then(Value::as_object_mut);
+    for (set, names) in sets.into_iter().flatten() {
+        let Some(names) = names.as_array_mut() else {
+            continue;
+        };
+        names.retain(|name| {
+            let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
+            if !known {
+                changed = true;
+                warn(format!(
+                    "process.capabilities.{set}: ignoring unknown capability {name}"
+                ));
+            }
+            known
+        });
+    }
+    changed
 }
 
 impl Bundle {
@@ -26,25 +130,15 @@ impl Bundle {
     ///
     /// # Errors
     /// If it is not there, or its configuration is no configuration.
-    pub fn read(path: Option<&Path>) -> Result<Self, Error> {
+    pub fn read(path: Option<&Path>, logger: &Logger<'_>) -> Result<Self, Error> {
         let given = path.unwrap_or(Path::new("."));
         let path = fs::canonicalize(given).map_err(Error::file("open bundle", given))?;
         let config = path.join("config.json");
-        let mut text = Vec::new();
-        File::open(&config)
-            .and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut text))
-            .map_err(Error::file("read", &config))?;
-        let content = |problem: String| Error::Content {
-            path: config.clone(),
-            problem,
-        };
-        if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_CONFIG_BYTES {
-            return Err(content(format!(
-                "it is longer than {MAX_CONFIG_BYTES} bytes"
-            )));
-        }
-        let spec = serde_json::from_slice(&text).map_err(|error| content(error.to_string()))?;
-        Ok(Self { path, spec })
+        let text = read_file(&config)?;
+        let spec = parse_leniently(&config, &text, "/process", |warning| {
+            logger.warning(&warning);
+        })?;
+        Ok(Self { path, spec, text })
     }
 
     /// Directory of the root file system.
@@ -84,7 +178,11 @@ impl Bundle {
             },
             is_host_network,
         };
-        Ok(compile(&self.spec, options)?)
+        let mut compiled = compile(&self.spec, options)?;
+        if let Some(hooks) = &mut compiled.plan.hooks {
+            inherit_environment(hooks);
+        }
+        Ok(compiled)
     }
 
     /// Annotations of the configuration.
@@ -95,5 +193,48 @@ impl Bundle {
             .flatten()
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect()
+    }
+}
+
+/// Hooks on the host that have no environment of their own get that of this program, whatever
+/// program runs them. That of `startContainer` hooks is the container's.
+fn inherit_environment(hooks: &mut Hooks) {
+    let own: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some(format!("{}={}", name.to_str()?, value.to_str()?)))
+        .collect();
+    for list in [
+        &mut hooks.prestart,
+        &mut hooks.create_runtime,
+        &mut hooks.create_container,
+        &mut hooks.poststart,
+        &mut hooks.poststop,
+    ] {
+        for hook in list {
+            hook.env.get_or_insert_with(|| own.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime::Process;
+
+    #[test]
+    fn what_is_zero_may_be_left_out() {
+        let text = br#"{"args": ["true"], "cwd": "/", "user": {"gid": 5},
+            "capabilities": {"bounding": ["CAP_KILL", "CAP_OF_THE_FUTURE"]}}"#;
+        let mut warnings = Vec::new();
+        let read = |text: &[u8], warnings: &mut Vec<String>| {
+            parse_leniently::<Process>(Path::new("p"), text, "", |warning| warnings.push(warning))
+        };
+        let process = read(text, &mut warnings).unwrap();
+        assert_eq!((process.user().uid(), process.user().gid()), (0, 5));
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].contains("CAP_OF_THE_FUTURE"), "{warnings:?}");
+        let error = read(b"{\"cwd\": 5}", &mut warnings).unwrap_err();
+        assert!(error.to_string().contains("invalid type"), "{error}");
+        read(b"{", &mut warnings).unwrap_err();
+        read(b"[]", &mut warnings).unwrap_err();
     }
 }

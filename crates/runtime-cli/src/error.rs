@@ -1,7 +1,6 @@
 //! Why a command did not work.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// See the module's text.
@@ -72,20 +71,4 @@ impl Error {
             source,
         }
     }
-}
-
-/// Appends an error or a warning to the caller's log file.
-pub fn log(path: &Path, json: bool, level: &str, message: &str) {
-    let line = if json {
-        let time = gamut_spec::time::rfc3339(gamut_spec::time::now_ns());
-        serde_json::json!({"level": level, "msg": message, "time": time}).to_string()
-    } else {
-        format!("{level}: {message}")
-    };
-    // The message has gone to stderr; nobody is there to hear that the log cannot be written.
-    let _ = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A live process, held by a pidfd: its id cannot come to mean another one.
 pub struct Process {
@@ -38,6 +38,11 @@ impl Process {
         let same = fields.get(19).and_then(|field| field.parse().ok()) == Some(start_time);
         let ended = matches!(fields.first(), Some(&("Z" | "X")));
         Ok((same && !ended).then_some(Self { pid, descriptor }))
+    }
+
+    /// Its pidfd.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 
     /// Sends a signal. A process that has ended meanwhile is fine.

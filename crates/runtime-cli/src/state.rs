@@ -1,9 +1,14 @@
 //! State directories: one per container, below one root.
 
+use crate::arguments::Global;
+use crate::bundle;
 use crate::error::Error;
 use crate::process::Process;
-use gamut_abi::oci::{GATE_FILE, PID_FILE, STATE_FILE};
+use gamut_abi::hooks::Hooks;
+use gamut_abi::oci::{CONFIG_FILE, GATE_FILE, PID_FILE, STATE_FILE};
+use gamut_cgroup::{Group, Hierarchies};
 use gamut_container::Gate;
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
@@ -12,11 +17,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Version of the runtime specification that is spoken.
-pub const OCI_VERSION: &str = "1.2.0";
+pub const OCI_VERSION: &str = gamut_isolation::compile::STATE_VERSION;
 
 /// Directory of all states.
 pub struct Root<'a> {
     path: &'a Path,
+    /// It was named by the caller, and so should be there.
+    is_given: bool,
 }
 
 /// What `create` and `run` write down before anything exists.
@@ -32,6 +39,13 @@ pub struct Record {
     pub created_ns: u64,
     /// Annotations of its configuration.
     pub annotations: BTreeMap<String, String>,
+    /// Its root file system.
+    pub rootfs: PathBuf,
+    /// Its first process is the first one of a new PID namespace, and so takes all others along
+    /// when it ends.
+    pub own_pid_namespace: bool,
+    /// Programs to run at fixed points of its life.
+    pub hooks: Option<Hooks>,
 }
 
 /// Where a container stands (runtime-spec, runtime.md, "State").
@@ -43,6 +57,8 @@ pub enum Status {
     Created,
     /// Runs.
     Running,
+    /// It was running or created, and its processes are frozen.
+    Paused,
     /// Its first process has ended.
     Stopped,
 }
@@ -54,6 +70,7 @@ impl Status {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
@@ -73,15 +90,18 @@ pub struct Container {
 
 impl<'a> Root<'a> {
     /// Names the root; nothing is looked at yet.
-    pub fn new(path: &'a Path) -> Self {
-        Self { path }
+    pub fn new(global: &'a Global) -> Self {
+        Self {
+            path: &global.root,
+            is_given: global.root_is_given,
+        }
     }
 
     /// Makes the state directory of a new container.
     ///
     /// # Errors
     /// If the id is taken, or the directory cannot be made.
-    pub fn make(&self, record: &Record) -> Result<PathBuf, Error> {
+    pub fn make(&self, record: &Record, config: &[u8]) -> Result<PathBuf, Error> {
         let mut builder = DirBuilder::new();
         builder.mode(0o700);
         // The supervisor's working directory may be another one.
@@ -106,11 +126,11 @@ impl<'a> Root<'a> {
                 source,
             },
         })?;
-        let path = directory.join(STATE_FILE);
         let written = serde_json::to_vec(record)
             .map_err(std::io::Error::from)
-            .and_then(|text| fs::write(&path, text))
-            .map_err(Error::file("write", &path));
+            .and_then(|text| fs::write(directory.join(STATE_FILE), text))
+            .and_then(|()| fs::write(directory.join(CONFIG_FILE), config))
+            .map_err(Error::file("write the state in", &directory));
         if written.is_err() {
             forget(&directory);
         }
@@ -158,11 +178,13 @@ impl<'a> Root<'a> {
     /// Ids of all containers, sorted.
     ///
     /// # Errors
-    /// If the root cannot be read. One that does not exist is empty.
+    /// If the root cannot be read. The default one may not exist, and is empty then.
     pub fn ids(&self) -> Result<Vec<String>, Error> {
         let entries = match fs::read_dir(self.path) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.is_given => {
+                return Ok(Vec::new());
+            }
             Err(error) => return Err(Error::file("list", self.path)(error)),
         };
         let mut ids: Vec<String> = entries
@@ -170,6 +192,53 @@ impl<'a> Root<'a> {
             .collect();
         ids.sort_unstable();
         Ok(ids)
+    }
+}
+
+impl Container {
+    /// Its control group, if it has one.
+    ///
+    /// # Errors
+    /// If the hierarchies cannot be looked at.
+    pub fn group(&self) -> Result<Option<Group>, Error> {
+        match &self.record.cgroup_path {
+            None => Ok(None),
+            Some(path) => Ok(Some(Group::at(&Hierarchies::detect()?, path)?)),
+        }
+    }
+
+    /// Where it stands, its control group asked, too.
+    ///
+    /// # Errors
+    /// If that cannot be looked at.
+    pub fn status_with_freezer(&self) -> Result<Status, Error> {
+        if !matches!(self.status, Status::Created | Status::Running) {
+            return Ok(self.status);
+        }
+        let frozen = match self.group()? {
+            Some(group) if group.exists() => group.is_frozen()?,
+            _ => false,
+        };
+        Ok(if frozen { Status::Paused } else { self.status })
+    }
+
+    /// The error about a verb that its state forbids.
+    pub fn refuses(&self, verb: &'static str, reason: impl Into<String>) -> Error {
+        Error::State {
+            verb,
+            id: self.record.id.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The configuration that it was made by.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn configuration(&self) -> Result<Spec, Error> {
+        let path = self.directory.join(CONFIG_FILE);
+        // What is wrong with it has been told when it was first read.
+        bundle::parse_leniently(&path, &bundle::read_file(&path)?, "/process", drop)
     }
 }
 
@@ -183,6 +252,9 @@ fn cut_off(id: &str, directory: PathBuf) -> Container {
             cgroup_path: None,
             created_ns: 0,
             annotations: BTreeMap::new(),
+            rootfs: PathBuf::new(),
+            own_pid_namespace: true,
+            hooks: None,
         },
         process: None,
         status: Status::Creating,
@@ -241,12 +313,17 @@ mod tests {
     #[test]
     fn what_was_cut_off_can_still_be_found() {
         let root = tempfile::tempdir().unwrap();
+        let global = Global {
+            root: root.path().to_owned(),
+            root_is_given: true,
+            log: crate::arguments::Log::default(),
+        };
         fs::create_dir(root.path().join("a")).unwrap();
-        let found = Root::new(root.path()).find("a").unwrap();
+        let found = Root::new(&global).find("a").unwrap();
         assert_eq!(found.status, Status::Creating);
         fs::write(root.path().join("a").join(STATE_FILE), "{").unwrap();
-        let found = Root::new(root.path()).find("a").unwrap();
+        let found = Root::new(&global).find("a").unwrap();
         assert_eq!(found.status, Status::Creating);
-        assert!(Root::new(root.path()).find("b").is_err());
+        assert!(Root::new(&global).find("b").is_err());
     }
 }

@@ -87,7 +87,7 @@ pub(crate) struct Rule<'a> {
 /// Checks the rules of a profile.
 pub(crate) fn read(profile: &LinuxSeccomp) -> Result<(u32, Vec<Rule<'_>>), Error> {
     if profile.default_action() == LinuxSeccompAction::ScmpActNotify {
-        return Err(Error::Notify("as the default action"));
+        return Err(Error::Notify("as default action"));
     }
     let default = return_value(profile.default_action(), profile.default_errno_ret())?;
     let entries = profile.syscalls().as_deref().unwrap_or_default();
@@ -106,7 +106,7 @@ fn read_rule(index: usize, entry: &LinuxSyscall, default: u32) -> Result<Rule<'_
     }
     let notifies = entry.action() == LinuxSeccompAction::ScmpActNotify;
     if notifies && names.iter().any(|name| name == "write") {
-        return Err(Error::Notify("for write"));
+        return Err(Error::Notify("for the write syscall"));
     }
     let returned = return_value(entry.action(), entry.errno_ret())?;
     Ok(Rule {

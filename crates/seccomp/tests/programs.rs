@@ -307,11 +307,11 @@ fn wrong_profiles_are_refused() {
     for (json, wanted) in [
         (
             r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#,
-            "SCMP_ACT_NOTIFY cannot be used as the default action: the container's set-up would wait for itself",
+            "SCMP_ACT_NOTIFY cannot be used as default action: the container's set-up would wait for itself",
         ),
         (
             r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["write"],"action":"SCMP_ACT_NOTIFY"}]}"#,
-            "SCMP_ACT_NOTIFY cannot be used for write: the container's set-up would wait for itself",
+            "SCMP_ACT_NOTIFY cannot be used for the write syscall: the container's set-up would wait for itself",
         ),
         (
             r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":4096}"#,

@@ -4,6 +4,7 @@
 
 pub mod error;
 pub mod id;
+pub mod id_map;
 pub mod isolation;
 pub mod reference;
 pub mod signal;

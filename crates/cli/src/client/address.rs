@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use gamut_rootless::{Account, Directories};
 
-/// The socket of an engine that nobody pointed elsewhere.
+/// The socket of root's engine that nobody pointed elsewhere.
 pub const DEFAULT_SOCKET: &str = "/run/gamut/gamut.sock";
 
 /// A socket, and whether it was named by the user.
@@ -17,7 +18,8 @@ pub struct Address {
 }
 
 impl Address {
-    /// Chooses the address: the flag, then `GAMUT_HOST`, then `DOCKER_HOST`, then the default.
+    /// Chooses the address: the flag, then `GAMUT_HOST`, then `DOCKER_HOST`, then the default,
+    /// which for an ordinary user is that of his own engine.
     ///
     /// # Errors
     /// [`Error::Usage`] for anything but `unix:///path`.
@@ -31,8 +33,13 @@ impl Address {
                 _ => {}
             }
         }
+        let socket = if gamut_rootless::is_ordinary_user() {
+            Directories::of(&Account::current()).socket()
+        } else {
+            PathBuf::from(DEFAULT_SOCKET)
+        };
         Ok(Self {
-            socket: PathBuf::from(DEFAULT_SOCKET),
+            socket,
             is_default: true,
         })
     }

@@ -25,9 +25,14 @@ const LOG_NAME: &str = "daemon.log";
 /// one at the same time, the second daemon finds the first and exits: only the socket decides.
 pub async fn start_and_connect(socket: &Path) -> Result<UnixStream, Error> {
     let directory = socket.parent().unwrap_or(Path::new("/"));
+    let mode = if gamut_rootless::is_ordinary_user() {
+        0o700
+    } else {
+        0o755
+    };
     DirBuilder::new()
         .recursive(true)
-        .mode(0o755)
+        .mode(mode)
         .create(directory)
         .map_err(Error::io(format!("create {}", directory.display())))?;
     let log_path = directory.join(LOG_NAME);

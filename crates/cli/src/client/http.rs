@@ -42,6 +42,7 @@ pub struct Call {
     path: String,
     body: RequestBody,
     content_type: &'static str,
+    header: Option<(&'static str, String)>,
 }
 
 impl Call {
@@ -59,7 +60,15 @@ impl Call {
             path: format!("{prefix}{path}{}", query.as_str()),
             body: RequestBody::Empty,
             content_type: JSON_TYPE,
+            header: None,
         }
+    }
+
+    /// With a further header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.header = Some((name, value.to_owned()));
+        self
     }
 
     /// With a JSON body.
@@ -316,6 +325,9 @@ fn request(call: Call) -> Result<Request<RequestBody>, Error> {
         .header("User-Agent", concat!("gamut/", env!("CARGO_PKG_VERSION")));
     if !matches!(call.body, RequestBody::Empty) {
         builder = builder.header("Content-Type", call.content_type);
+    }
+    if let Some((name, value)) = call.header {
+        builder = builder.header(name, value);
     }
     builder
         .body(call.body)

@@ -8,11 +8,13 @@ use clap::Args;
 #[derive(Debug, Clone, Args)]
 pub struct DaemonArguments {
     /// Where images, volumes and the engine's records are kept
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/gamut")]
-    pub data_root: PathBuf,
+    /// [default: /var/lib/gamut; of an ordinary user ~/.local/share/gamut]
+    #[arg(long, value_name = "DIR")]
+    pub data_root: Option<PathBuf>,
     /// Where running workloads are kept track of
-    #[arg(long, value_name = "DIR", default_value = "/run/gamut")]
-    pub run_root: PathBuf,
+    /// [default: /run/gamut; of an ordinary user $XDG_RUNTIME_DIR/gamut]
+    #[arg(long, value_name = "DIR")]
+    pub run_root: Option<PathBuf>,
     /// Socket to listen on [default: RUN_ROOT/gamut.sock]
     #[arg(short = 'H', long, value_name = "unix:///PATH")]
     pub host: Option<String>,
@@ -23,11 +25,23 @@ pub struct DaemonArguments {
     #[arg(long, value_name = "CIDR")]
     pub subnet: Option<String>,
     /// Control group below which workloads run
-    #[arg(long, value_name = "PATH", default_value = "/gamut")]
-    pub cgroup_parent: String,
+    /// [default: /gamut; of an ordinary user one that is delegated to him]
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_parent: Option<String>,
     /// How containers get their roots from images [default: overlay2 where it can be used]
     #[arg(long, value_name = "DRIVER", value_parser = ["overlay2", "copy"])]
     pub storage_driver: Option<String>,
+    /// Give containers user ids of their own, as `--userns auto` does, unless they ask for
+    /// `--userns host`
+    #[arg(long)]
+    pub userns_remap: bool,
+    /// Mirrors of registries, and which registries are insecure, as JSON
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/gamut/registries.json"
+    )]
+    pub registries: PathBuf,
     /// How much to log
     #[arg(long, value_name = "LEVEL", default_value = "info",
           value_parser = ["error", "warn", "info", "debug", "trace"])]

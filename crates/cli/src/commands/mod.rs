@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod image;
 pub mod manual;
 pub mod network;
+pub mod registry;
 pub mod system;
 pub mod volume;
 

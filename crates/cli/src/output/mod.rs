@@ -7,3 +7,4 @@ pub mod progress;
 pub mod table;
 pub mod template;
 pub mod units;
+pub mod visible;

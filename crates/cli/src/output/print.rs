@@ -2,17 +2,21 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use super::visible::visible;
 use crate::error::Error;
 
-/// Writes text to standard output.
+/// Writes text to standard output; a terminal is shown control characters as text.
 ///
 /// # Errors
 /// [`Error::OutputClosed`] if nobody reads it any more.
 pub fn out(text: &str) -> Result<(), Error> {
+    if io::stdout().is_terminal() {
+        return out_bytes(visible(text).as_bytes());
+    }
     out_bytes(text.as_bytes())
 }
 
-/// Writes bytes to standard output.
+/// Writes bytes to standard output, as they are.
 ///
 /// # Errors
 /// [`Error::OutputClosed`] if nobody reads it any more.
@@ -32,9 +36,10 @@ pub fn line(text: &str) -> Result<(), Error> {
     out(&format!("{text}\n"))
 }
 
-/// Writes one line to standard error; what cannot be told cannot be told.
+/// Writes one line to standard error, control characters as text; what cannot be told cannot be
+/// told.
 pub fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", visible(text));
 }
 
 /// Writes an error, in red on a terminal (unless `NO_COLOR` is set; see no-color.org).
@@ -42,7 +47,7 @@ pub fn error(text: &str) {
     let has_colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     if has_colour {
-        note(&format!("\u{1b}[31m{text}\u{1b}[0m"));
+        let _ = writeln!(io::stderr().lock(), "\u{1b}[31m{}\u{1b}[0m", visible(text));
     } else {
         note(text);
     }

@@ -97,7 +97,7 @@ impl Progress {
                 // On a pipe, only what happened is worth a line, not that it goes on.
                 if matches!(
                     status,
-                    "Downloading" | "Extracting" | "Waiting" | "Loading layer"
+                    "Downloading" | "Extracting" | "Waiting" | "Loading layer" | "Pushing"
                 ) {
                     return Ok(());
                 }
@@ -155,7 +155,10 @@ fn update(bar: &ProgressBar, status: &str, detail: Option<&Value>) {
         }
         _ => {
             bar.set_style(status_style());
-            if status.ends_with("omplete") || status == "Already exists" {
+            let is_last = status.ends_with("omplete")
+                || matches!(status, "Already exists" | "Layer already exists" | "Pushed")
+                || status.starts_with("Mounted from");
+            if is_last {
                 bar.finish();
             }
         }

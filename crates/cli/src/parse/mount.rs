@@ -29,6 +29,7 @@ struct Draft {
     source: String,
     target: String,
     is_read_only: bool,
+    is_idmapped: bool,
     bind: Map<String, Value>,
     volume: Map<String, Value>,
     driver: Map<String, Value>,
@@ -48,6 +49,10 @@ impl Draft {
         match key {
             "readonly" | "ro" => {
                 self.is_read_only = switch()?;
+                return Ok(());
+            }
+            "idmap" => {
+                self.is_idmapped = switch()?;
                 return Ok(());
             }
             "volume-nocopy" => {
@@ -145,6 +150,9 @@ impl Draft {
         }
         if self.is_read_only {
             mount["ReadOnly"] = true.into();
+        }
+        if self.is_idmapped {
+            mount["IDMap"] = true.into();
         }
         Ok(mount)
     }

@@ -15,7 +15,7 @@ pub enum Volume {
 }
 
 /// Options that may follow the target, separated by commas.
-const OPTIONS: [&str; 18] = [
+const OPTIONS: [&str; 19] = [
     "ro",
     "rw",
     "z",
@@ -33,6 +33,7 @@ const OPTIONS: [&str; 18] = [
     "cached",
     "delegated",
     "U",
+    "idmap",
     "",
 ];
 

@@ -26,6 +26,13 @@ impl RawMode {
     /// # Errors
     /// When the terminal refuses.
     pub fn enter() -> Result<Option<Self>, Error> {
+        Self::enter_by(|mode| {
+            // SAFETY: cfmakeraw changes the structure it is given.
+            unsafe { libc::cfmakeraw(mode) };
+        })
+    }
+
+    fn enter_by(change: impl FnOnce(&mut libc::termios)) -> Result<Option<Self>, Error> {
         if !io::stdin().is_terminal() {
             return Ok(None);
         }
@@ -39,8 +46,7 @@ impl RawMode {
             ));
         }
         let before = Mode(mode);
-        // SAFETY: cfmakeraw changes the structure it is given.
-        unsafe { libc::cfmakeraw(&raw mut mode) };
+        change(&mut mode);
         // SAFETY: tcsetattr reads the structure it is given.
         if unsafe { libc::tcsetattr(descriptor, libc::TCSADRAIN, &raw const mode) } != 0 {
             return Err(Error::io("set the terminal's mode")(
@@ -57,6 +63,23 @@ impl Drop for RawMode {
         unsafe {
             libc::tcsetattr(self.descriptor, libc::TCSADRAIN, &raw const self.before.0);
         }
+    }
+}
+
+/// The terminal without echo, for a password; echo comes back when this is dropped.
+#[derive(Debug)]
+pub struct SilentMode {
+    _mode: RawMode,
+}
+
+impl SilentMode {
+    /// Switches the echo of standard input off. `None` if it is no terminal.
+    ///
+    /// # Errors
+    /// When the terminal refuses.
+    pub fn enter() -> Result<Option<Self>, Error> {
+        let mode = RawMode::enter_by(|mode| mode.c_lflag &= !libc::ECHO)?;
+        Ok(mode.map(|mode| Self { _mode: mode }))
     }
 }
 

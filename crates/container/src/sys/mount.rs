@@ -68,6 +68,14 @@ pub(crate) fn mount_setattr(
         propagation,
         userns_fd: 0,
     };
+    set_attributes(mount, &attributes, recursive)
+}
+
+fn set_attributes(
+    mount: BorrowedFd<'_>,
+    attributes: &MountAttributes,
+    recursive: bool,
+) -> SysResult<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty NUL-terminated text, the attributes are of the size given.
     check(unsafe {
@@ -76,11 +84,26 @@ pub(crate) fn mount_setattr(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<MountAttributes>(),
         )
     })
     .map(drop)
+}
+
+/// Maps the ids of a detached mount's files by a user namespace (`MOUNT_ATTR_IDMAP`).
+pub(crate) fn mount_idmap(
+    mount: BorrowedFd<'_>,
+    namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> SysResult<()> {
+    let attributes = MountAttributes {
+        set: libc::MOUNT_ATTR_IDMAP,
+        clear: 0,
+        propagation: 0,
+        userns_fd: u64::from(namespace.as_raw_fd().unsigned_abs()),
+    };
+    set_attributes(mount, &attributes, recursive)
 }
 
 const FSCONFIG_SET_FLAG: u32 = 0;

@@ -96,6 +96,7 @@ fn read_only_root(rig: &mut Rig) {
         work: None,
         volatile: false,
         userxattr: false,
+        idmapped: false,
     };
     let outcome = run(&plan);
     assert!(

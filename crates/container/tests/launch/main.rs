@@ -10,8 +10,12 @@
 )]
 
 mod cases_files;
+mod cases_hooks;
+mod cases_idmap;
+mod cases_listener;
 mod cases_namespaces;
 mod cases_process;
+mod cases_scheduling;
 mod rig;
 
 use rig::Rig;
@@ -22,7 +26,11 @@ fn main() {
     let cases: Vec<Case> = [
         cases_namespaces::CASES,
         cases_files::CASES,
+        cases_hooks::CASES,
         cases_process::CASES,
+        cases_scheduling::CASES,
+        cases_idmap::CASES,
+        cases_listener::CASES,
     ]
     .concat();
     let (flags, wanted): (Vec<String>, Vec<String>) = std::env::args()

@@ -114,6 +114,7 @@ impl Rig {
                     work: Some(self.path("work")),
                     volatile: true,
                     userxattr: false,
+                    idmapped: false,
                 },
                 readonly: false,
                 propagation: Propagation::Private,
@@ -140,6 +141,10 @@ impl Rig {
             domainname: None,
             sysctls: Vec::new(),
             cgroup: None,
+            personality: None,
+            memory_policy: None,
+            network_devices: Vec::new(),
+            mount_label: None,
             process: Process {
                 args: args.iter().map(|text| (*text).to_owned()).collect(),
                 env: vec![String::from("PATH=/usr/bin:/bin")],
@@ -164,7 +169,15 @@ impl Rig {
                 seccomp: None,
                 terminal: None,
                 init: false,
+                seccomp_listener: None,
+                io_priority: None,
+                scheduler: None,
+                exec_cpu_affinity: None,
+                apparmor_profile: None,
+                selinux_label: None,
+                inherit_keyring: false,
             },
+            hooks: None,
         }
     }
 
@@ -199,6 +212,8 @@ pub fn filesystem(destination: &str, fstype: &str, options: &[(&str, &str)]) -> 
         attributes_clear: 0,
         attributes_recursive: false,
         propagation: None,
+        recursive_attributes: None,
+        idmap: None,
     }
 }
 
@@ -213,6 +228,8 @@ pub fn bind(source: &str, destination: &str) -> Mount {
         attributes_clear: 0,
         attributes_recursive: false,
         propagation: None,
+        recursive_attributes: None,
+        idmap: None,
     }
 }
 

@@ -61,7 +61,7 @@ struct Body {
     env: Vec<String>,
     #[serde(deserialize_with = "words")]
     cmd: Option<Vec<String>>,
-    healthcheck: Option<Healthcheck>,
+    healthcheck: Option<super::health::WireHealthcheck>,
     #[serde(deserialize_with = "null_as_default")]
     image: String,
     #[serde(deserialize_with = "null_as_default")]
@@ -82,13 +82,6 @@ struct Body {
     host_config: WireHostConfig,
     #[serde(deserialize_with = "null_as_default")]
     networking_config: WireNetworkingConfig,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Healthcheck {
-    #[serde(deserialize_with = "null_as_default")]
-    test: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -320,6 +313,9 @@ struct WireMount {
     source: String,
     target: String,
     read_only: bool,
+    /// Gamut's own.
+    #[serde(rename = "IDMap")]
+    idmap: bool,
     bind_options: Option<WireBindOptions>,
     volume_options: Option<WireVolumeOptions>,
     tmpfs_options: Option<WireTmpfsOptions>,
@@ -381,17 +377,11 @@ pub async fn create(mut request: Request) -> Result<Response, ApiError> {
 
 fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     let host = body.host_config;
-    if host.volumes_from.iter().any(|name| !name.is_empty()) {
-        return Err(unsupported("--volumes-from"));
-    }
     if !host.links.is_empty() {
         return Err(unsupported("--link"));
     }
     if !host.storage_opt.is_empty() {
         return Err(unsupported("--storage-opt"));
-    }
-    if !matches!(host.userns_mode.as_str(), "" | "host") {
-        return Err(unsupported("--userns"));
     }
     if !matches!(host.volume_driver.as_str(), "" | "local") {
         return Err(ApiError::new(
@@ -402,13 +392,10 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
             ),
         ));
     }
-    let healthcheck = body.healthcheck.unwrap_or_default();
-    if !matches!(
-        healthcheck.test.first().map(String::as_str),
-        None | Some("NONE")
-    ) {
-        return Err(unsupported("a health check"));
-    }
+    let healthcheck = body
+        .healthcheck
+        .map(super::health::WireHealthcheck::into_domain)
+        .transpose()?;
     let (network, network_name) = network_mode(&host.network_mode, body.network_disabled)?;
     let endpoint = endpoint(body.networking_config, &network_name)?;
     let mut mounts = Vec::new();
@@ -424,6 +411,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
             source: MountSource::Tmpfs { options },
             readonly: false,
             propagation: String::new(),
+            idmap: false,
             no_copy: true,
             bind_text: String::new(),
         });
@@ -448,6 +436,8 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     let ulimits = host.resources.ulimits.iter().map(ulimit).collect();
     let device_cgroup_rules = host.resources.device_cgroup_rules.clone();
     Ok(ContainerSpec {
+        healthcheck,
+        volumes_from: host.volumes_from,
         image: body.image,
         level: Level(level),
         entrypoint: body.entrypoint,
@@ -498,6 +488,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
         pid_mode: namespace_mode("PID", &host.pid_mode)?,
         ipc_mode: ipc_mode(&host.ipc_mode)?,
         uts_mode: namespace_mode("UTS", &host.uts_mode)?,
+        user_namespace: host.userns_mode.parse()?,
         cgroup_namespace_mode: namespace_mode("cgroup namespace", &host.cgroupns_mode)?,
         cgroup_parent,
         masked_paths: host.masked_paths,
@@ -709,6 +700,7 @@ fn parse_bind(text: &str) -> Result<MountSpec, ApiError> {
         },
         readonly: false,
         propagation: String::new(),
+        idmap: false,
         no_copy: false,
         bind_text: text.to_owned(),
     };
@@ -717,6 +709,7 @@ fn parse_bind(text: &str) -> Result<MountSpec, ApiError> {
             "ro" => mount.readonly = true,
             "rw" => mount.readonly = false,
             "nocopy" => mount.no_copy = true,
+            "idmap" => mount.idmap = true,
             "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {
                 option.clone_into(&mut mount.propagation);
             }
@@ -776,6 +769,7 @@ fn mount_into_domain(mount: WireMount) -> Result<MountSpec, ApiError> {
         source,
         readonly: mount.read_only,
         propagation: bind.propagation,
+        idmap: mount.idmap,
         no_copy: volume.no_copy,
         bind_text: String::new(),
     })

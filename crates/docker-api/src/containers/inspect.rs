@@ -93,7 +93,7 @@ fn state(record: &ContainerRecord) -> Value {
     let state = &record.state;
     let exit = state.exit;
     let live = state.phase.is_live();
-    json!({
+    let mut value = json!({
         "Status": state.phase.as_str(),
         "Running": live,
         "Paused": state.phase == Phase::Paused,
@@ -105,7 +105,11 @@ fn state(record: &ContainerRecord) -> Value {
         "Error": state.error,
         "StartedAt": time::rfc3339(state.started_ns),
         "FinishedAt": time::rfc3339(exit.map_or(0, |exit| exit.finished_ns)),
-    })
+    });
+    if let Some(health) = &state.health {
+        value["Health"] = super::health::describe(health);
+    }
+    value
 }
 
 fn port_key(port: Port) -> String {
@@ -152,6 +156,9 @@ fn config(record: &ContainerRecord) -> Value {
     if !spec.exposed_ports.is_empty() {
         value["ExposedPorts"] =
             empty_objects(spec.exposed_ports.iter().map(|port| port_key(*port)));
+    }
+    if let Some(check) = &spec.healthcheck {
+        value["Healthcheck"] = super::health::describe_check(check);
     }
     if !spec.stop_signal.is_empty() {
         value["StopSignal"] = json!(spec.stop_signal);
@@ -246,7 +253,7 @@ fn host_config(record: &ContainerRecord) -> Value {
         "RestartPolicy": {"Name": policy, "MaximumRetryCount": retries},
         "AutoRemove": spec.auto_remove,
         "VolumeDriver": "",
-        "VolumesFrom": Value::Null,
+        "VolumesFrom": or_null(json!(spec.volumes_from)),
         "ConsoleSize": [rows, columns],
         "CapAdd": or_null(json!(spec.capabilities_add)),
         "CapDrop": or_null(json!(spec.capabilities_drop)),
@@ -266,7 +273,7 @@ fn host_config(record: &ContainerRecord) -> Value {
         "ReadonlyRootfs": spec.readonly_root,
         "SecurityOpt": or_null(json!(spec.security_options)),
         "UTSMode": namespace_mode(&spec.uts_mode, ""),
-        "UsernsMode": "",
+        "UsernsMode": spec.user_namespace.to_string(),
         "ShmSize": spec.shm_size_bytes.unwrap_or(64 << 20),
         "Runtime": spec.level.0.runtime_name(),
         "Isolation": "",

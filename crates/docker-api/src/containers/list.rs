@@ -7,6 +7,7 @@ use crate::reply::{self, Response};
 use crate::request::Request;
 use gamut_engine::Engine;
 use gamut_engine::container::record::{ContainerRecord, Phase};
+use gamut_engine::health::HealthStatus;
 use gamut_spec::time;
 use serde_json::{Map, Value, json};
 
@@ -32,6 +33,15 @@ const KNOWN: [&str; 15] = [
 pub async fn list(request: Request) -> Result<Response, ApiError> {
     let filters = Filters::from_request(&request)?;
     filters.check(&KNOWN)?;
+    let is_health =
+        |word: &String| matches!(word.as_str(), "starting" | "healthy" | "unhealthy" | "none");
+    if let Some(word) = filters
+        .values("health")
+        .iter()
+        .find(|word| !is_health(word))
+    {
+        return Err(ApiError::invalid(format!("invalid filter 'health={word}'")));
+    }
     let limit: Option<i64> = request.number("limit")?;
     let with_size = request.flag("size");
     let all = request.flag("all")
@@ -134,7 +144,7 @@ fn matches(
                 )
             })
         })
-        && filters.any("health", |health| health == "none")
+        && filters.any("health", |wanted| health_word(record) == wanted)
         && filters.any("is-task", |value| value == "false")
         && filters.any("isolation", |level| record.spec.level.0.as_str() == level)
 }
@@ -229,6 +239,12 @@ fn command(args: &[String]) -> String {
     text
 }
 
+/// The word by which a container is found by its health.
+fn health_word(record: &ContainerRecord) -> &'static str {
+    let health = record.state.health.as_ref();
+    health.map_or("none", |health| health.status.as_str())
+}
+
 /// `Up 3 seconds`, `Exited (0) 2 minutes ago`.
 fn status_text(record: &ContainerRecord, now_ns: u64) -> String {
     let state = &record.state;
@@ -238,7 +254,14 @@ fn status_text(record: &ContainerRecord, now_ns: u64) -> String {
         .map_or((0, 0), |exit| (exit.code, exit.finished_ns));
     match state.phase {
         Phase::Created => "Created".to_owned(),
-        Phase::Running => format!("Up {}", ago(state.started_ns)),
+        Phase::Running => {
+            let up = format!("Up {}", ago(state.started_ns));
+            match state.health.as_ref().map(|health| health.status) {
+                None => up,
+                Some(HealthStatus::Starting) => format!("{up} (health: starting)"),
+                Some(status) => format!("{up} ({})", status.as_str()),
+            }
+        }
         Phase::Paused => format!("Up {} (Paused)", ago(state.started_ns)),
         Phase::Restarting => format!("Restarting ({code}) {} ago", ago(finished_ns)),
         Phase::Exited => format!("Exited ({code}) {} ago", ago(finished_ns)),

@@ -2,8 +2,10 @@
 
 pub mod archive;
 pub mod attach;
+pub mod changes;
 pub mod create;
 pub mod exec;
+mod health;
 pub mod inspect;
 pub mod lifecycle;
 pub mod list;

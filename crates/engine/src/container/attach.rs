@@ -202,6 +202,9 @@ impl Engine {
     }
 
     pub(crate) fn on_exec_exited(&self, container: &Container, exec_id: &str, exit: ExitStatus) {
+        if self.probes.ended(exec_id, exit) {
+            return;
+        }
         if let Some(exec) = self.lock_execs().get_mut(exec_id) {
             exec.running = false;
             exec.exit_code = Some(exit.code);

@@ -5,7 +5,8 @@ use super::record::{
     ContainerRecord, MountKind, Provenance, RecordedState, ResolvedMount, ResolvedProcess,
 };
 use super::spec::{ContainerSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, RestartPolicy};
-use super::{name, oci, security, systemd};
+use super::user_namespace::{IdRange, Wanted};
+use super::{health, name, oci, security, systemd, user_namespace};
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
 use crate::store::Durability;
@@ -16,7 +17,7 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// A container that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,15 +43,20 @@ impl Engine {
         self.level(spec.level.0)?;
         let image = self.find_image(&spec)?;
         adopt_image_defaults(&mut spec, &image);
-        let warnings = self.check(&spec)?;
+        let mut warnings = self.check(&spec)?;
+        warnings.extend(health::resolve(&mut spec, &image.config.config)?);
         let process = resolve_process(&spec, &image)?;
         let id = id::random().map_err(|source| Error::system("make an id", source))?;
         let name = self.reserve_name(name, &id)?;
-        let made = self.make(caller, &id, &name, spec, &image, process);
+        let made = self
+            .lease_ids(&spec)
+            .and_then(|ids| self.make(caller, &id, &name, spec, &image, process, ids));
+        let leased = made.as_ref().ok().and_then(|one| one.read(|one| one.ids));
         match made {
             Ok(container) => {
                 let attributes = self.container_attributes(&container);
                 self.index.insert(container);
+                self.lock_leasing().retain(|range| Some(*range) != leased);
                 self.events.emit("container", "create", &id, attributes);
                 Ok(Created { id, warnings })
             }
@@ -86,6 +92,38 @@ impl Engine {
         })
     }
 
+    fn lock_leasing(&self) -> MutexGuard<'_, Vec<IdRange>> {
+        self.leasing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ids of a container that is to have its own.
+    fn lease_ids(&self, spec: &ContainerSpec) -> Result<Option<IdRange>> {
+        let count = match user_namespace::wanted(spec, &self.options)? {
+            Wanted::Host => return Ok(None),
+            Wanted::Share(name) => {
+                let other = self.index.find(&name)?;
+                let ids = other.read(|record| record.ids);
+                return ids.map(Some).ok_or_else(|| {
+                    Error::conflict(format!(
+                        "container {name} has no user ids of its own to be shared: make it with --userns auto"
+                    ))
+                });
+            }
+            Wanted::Lease(count) => count,
+        };
+        let mut leasing = self.lock_leasing();
+        let all = self.index.all();
+        let mut taken: Vec<IdRange> = all
+            .iter()
+            .filter_map(|one| one.read(|record| record.ids))
+            .collect();
+        taken.extend(user_namespace::subordinate_ranges());
+        taken.extend(leasing.iter().copied());
+        let range = user_namespace::lease(count, taken)?;
+        leasing.push(range);
+        Ok(Some(range))
+    }
+
     fn reserve_name(&self, name: Option<&str>, id: &str) -> Result<String> {
         if let Some(name) = name.map(|name| name.strip_prefix('/').unwrap_or(name))
             && !name.is_empty()
@@ -113,6 +151,7 @@ impl Engine {
         spec: ContainerSpec,
         image: &Image,
         process: ResolvedProcess,
+        ids: Option<IdRange>,
     ) -> Result<Arc<Container>> {
         let provenance = Provenance {
             uid: caller.peer_uid,
@@ -142,6 +181,7 @@ impl Engine {
             should_run: false,
             removing: false,
             removing_volumes: false,
+            ids,
             lease: None,
             state: RecordedState {
                 boot_id: self.boot_id.clone(),
@@ -188,6 +228,7 @@ impl Engine {
             spec.privileged,
             self.held_capabilities,
         )?;
+        super::etc_files::check(spec)?;
         oci::resource_limits(&spec.resources)?;
         systemd::check_host(spec)?;
         if let Some(nano_cpus) = spec.resources.nano_cpus {
@@ -249,6 +290,24 @@ impl Engine {
                 "Invalid value {adjustment}, range for oom score adj is [-1000, 1000]"
             )));
         }
+        let wanted = user_namespace::wanted(spec, &self.options)?;
+        if let Some(mount) = spec.mounts.iter().find(|mount| mount.idmap) {
+            if matches!(mount.source, MountSource::Tmpfs { .. }) {
+                return Err(Error::invalid(
+                    "idmap is for volumes and binds, not for a tmpfs",
+                ));
+            }
+            if wanted == Wanted::Host {
+                return Err(Error::invalid(format!(
+                    "idmap of {}: the container has no user ids of its own to map to; use --userns auto",
+                    mount.destination
+                )));
+            }
+        }
+        if wanted != Wanted::Host {
+            self.check_own_ids()?;
+        }
+        warnings.extend(super::rootless::warnings(spec, &self.options));
         Ok(warnings)
     }
 
@@ -270,6 +329,16 @@ impl Engine {
             }
             mounts.push(self.resolve_mount(id, mount, destination, provenance, made)?);
         }
+        for text in &spec.volumes_from {
+            for mount in self.mounts_from(text)? {
+                if !mounts
+                    .iter()
+                    .any(|have| have.destination == mount.destination)
+                {
+                    mounts.push(mount);
+                }
+            }
+        }
         for path in &spec.anonymous_volumes {
             let destination = clean_path(path)?;
             if mounts.iter().any(|have| have.destination == destination) {
@@ -288,6 +357,31 @@ impl Engine {
         Ok(mounts)
     }
 
+    /// The binds and volumes of another container (`NAME[:MODE]`), for one that is to share them.
+    fn mounts_from(&self, text: &str) -> Result<Vec<ResolvedMount>> {
+        let (name, mode) = text.split_once(':').unwrap_or((text, ""));
+        let mut readonly = false;
+        for word in mode.split(',').filter(|word| !word.is_empty()) {
+            match word {
+                "ro" => readonly = true,
+                "rw" | "z" | "Z" => {}
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "invalid volumes-from specification: '{text}': invalid mode: {mode}"
+                    )));
+                }
+            }
+        }
+        let mut mounts = self.index.find(name)?.read(|record| record.mounts.clone());
+        mounts.retain(|mount| mount.kind != MountKind::Tmpfs);
+        for mount in &mut mounts {
+            mount.readonly |= readonly;
+            // The first one has filled it, or will.
+            mount.copy_up = false;
+        }
+        Ok(mounts)
+    }
+
     fn volume_mount(&self, volume: &str, anonymous: bool, destination: String) -> ResolvedMount {
         ResolvedMount {
             destination,
@@ -300,6 +394,7 @@ impl Engine {
             options: String::new(),
             non_recursive: false,
             copy_up: true,
+            idmap: false,
         }
     }
 
@@ -362,6 +457,7 @@ impl Engine {
         resolved.readonly = mount.readonly;
         resolved.propagation.clone_from(&mount.propagation);
         resolved.copy_up &= !mount.no_copy;
+        resolved.idmap = mount.idmap;
         Ok(resolved)
     }
 }

@@ -2,12 +2,14 @@
 
 use super::record::{ContainerRecord, Phase};
 use crate::error::{Error, Result};
+use crate::health::HealthStatus;
 use crate::store::{Collection, Durability};
 use gamut_isolation::contract::AttachedStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 /// What waiters look at. Changes only forward: counters grow, `removed` stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Life {
     pub exit_code: i32,
     /// Why the last start failed.
     pub error: String,
+    /// What its health check says, if it has one.
+    pub health: Option<HealthStatus>,
 }
 
 /// A container in memory: its record and what goes on with it.
@@ -41,6 +45,8 @@ pub struct Container {
     /// Number of the supervisor that speaks for it: what an earlier one says no longer counts.
     run: AtomicU64,
     layers: OnceLock<Vec<PathBuf>>,
+    /// Number of the monitor of its health, and how to end it.
+    monitor: Mutex<(u64, Option<AbortHandle>)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -55,6 +61,7 @@ impl Container {
             live: record.state.phase.is_live(),
             exit_code: record.state.exit.map_or(0, |exit| exit.code),
             error: record.state.error.clone(),
+            health: record.state.health.as_ref().map(|health| health.status),
             ..Life::default()
         };
         Self {
@@ -65,6 +72,7 @@ impl Container {
             life: watch::Sender::new(life),
             run: AtomicU64::new(0),
             layers: OnceLock::new(),
+            monitor: Mutex::default(),
         }
     }
 
@@ -144,6 +152,46 @@ impl Container {
         {
             tracing::error!(container = %self.id, error = %error.full_message(), "cannot write down what happened to a container");
         }
+    }
+
+    /// Changes what is known of its health: in memory, and on disk if `change` says that it
+    /// matters.
+    pub fn settle_health(
+        &self,
+        store: &Collection,
+        change: impl FnOnce(&mut ContainerRecord) -> bool,
+    ) {
+        let mut record = lock(&self.record);
+        if change(&mut record)
+            && let Err(error) = store.put(&self.id, &*record, Durability::Process)
+        {
+            tracing::error!(container = %self.id, error = %error.full_message(), "cannot write down the health of a container");
+        }
+    }
+
+    /// Replaces the monitor of its health by one that `spawn` makes for a new number.
+    pub fn begin_monitor(&self, spawn: impl FnOnce(u64) -> AbortHandle) {
+        let mut monitor = lock(&self.monitor);
+        monitor.0 += 1;
+        let begun = spawn(monitor.0);
+        if let Some(before) = monitor.1.replace(begun) {
+            before.abort();
+        }
+    }
+
+    /// Nobody looks after its health any more.
+    pub fn end_monitor(&self) {
+        let mut monitor = lock(&self.monitor);
+        monitor.0 += 1;
+        if let Some(before) = monitor.1.take() {
+            before.abort();
+        }
+    }
+
+    /// Whether this is the number of the monitor that looks after it now.
+    #[must_use]
+    pub fn is_monitor(&self, number: u64) -> bool {
+        lock(&self.monitor).0 == number
     }
 
     /// Tells waiters of a change.

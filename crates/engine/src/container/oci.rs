@@ -15,6 +15,9 @@ use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 use serde_json::{Value, json};
 use std::path::Path;
 
+/// Debian's `tty`, which every engine gives terminals to.
+pub(super) const TERMINAL_GROUP: u32 = 5;
+
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Hidden unless told otherwise: what tells of, or reaches into, the host.
@@ -53,6 +56,8 @@ pub struct Surroundings<'a> {
     pub etc_directory: Option<&'a Path>,
     /// Process ids of the containers whose namespaces are shared: (pid mode, ipc mode).
     pub shared_pids: (Option<u32>, Option<u32>),
+    /// The group of terminals (5) exists: in a user namespace it may not.
+    pub has_terminal_group: bool,
     /// The host's name, for containers that share its UTS namespace.
     pub hostname: &'a str,
 }
@@ -102,6 +107,11 @@ pub fn runtime_spec(record: &ContainerRecord, surroundings: &Surroundings<'_>) -
         "readonlyPaths": if unmasked { Vec::new() } else { readonly },
         "sysctl": spec.sysctls,
     });
+    if let Some(ids) = record.ids {
+        let mapping = json!([{"containerID": 0, "hostID": ids.first, "size": ids.count}]);
+        linux["uidMappings"] = mapping.clone();
+        linux["gidMappings"] = mapping;
+    }
     if let Some(propagation) = root_propagation(&record.mounts) {
         linux["rootfsPropagation"] = json!(propagation);
     }
@@ -296,6 +306,9 @@ fn namespaces(record: &ContainerRecord, shared: (Option<u32>, Option<u32>)) -> R
     if spec.network != NetworkMode::Host {
         list.push(json!({"type": "network"}));
     }
+    if record.ids.is_some() {
+        list.push(json!({"type": "user"}));
+    }
     Ok(list)
 }
 
@@ -303,13 +316,24 @@ fn mounts(record: &ContainerRecord, surroundings: &Surroundings<'_>) -> Result<V
     let spec = &record.spec;
     let ro = if spec.privileged { "rw" } else { "ro" };
     let shm = spec.shm_size_bytes.unwrap_or(64 << 20);
+    let mut terminals = vec![
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+    ];
+    let enough = record.ids.is_none_or(|ids| ids.count > TERMINAL_GROUP);
+    if surroundings.has_terminal_group && enough {
+        terminals.push("gid=5");
+    }
     let mut list = vec![
         json!({"destination": "/proc", "type": "proc", "source": "proc",
             "options": ["nosuid", "noexec", "nodev"]}),
         json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
             "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]}),
         json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]}),
+            "options": terminals}),
         json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
             "options": ["nosuid", "noexec", "nodev", ro]}),
         json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
@@ -344,10 +368,15 @@ fn mounts(record: &ContainerRecord, surroundings: &Surroundings<'_>) -> Result<V
         for name in ["resolv.conf", "hostname", "hosts"] {
             let destination = format!("/etc/{name}");
             if !taken(&destination) {
+                let access = if spec.readonly_root { "ro" } else { "rw" };
+                let mut options = vec!["rbind", "rprivate", access];
+                if record.ids.is_some() {
+                    options.push("idmap");
+                }
                 list.push(json!({
                     "destination": destination, "type": "bind",
                     "source": directory.join(name),
-                    "options": ["rbind", "rprivate", if spec.readonly_root { "ro" } else { "rw" }],
+                    "options": options,
                 }));
             }
         }
@@ -367,12 +396,12 @@ fn mounts(record: &ContainerRecord, surroundings: &Surroundings<'_>) -> Result<V
             .count()
     });
     for mount in own {
-        list.push(user_mount(mount));
+        list.push(user_mount(mount, record.ids.is_some()));
     }
     Ok(list)
 }
 
-fn user_mount(mount: &ResolvedMount) -> Value {
+fn user_mount(mount: &ResolvedMount, has_own_ids: bool) -> Value {
     let access = if mount.readonly { "ro" } else { "rw" };
     if mount.kind == MountKind::Tmpfs {
         let mut options = owned(&["noexec", "nosuid", "nodev", access]);
@@ -393,9 +422,14 @@ fn user_mount(mount: &ResolvedMount) -> Value {
         mount.propagation.as_str()
     };
     let bind = if mount.non_recursive { "bind" } else { "rbind" };
+    let mut options = vec![bind, access, propagation];
+    // Volumes are the engine's: they hold the ids of the inside, whoever has them mounted.
+    if has_own_ids && (mount.idmap || mount.kind == MountKind::Volume) {
+        options.push("idmap");
+    }
     json!({
         "destination": mount.destination, "type": "bind", "source": mount.source,
-        "options": [bind, access, propagation],
+        "options": options,
     })
 }
 

@@ -124,7 +124,7 @@ impl Engine {
         }
         self.sweep_directories()?;
         self.sweep_volumes();
-        self.start_wanted(to_start);
+        self.start_wanted(&to_start);
         Ok(())
     }
 
@@ -265,23 +265,6 @@ impl Engine {
         let is_stray = |id: &String| !known.contains(id) && place.join(id).exists();
         Ok(found.into_iter().filter(is_stray).collect())
     }
-
-    /// Starts what should run, in the order in which it was made, without keeping the API waiting.
-    fn start_wanted(self: &Arc<Self>, mut wanted: Vec<Arc<Container>>) {
-        if wanted.is_empty() {
-            return;
-        }
-        wanted.sort_by_key(|container| container.read(|record| record.created_ns));
-        let engine = Arc::clone(self);
-        self.runtime.spawn_blocking(move || {
-            let caller = Caller::engine("restart policy");
-            for container in wanted {
-                if let Err(error) = engine.start_container(&caller, &container.id) {
-                    tracing::error!(container = %container.id, error = %error.full_message(), "cannot start a container that should run");
-                }
-            }
-        });
-    }
 }
 
 /// Whether the policy wants it started with the engine. `gave_up`: its supervisor has seen its last
@@ -317,6 +300,7 @@ mod tests {
             should_run: false,
             removing,
             removing_volumes: false,
+            ids: None,
             lease: None,
             state: RecordedState {
                 phase,

@@ -1,6 +1,8 @@
 //! What the store keeps about a container.
 
 use super::spec::{ContainerSpec, PublishedPort};
+use super::user_namespace::IdRange;
+use crate::health::Health;
 use gamut_abi::status::ExitStatus;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -34,6 +36,9 @@ pub struct ContainerRecord {
     /// Its anonymous volumes are to go with it.
     #[serde(default)]
     pub removing_volumes: bool,
+    /// The ids of the machine that its own are; none where they are the engine's.
+    #[serde(default)]
+    pub ids: Option<IdRange>,
     /// Its network while it runs.
     pub lease: Option<Lease>,
     /// How it fared.
@@ -91,6 +96,9 @@ pub struct ResolvedMount {
     pub non_recursive: bool,
     /// Copy the image's content into the volume at the first start.
     pub copy_up: bool,
+    /// Its files show the ids of the inside.
+    #[serde(default)]
+    pub idmap: bool,
 }
 
 /// Kinds of mounts.
@@ -153,6 +161,9 @@ pub struct RecordedState {
     pub boot_id: String,
     /// Start and end times of the last runs, newest last, at most sixteen.
     pub history: Vec<(u64, u64)>,
+    /// What its health check says, if it has one and was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 /// Where a container stands.

@@ -84,6 +84,11 @@ impl Engine {
         if record.removing_volumes {
             for mount in record.mounts.iter().filter(|mount| mount.anonymous) {
                 let Some(name) = &mount.volume else { continue };
+                // Others may have taken it over with --volumes-from: the last one removes it.
+                let users = self.volume_users(name);
+                if users.iter().any(|user| *user != container.id) {
+                    continue;
+                }
                 match self.volumes.remove(name) {
                     Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                     _ => {}

@@ -1,5 +1,7 @@
 //! What a user asks for when making a container, independent of the door it came through.
 
+use super::user_namespace::UserNamespaceMode;
+use crate::health::Healthcheck;
 use gamut_spec::isolation::IsolationLevel;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +59,8 @@ pub struct ContainerSpec {
     pub anonymous_volumes: BTreeSet<String>,
     /// Mounts.
     pub mounts: Vec<MountSpec>,
+    /// Containers whose binds and volumes it gets as well, as `NAME[:ro|rw]`.
+    pub volumes_from: Vec<String>,
     /// The network.
     pub network: NetworkMode,
     /// The name of the network as the client wrote it (`default`, `bridge`, ...); only shown.
@@ -73,6 +77,8 @@ pub struct ContainerSpec {
     pub dns_options: Vec<String>,
     /// Lines for `/etc/hosts`, as `name:address`; the address `host-gateway` is the bridge's.
     pub extra_hosts: Vec<String>,
+    /// How to find out whether it is well; empty parts are the image's.
+    pub healthcheck: Option<Healthcheck>,
     /// When to start again.
     pub restart: RestartPolicy,
     /// Remove it when it has ended.
@@ -110,6 +116,8 @@ pub struct ContainerSpec {
     pub ipc_mode: IpcMode,
     /// UTS namespace.
     pub uts_mode: NamespaceMode,
+    /// User namespace.
+    pub user_namespace: UserNamespaceMode,
     /// Control group namespace.
     pub cgroup_namespace_mode: NamespaceMode,
     /// Parent control group instead of the engine's.
@@ -195,6 +203,9 @@ pub struct MountSpec {
     pub propagation: String,
     /// Do not copy the image's content into a fresh volume.
     pub no_copy: bool,
+    /// Its files show the ids of the inside, in a container with ids of its own.
+    #[serde(default)]
+    pub idmap: bool,
     /// The mount as a `-v` argument spelled it, for `HostConfig.Binds`; empty for `--mount`.
     pub bind_text: String,
 }

@@ -74,7 +74,7 @@ impl Engine {
                 self.networking.release(&container.id, &lease);
             }
             drop(container.take_pending());
-            self.note_failed_start(container, &error);
+            self.note_failed_start(container, &error, record.should_run);
             if record.spec.auto_remove
                 && let Err(error) = self.remove_now(caller, container, true)
             {
@@ -121,7 +121,10 @@ impl Engine {
         let etc_directory = if matches!(record.spec.network, NetworkMode::Container(_)) {
             None
         } else {
-            etc_files::write(&directory, record, connection.lease.as_ref(), gateway)
+            let loopback_dns = self.options.rootless.as_ref();
+            let loopback_dns = loopback_dns.map(|_| gamut_rootless::DNS_ADDRESS);
+            let lease = connection.lease.as_ref();
+            etc_files::write(&directory, record, lease, gateway, loopback_dns)
                 .map_err(|source| Error::system("write the files below /etc", source))?;
             Some(directory.as_path())
         };
@@ -240,6 +243,7 @@ impl Engine {
             cgroup_path: self.cgroup_path(record),
             etc_directory,
             shared_pids: (pid_of(&record.spec.pid_mode, "PID namespace")?, ipc_donor),
+            has_terminal_group: self.groups.contains(oci::TERMINAL_GROUP),
             hostname: &self.hostname,
         };
         oci::runtime_spec(record, &surroundings)
@@ -290,12 +294,13 @@ impl Engine {
         Ok(())
     }
 
-    fn note_failed_start(&self, container: &Container, error: &Error) {
+    /// `was_wanted`: it was to run before, so that the engine tries again when it is opened next.
+    fn note_failed_start(&self, container: &Container, error: &Error, was_wanted: bool) {
         let message = error.full_message();
         let code = exit_code_of_failed_start(&message);
         let noted = container.change(&self.store, Durability::Process, |record| {
             record.lease = None;
-            record.should_run = false;
+            record.should_run = was_wanted;
             record.state.error.clone_from(&message);
             record.state.exit = Some(super::record::ExitRecord {
                 code,

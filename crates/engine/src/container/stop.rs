@@ -112,7 +112,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Sends a signal. SIGKILL ends restarts by policy and waits for the end.
+    /// Sends a signal. One that asks it to end (its stop signal, SIGTERM, SIGINT, SIGQUIT) also ends
+    /// restarts by policy; SIGKILL does, and waits for the end.
     ///
     /// # Errors
     /// `Conflict` if it does not run.
@@ -126,13 +127,35 @@ impl Engine {
         }
         let level = self.level_of(&container)?;
         let context = caller.context(None);
-        if signal == signal::KILL {
-            let durability = container.read(|record| self.run_durability(record));
+        let (durability, stop_signal, policy) = container.read(|record| {
+            let stop_signal = record.process.stop_signal;
+            (
+                self.run_durability(record),
+                stop_signal,
+                record.spec.restart,
+            )
+        });
+        let is_last = signal == stop_signal
+            || matches!(
+                signal,
+                signal::KILL | signal::TERM | libc::SIGINT | libc::SIGQUIT
+            );
+        if is_last {
             container.change(&self.store, durability, |record| record.should_run = false)?;
+        }
+        if signal == signal::KILL {
             level.stop(&context, &container.id, signal, Some(0))?;
             self.settle(&container)?;
         } else {
-            level.signal(&context, &container.id, None, signal, false)?;
+            let was_down = container.phase() == Phase::Restarting;
+            if is_last && policy != RestartPolicy::No {
+                let never = Some(supervisor_policy(RestartPolicy::No));
+                level.update(&context, &container.id, None, never)?;
+            }
+            // Not started again, it has ended without the signal.
+            if !(is_last && was_down) {
+                level.signal(&context, &container.id, None, signal, false)?;
+            }
         }
         let attributes = BTreeMap::from([("signal".to_owned(), signal.to_string())]);
         self.emit_container(&container, "kill", attributes);

@@ -1,10 +1,11 @@
 //! Following what happens to running containers.
 
 use super::live::Container;
-use super::record::{ExitRecord, Phase};
+use super::record::{ContainerRecord, ExitRecord, Phase};
 use super::spec::RestartPolicy;
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
+use crate::health::HealthStatus;
 use crate::store::Durability;
 use gamut_abi::control::Event;
 use gamut_abi::status::{ExitStatus, State, Status};
@@ -53,18 +54,24 @@ impl Engine {
         Ok(run)
     }
 
-    fn on_event(&self, container: &Container, run: u64, event: Event) {
+    fn on_event(self: &Arc<Self>, container: &Arc<Container>, run: u64, event: Event) {
         if container.current_run() != run {
             return;
         }
         match event {
-            Event::Status(status) => self.on_status(container, &status),
+            Event::Status(status) => {
+                self.on_status(container, &status);
+                if status.state == State::Running {
+                    self.look_after(container);
+                }
+            }
             Event::Started {
                 pid,
                 time_ns,
                 restart_count,
             } => {
                 self.on_started(container, pid, time_ns, restart_count);
+                self.look_after(container);
             }
             Event::Exited {
                 exit,
@@ -73,8 +80,14 @@ impl Engine {
                 self.on_exited(container, exit, restart_in_ms.is_some());
             }
             Event::OutOfMemory { .. } => self.emit_container(container, "oom", BTreeMap::new()),
-            Event::Paused => self.on_phase(container, Phase::Paused, "pause"),
-            Event::Resumed => self.on_phase(container, Phase::Running, "unpause"),
+            Event::Paused => {
+                container.end_monitor();
+                self.on_phase(container, Phase::Paused, "pause");
+            }
+            Event::Resumed => {
+                self.on_phase(container, Phase::Running, "unpause");
+                self.look_after(container);
+            }
             Event::ExecExited { exec_id, exit } => self.on_exec_exited(container, &exec_id, exit),
         }
     }
@@ -109,12 +122,17 @@ impl Engine {
             record.state.pid = pid;
             record.state.started_ns = time_ns;
             record.state.restart_count = restart_count;
+            if has_health_check(record) {
+                record.state.health.get_or_insert_default().begin();
+            }
         });
         self.emit_container(container, "start", BTreeMap::new());
+        let health = container.read(health_status);
         container.announce(|life| {
             life.starts += 1;
             life.live = true;
             life.error.clear();
+            life.health = health;
         });
     }
 
@@ -135,6 +153,7 @@ impl Engine {
         let lease = container.read(|record| record.lease.clone());
         let ended = phase == Phase::Exited;
         let durability = container.read(|record| self.run_durability(record));
+        container.end_monitor();
         let moving = self.networking.moving();
         container.settle_run(
             &self.store,
@@ -147,6 +166,9 @@ impl Engine {
                 record.state.phase = phase;
                 record.state.pid = 0;
                 record.state.exit = Some(exit);
+                if let Some(health) = &mut record.state.health {
+                    health.end();
+                }
                 let run = (record.state.started_ns, exit.finished_ns);
                 if record.state.history.last() != Some(&run) {
                     record.state.history.push(run);
@@ -163,12 +185,14 @@ impl Engine {
             self.networking.release(&container.id, &lease);
         }
         drop(moving);
+        let health = container.read(health_status);
         let attributes = BTreeMap::from([("exitCode".to_owned(), exit.code.to_string())]);
         self.emit_container(container, "die", attributes);
         container.announce(|life| {
             life.exits += 1;
             life.exit_code = exit.code;
             life.live = !ended;
+            life.health = health;
         });
         // Exec sessions went with it.
         self.exec_changes.send_modify(|count| *count += 1);
@@ -178,6 +202,11 @@ impl Engine {
         if container.phase() != phase {
             container.settle_run(&self.store, Durability::Process, |record| {
                 record.state.phase = phase;
+                if phase == Phase::Paused
+                    && let Some(health) = &mut record.state.health
+                {
+                    health.end();
+                }
             });
             self.emit_container(container, action, BTreeMap::new());
             container.announce(|_| {});
@@ -265,6 +294,15 @@ impl Engine {
             let _ = task.await;
         });
     }
+}
+
+fn health_status(record: &ContainerRecord) -> Option<HealthStatus> {
+    record.state.health.as_ref().map(|health| health.status)
+}
+
+fn has_health_check(record: &ContainerRecord) -> bool {
+    let check = record.spec.healthcheck.as_ref();
+    check.is_some_and(|check| matches!(check.test(), Ok(Some(_))))
 }
 
 /// Reads frames of events until the supervisor closes the stream.

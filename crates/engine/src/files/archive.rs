@@ -138,10 +138,27 @@ impl Engine {
         work(root.as_fd())
     }
 
-    fn live_root(&self, caller: &Caller, container: &Container) -> Result<OwnedFd> {
+    pub(super) fn live_root(&self, caller: &Caller, container: &Container) -> Result<OwnedFd> {
+        if container.read(|record| record.ids.is_some()) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "copying files of a running container with user ids of its own is not supported yet: stop it first, or use `gamut exec … tar`",
+            ));
+        }
         Ok(self
             .level_of(container)?
             .root(&caller.context(None), &container.id)?)
+    }
+
+    /// The layers of a container's image, topmost first.
+    pub(super) fn image_layers<'c>(&self, container: &'c Container) -> Result<&'c [PathBuf]> {
+        let image_id = container.read(|record| record.image_id.clone());
+        container.layers(|| {
+            self.images
+                .get(&image_id, None)
+                .and_then(|image| self.images.layers(&image))
+                .map_err(|error| Error::new(error.kind(), gamut_spec::error::chain(&error)))
+        })
     }
 
     /// Puts the files of a container that does not run together, mounts included.
@@ -154,12 +171,7 @@ impl Engine {
                 source,
             )
         };
-        let layers = container.layers(|| {
-            self.images
-                .get(&record.image_id, None)
-                .and_then(|image| self.images.layers(&image))
-                .map_err(|error| Error::new(error.kind(), gamut_spec::error::chain(&error)))
-        })?;
+        let layers = self.image_layers(container)?;
         let copy = self.copied(&directory, layers)?;
         match &copy {
             Some(copy) => self.fill_volumes(&record, std::slice::from_ref(copy))?,

@@ -6,6 +6,8 @@
 //! and what was found is read or changed through its own descriptor.
 
 pub mod archive;
+pub mod changes;
+pub mod commit;
 pub mod copy;
 mod create;
 mod extract;

@@ -16,8 +16,8 @@ pub(super) const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLI
 pub(super) const BELOW: u64 =
     libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
 
-/// Attributes by which overlayfs marks an empty file as a whiteout.
-const WHITEOUT: [&CStr; 2] = [c"trusted.overlay.whiteout", c"user.overlay.whiteout"];
+/// Attributes by which overlayfs marks an empty file as a whiteout: the second in user namespaces.
+const WHITEOUTS: [&CStr; 2] = [c"trusted.overlay.whiteout", c"user.overlay.whiteout"];
 
 /// A file, and what it was when it was opened. Opening reads nothing and wakes no device.
 pub(super) struct Node {
@@ -93,8 +93,12 @@ impl Node {
         match self.kind() {
             libc::S_IFCHR => Ok(self.stat.st_rdev == 0),
             libc::S_IFREG if self.stat.st_size == 0 => {
-                let marks = self.xattrs(|name| WHITEOUT.iter().any(|mark| mark.to_bytes() == name));
-                Ok(!marks?.is_empty())
+                for name in WHITEOUTS {
+                    if get_xattr(self.fd.as_fd(), name)?.is_some() {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
             }
             _ => Ok(false),
         }

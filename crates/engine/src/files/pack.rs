@@ -3,7 +3,7 @@
 use super::node::Node;
 use super::path::Asked;
 use super::walk::{Next, walk};
-use gamut_image::tar::{Kind, Writer};
+use gamut_image::tar::{Entry, Kind, Writer};
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -36,22 +36,17 @@ const KERNEL_FILE_SYSTEMS: [i64; 15] = [
 /// The system's, and the output's.
 pub(super) fn pack(root: BorrowedFd<'_>, asked: &Asked, output: &mut dyn Write) -> io::Result<()> {
     let start = asked.open(root)?;
-    let mut pack = Pack {
-        writer: Writer::new(BufWriter::with_capacity(128 << 10, output)),
-        links: HashMap::new(),
-        left_out: BTreeSet::new(),
-    };
+    let mut pack = Pack::new(output);
     if !start.is_directory() {
         pack.append(asked.name.clone().into_bytes(), &start)?;
-        pack.writer.finish()?;
-        return Ok(());
+        return pack.finish();
     }
+    let mut left_out = BTreeSet::new();
     let own_mount = start.mount_id()?;
     if let Ok(devices) = Node::open_directory(root, b"dev", super::node::IN_ROOT) {
-        pack.left_out.insert(devices.mount_id()?);
+        left_out.insert(devices.mount_id()?);
         // An image's own /dev is on the root's mount.
-        pack.left_out
-            .remove(&Node::open_directory(root, b"", super::node::IN_ROOT)?.mount_id()?);
+        left_out.remove(&Node::open_directory(root, b"", super::node::IN_ROOT)?.mount_id()?);
     }
     let mut prefix = asked.name.clone().into_bytes();
     if prefix != b"/" {
@@ -68,28 +63,67 @@ pub(super) fn pack(root: BorrowedFd<'_>, asked: &Asked, output: &mut dyn Write) 
         pack.append(name, node)?;
         let mount = node.mount_id()?;
         let is_left_out = mount != own_mount
-            && (pack.left_out.contains(&mount)
-                || KERNEL_FILE_SYSTEMS.contains(&node.file_system()?));
+            && (left_out.contains(&mount) || KERNEL_FILE_SYSTEMS.contains(&node.file_system()?));
         Ok(if is_left_out {
             Next::Skip
         } else {
             Next::Descend
         })
     })?;
-    pack.writer.finish()?;
-    Ok(())
+    pack.finish()
 }
 
-struct Pack<'a> {
+/// Writes a whole tree without mounts, as `docker export` does: names are relative, and the root
+/// itself has none.
+///
+/// # Errors
+/// The system's, and the output's.
+pub(super) fn pack_tree(root: BorrowedFd<'_>, output: &mut dyn Write) -> io::Result<()> {
+    let mut pack = Pack::new(output);
+    walk(root, &mut |path, node| {
+        let mut name = path.to_vec();
+        if node.is_directory() {
+            name.push(b'/');
+        }
+        pack.append(name, node)?;
+        Ok(Next::Descend)
+    })?;
+    pack.finish()
+}
+
+/// Attributes that belong into an archive.
+pub(super) fn is_kept(name: &[u8]) -> bool {
+    name == b"security.capability"
+        || (name.starts_with(b"user.")
+            && !name.starts_with(b"user.overlay.")
+            && !name.contains(&b'='))
+}
+
+/// An archive being written.
+pub(super) struct Pack<'a> {
     writer: Writer<BufWriter<&'a mut dyn Write>>,
     /// Names of files that may have further ones, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
-    /// Mounts whose content is left out.
-    left_out: BTreeSet<u64>,
 }
 
-impl Pack<'_> {
-    fn append(&mut self, name: Vec<u8>, node: &Node) -> io::Result<()> {
+impl<'a> Pack<'a> {
+    pub fn new(output: &'a mut dyn Write) -> Self {
+        Self {
+            writer: Writer::new(BufWriter::with_capacity(128 << 10, output)),
+            links: HashMap::new(),
+        }
+    }
+
+    pub fn finish(self) -> io::Result<()> {
+        self.writer.finish().map(drop)
+    }
+
+    /// An empty file by whose name a layer hides another.
+    pub fn whiteout(&mut self, name: Vec<u8>) -> io::Result<()> {
+        self.writer.append(&Entry::new(name, Kind::File, 0), &[])
+    }
+
+    pub fn append(&mut self, name: Vec<u8>, node: &Node) -> io::Result<()> {
         // Sockets have no place in an archive.
         let Some(mut entry) = node.entry(name)? else {
             return Ok(());
@@ -103,12 +137,7 @@ impl Pack<'_> {
             }
             self.links.insert(identity, entry.path.clone());
         }
-        entry.xattrs = node.xattrs(|name| {
-            name == b"security.capability"
-                || (name.starts_with(b"user.")
-                    && !name.starts_with(b"user.overlay.")
-                    && !name.contains(&b'='))
-        })?;
+        entry.xattrs = node.xattrs(is_kept)?;
         if entry.kind != Kind::File || entry.size_bytes == 0 {
             return self.writer.append(&entry, &[]);
         }

@@ -1,5 +1,6 @@
 //! Trees in temporary directories stand for layers and roots.
 
+mod changes;
 mod hostile;
 mod merge;
 mod views;

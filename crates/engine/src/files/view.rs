@@ -69,6 +69,27 @@ impl View {
         })
     }
 
+    /// Shows the root of a mount namespace, without what is mounted below it. `root` is what that
+    /// root is known to be.
+    ///
+    /// # Errors
+    /// If the namespace cannot be entered, or has another root by now.
+    pub fn of_namespace(namespace: &File, root: &Node) -> io::Result<Self> {
+        // Entering is for good, so a thread does it that ends afterwards.
+        let tree = std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("files".to_owned())
+                .spawn_scoped(scope, || bare_root(namespace, root))?
+                .join()
+                .map_err(|_| io::Error::other("the thread that mounts has failed"))?
+        });
+        Ok(Self {
+            root: tree?,
+            _namespace: None,
+            bare: false,
+        })
+    }
+
     /// Puts a tree together.
     ///
     /// # Errors
@@ -108,6 +129,35 @@ fn doing(what: &str, object: &Path) -> impl FnOnce(io::Error) -> io::Error {
             format!("{what} {}: {error}", object.display()),
         )
     }
+}
+
+/// Enters a namespace with this thread and takes a copy of its root mount alone.
+fn bare_root(namespace: &File, root: &Node) -> io::Result<OwnedFd> {
+    let home = File::open("/proc/thread-self/ns/mnt")?;
+    // SAFETY: no memory is passed; this thread belongs to us and shares nothing afterwards.
+    check(unsafe { libc::unshare(libc::CLONE_FS) })?;
+    // SAFETY: no memory is passed; both descriptors are open.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) })?;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    let found = || -> io::Result<OwnedFd> {
+        let own = Node::from_fd(sys::openat2(
+            File::open("/")?.as_fd(),
+            c".",
+            libc::O_PATH | libc::O_DIRECTORY,
+            0,
+        )?)?;
+        if own.mount_id()? != root.mount_id()? {
+            return Err(io::Error::other("the root is another by now"));
+        }
+        // SAFETY: the name is valid for the call.
+        descriptor(unsafe {
+            libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, c"/".as_ptr(), flags)
+        })
+    };
+    let tree = found();
+    // SAFETY: no memory is passed; the descriptor is open.
+    check(unsafe { libc::setns(home.as_raw_fd(), libc::CLONE_NEWNS) })?;
+    tree
 }
 
 fn build(parts: &Parts<'_>) -> io::Result<(OwnedFd, File)> {
@@ -222,6 +272,19 @@ fn overlay_detached(options: &[(&CStr, OwnedFd)]) -> io::Result<OwnedFd> {
         };
         done(set)?;
     }
+    if gamut_isolation::is_in_user_namespace() {
+        // SAFETY: the key is valid for the call; this command takes no value.
+        done(unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                context.as_raw_fd(),
+                libc::FSCONFIG_SET_FLAG,
+                c"userxattr".as_ptr(),
+                std::ptr::null::<libc::c_void>(),
+                0,
+            )
+        })?;
+    }
     // SAFETY: this command takes neither key nor value.
     done(unsafe {
         libc::syscall(
@@ -268,6 +331,9 @@ fn overlay_classic(
             data.extend_from_slice(name);
             data.extend_from_slice(&value);
         }
+    }
+    if gamut_isolation::is_in_user_namespace() {
+        data.extend_from_slice(b",userxattr");
     }
     if data.len() >= 4096 {
         return Err(io::Error::new(

@@ -35,6 +35,10 @@ pub struct Info {
     pub threads: usize,
     /// File system of the data root.
     pub backing_filesystem: String,
+    /// The engine is an ordinary user's.
+    pub rootless: bool,
+    /// Why there are no control groups; `None` if there are.
+    pub without_groups: Option<String>,
     /// What users should know of this host.
     pub warnings: Vec<String>,
 }
@@ -63,10 +67,21 @@ impl Engine {
         let swap_limit =
             unified || fs::metadata("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").is_ok();
         let mut warnings = Vec::new();
-        if !swap_limit {
+        if !swap_limit && self.options.without_groups.is_none() {
             warnings.push("WARNING: No swap limit support".to_owned());
         }
+        let without_groups = self.options.without_groups.clone();
+        warnings.extend(
+            without_groups
+                .iter()
+                .map(|reason| format!("WARNING: limits are not applied: {reason}")),
+        );
+        let rootless = self.options.rootless.as_ref();
+        let shown = rootless.map_or(&[][..], |rootless| &rootless.warnings);
+        warnings.extend(shown.iter().map(|warning| format!("WARNING: {warning}")));
         Ok(Info {
+            rootless: rootless.is_some(),
+            without_groups,
             host: Host::read(),
             levels: self.levels(),
             running: count(&|phase| matches!(phase, Phase::Running | Phase::Restarting)),

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::load::Load;
 use crate::error::{Error, Result};
 use crate::manifest::{MAX_LAYERS, or_default};
+use crate::store::incoming::Naming;
 
 const OBJECT: &str = "image archive: repositories";
 
@@ -105,5 +106,9 @@ fn image(load: &mut Load<'_>, top: &str, names: Vec<String>) -> Result<()> {
         "history": history,
     });
     let bytes = serde_json::to_vec(&config).unwrap_or_default();
-    load.add(&bytes, None, names)
+    let naming = Naming {
+        names,
+        ..Naming::default()
+    };
+    load.add(&bytes, naming)
 }

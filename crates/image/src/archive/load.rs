@@ -14,6 +14,7 @@ use crate::manifest::{Descriptor, Index, Manifest, ManifestDocument, parse_manif
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::records::familiar;
+use crate::referrers::{self, Referrer};
 use crate::store::ImageStore;
 use crate::store::incoming::{Incoming, Naming};
 
@@ -76,7 +77,10 @@ pub(super) struct Load<'s> {
 
 impl Load<'_> {
     fn all(&mut self) -> Result<()> {
-        if let Some(bytes) = self.members.document("manifest.json") {
+        if let Some(index) = self.index_with_referrers() {
+            // An archive of both formats: only the layout tells what refers to its images.
+            self.layout(&index)?;
+        } else if let Some(bytes) = self.members.document("manifest.json") {
             let images: Vec<ArchiveImage> = serde_json::from_slice(bytes)
                 .map_err(|error| Error::malformed(OBJECT, format!("manifest.json: {error}")))?;
             for image in &images {
@@ -105,6 +109,17 @@ impl Load<'_> {
         Ok(())
     }
 
+    /// The index of an OCI layout that has manifests which refer to others.
+    fn index_with_referrers(&self) -> Option<Index> {
+        let bytes = self.members.document("index.json")?;
+        match parse_manifest_document(bytes, "", "image archive: index.json").ok()? {
+            ManifestDocument::Index(index) if !self.split_referrers(&index).0.is_empty() => {
+                Some(index)
+            }
+            _ => None,
+        }
+    }
+
     fn docker_image(&mut self, image: &ArchiveImage) -> Result<()> {
         let config = self.members.required(&image.config)?.to_vec();
         check_digest_name(&image.config, &config)?;
@@ -120,22 +135,16 @@ impl Load<'_> {
                 .take_layer(self.store, &mut self.incoming, name)?;
             check_diff_id(name, expected, &taken.diff_id)?;
         }
-        self.add(&config, None, names)
+        let naming = Naming {
+            names,
+            ..Naming::default()
+        };
+        self.add(&config, naming)
     }
 
     /// Adds an image all of whose layers have been taken.
-    pub(super) fn add(
-        &mut self,
-        config: &[u8],
-        manifest: Option<Digest>,
-        names: Vec<String>,
-    ) -> Result<()> {
-        let familiar: Vec<String> = names.iter().map(|name| familiar(name)).collect();
-        let naming = Naming {
-            manifest,
-            names,
-            digests: Vec::new(),
-        };
+    pub(super) fn add(&mut self, config: &[u8], naming: Naming) -> Result<()> {
+        let familiar: Vec<String> = naming.names.iter().map(|name| familiar(name)).collect();
         let id = self.incoming.add_image(config, naming)?;
         if familiar.is_empty() {
             self.loaded.push(id.to_string());
@@ -145,28 +154,86 @@ impl Load<'_> {
     }
 
     fn layout(&mut self, index: &Index) -> Result<()> {
-        for entry in &index.manifests {
+        let (referrers, images) = self.split_referrers(index);
+        for entry in images {
             let name = layout_name(entry);
-            self.layout_entry(entry, name.as_deref(), 0)?;
+            self.layout_entry(entry, name.as_deref(), &referrers, &mut Vec::new())?;
         }
         Ok(())
     }
 
-    fn layout_entry(&mut self, entry: &Descriptor, name: Option<&str>, depth: usize) -> Result<()> {
-        let path = format!("blobs/sha256/{}", entry.digest.hex());
+    /// Tells manifests that refer to others of the layout from images.
+    fn split_referrers<'i>(&self, index: &'i Index) -> (Vec<Referrer>, Vec<&'i Descriptor>) {
+        let mut referrers = Vec::new();
+        let mut images = Vec::new();
+        for entry in &index.manifests {
+            let path = blob_name(&entry.digest);
+            let referrer = self.members.document(&path).and_then(Referrer::parse);
+            match referrer {
+                Some(referrer)
+                    if Digest::of(&referrer.bytes) == entry.digest
+                        && self
+                            .members
+                            .document(&blob_name(&referrer.subject))
+                            .is_some() =>
+                {
+                    referrers.push(referrer);
+                }
+                _ => images.push(entry),
+            }
+        }
+        (referrers, images)
+    }
+
+    fn layout_entry(
+        &mut self,
+        entry: &Descriptor,
+        name: Option<&str>,
+        referrers: &[Referrer],
+        indexes: &mut Vec<Digest>,
+    ) -> Result<()> {
+        let path = blob_name(&entry.digest);
         let bytes = self.members.required(&path)?.to_vec();
         check_digest_name(&path, &bytes)?;
         let object = format!("image archive: {path}");
         match parse_manifest_document(&bytes, &entry.media_type, &object)? {
-            ManifestDocument::Manifest(manifest) => self.layout_image(&manifest, &bytes, name),
-            ManifestDocument::Index(_) if depth >= MAX_INDEX_DEPTH => {
+            ManifestDocument::Manifest(manifest) => {
+                let mut further = indexes.clone();
+                further.extend(self.keep_referrers(referrers, &entry.digest)?);
+                self.layout_image(&manifest, &bytes, name, further)
+            }
+            ManifestDocument::Index(_) if indexes.len() >= MAX_INDEX_DEPTH => {
                 Err(Error::malformed(object, "indexes are nested too deeply"))
             }
             ManifestDocument::Index(index) => {
                 let chosen = index.choose(&Platform::host(), &object)?.clone();
-                self.layout_entry(&chosen, name, depth + 1)
+                indexes.push(self.incoming.add_blob(&bytes)?);
+                self.layout_entry(&chosen, name, referrers, indexes)
             }
         }
+    }
+
+    /// Takes in what refers to a manifest, with what that is made of.
+    fn keep_referrers(&mut self, all: &[Referrer], subject: &Digest) -> Result<Vec<Digest>> {
+        let mut kept = Vec::new();
+        for referrer in referrers::following(all, subject) {
+            let mut blobs = Vec::new();
+            for blob in &referrer.blobs {
+                match self.members.document(&blob_name(&blob.digest)) {
+                    Some(bytes) if Digest::of(bytes) == blob.digest => blobs.push(bytes.to_vec()),
+                    _ => tracing::warn!(
+                        referrer = %Digest::of(&referrer.bytes), blob = %blob.digest,
+                        "left out: what it names is missing, damaged or too large to be kept"
+                    ),
+                }
+            }
+            if blobs.len() == referrer.blobs.len() {
+                for bytes in blobs.iter().chain([&referrer.bytes]) {
+                    kept.push(self.incoming.add_blob(bytes)?);
+                }
+            }
+        }
+        Ok(kept)
     }
 
     fn layout_image(
@@ -174,14 +241,15 @@ impl Load<'_> {
         manifest: &Manifest,
         bytes: &[u8],
         name: Option<&str>,
+        further: Vec<Digest>,
     ) -> Result<()> {
-        let path = format!("blobs/sha256/{}", manifest.config.digest.hex());
+        let path = blob_name(&manifest.config.digest);
         let config = self.members.required(&path)?.to_vec();
         check_digest_name(&path, &config)?;
         let parsed = ImageConfiguration::parse(&config, &path)?;
         check_count(&path, manifest.layers.len(), parsed.diff_ids.len())?;
         for (layer, expected) in manifest.layers.iter().zip(&parsed.diff_ids) {
-            let path = format!("blobs/sha256/{}", layer.digest.hex());
+            let path = blob_name(&layer.digest);
             let taken = self
                 .members
                 .take_layer(self.store, &mut self.incoming, &path)?;
@@ -194,10 +262,18 @@ impl Load<'_> {
             }
             check_diff_id(&path, expected, &taken.diff_id)?;
         }
-        let manifest = self.incoming.add_blob(bytes)?;
-        let names = name.map(str::to_owned).into_iter().collect();
-        self.add(&config, Some(manifest), names)
+        let naming = Naming {
+            manifest: Some(self.incoming.add_blob(bytes)?),
+            further,
+            names: name.map(str::to_owned).into_iter().collect(),
+            digests: Vec::new(),
+        };
+        self.add(&config, naming)
     }
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
 }
 
 /// The canonical name that an entry of a layout's index carries, if it is a whole name.

@@ -11,12 +11,15 @@ use serde_json::json;
 use super::ArchiveImage;
 use super::load::{CONTAINERD_NAME, REF_NAME};
 use crate::blobs;
+use crate::compression::Compression;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::manifest::{
-    Descriptor, Index, MAX_CONFIG_BYTES, Manifest, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST,
+    Descriptor, Index, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, ManifestDocument,
+    OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, parse_manifest_document,
 };
 use crate::records::{LayerRecord, familiar};
+use crate::referrers::{self, Referrer};
 use crate::store::{Image, ImageStore, Key};
 use crate::tar::{self, Kind, Writer};
 
@@ -25,12 +28,26 @@ struct Saved {
     /// Canonical names to save it by.
     names: BTreeSet<String>,
     manifest: Vec<u8>,
+    /// What refers to the manifest.
+    referrers: Vec<Referrer>,
+}
+
+impl Saved {
+    /// The digest by which a layer is in the archive.
+    fn layer_digest(&self, layer: &LayerRecord) -> Digest {
+        if self.referrers.is_empty() {
+            layer.diff_id
+        } else {
+            layer.blob
+        }
+    }
 }
 
 impl ImageStore {
     /// Writes images to an archive that `docker load`, `podman load`, `skopeo` and
     /// [`ImageStore::load`] read. Layers are written plain, so that the archive depends on the
-    /// images and names alone: the same give the same bytes.
+    /// images and names alone: the same give the same bytes. Only an image that signatures or other
+    /// manifests refer to is written as it came, manifest and layers, and they with it.
     ///
     /// # Errors
     /// [`Error::NoSuchImage`], [`Error::AmbiguousId`] before anything is written;
@@ -45,11 +62,15 @@ impl ImageStore {
                 Entry::Occupied(present) => present.into_mut(),
                 Entry::Vacant(free) => {
                     order.push(image.digest);
-                    let manifest = manifest_of(self, &image)?;
+                    let (manifest, referrers) = match as_it_came(self, &image) {
+                        Some(original) => original,
+                        None => (manifest_of(self, &image)?, Vec::new()),
+                    };
                     free.insert(Saved {
                         image,
                         names: BTreeSet::new(),
                         manifest,
+                        referrers,
                     })
                 }
             };
@@ -90,7 +111,7 @@ fn tag_given(given: &str, names: &[String]) -> Option<String> {
     names.contains(&canonical).then_some(canonical)
 }
 
-fn check_layers(store: &ImageStore, image: &Image) -> Result<()> {
+pub(crate) fn check_layers(store: &ImageStore, image: &Image) -> Result<()> {
     for layer in &image.record.layers {
         if layer.lost || !store.layout.blob(&layer.blob).exists() {
             return Err(Error::malformed(
@@ -105,24 +126,33 @@ fn check_layers(store: &ImageStore, image: &Image) -> Result<()> {
     Ok(())
 }
 
+/// The manifest that an image came with and what refers to it, if there is anything and all of the
+/// image is stored as the manifest names it.
+fn as_it_came(store: &ImageStore, image: &Image) -> Option<(Vec<u8>, Vec<Referrer>)> {
+    let digest = image.record.manifest.as_ref()?;
+    let referrers = referrers::of(store, &image.record, digest);
+    let bytes = blobs::read_blob(&store.layout, digest, MAX_MANIFEST_BYTES).ok()?;
+    let ManifestDocument::Manifest(manifest) =
+        parse_manifest_document(&bytes, "", "manifest").ok()?
+    else {
+        return None;
+    };
+    let named = manifest.layers.iter().map(|layer| &layer.digest);
+    let is_whole = named.eq(image.record.layers.iter().map(|layer| &layer.blob));
+    (is_whole && !referrers.is_empty()).then_some((bytes, referrers))
+}
+
 fn manifest_of(store: &ImageStore, image: &Image) -> Result<Vec<u8>> {
     let config = blobs::read_blob(&store.layout, &image.digest, MAX_CONFIG_BYTES)?;
-    let descriptor = |media_type: &str, digest, size_bytes| Descriptor {
-        media_type: media_type.to_owned(),
-        digest,
-        size_bytes,
-        platform: None,
-        annotations: BTreeMap::new(),
-    };
     let manifest = Manifest {
         schema_version: 2,
         media_type: OCI_MANIFEST.to_owned(),
-        config: descriptor(OCI_CONFIG, image.digest, config.len() as u64),
+        config: Descriptor::new(OCI_CONFIG, image.digest, config.len() as u64),
         layers: image
             .record
             .layers
             .iter()
-            .map(|layer| descriptor(OCI_LAYER, layer.diff_id, layer.diff_bytes))
+            .map(|layer| Descriptor::new(OCI_LAYER, layer.diff_id, layer.diff_bytes))
             .collect(),
     };
     Ok(serde_json::to_vec(&manifest).unwrap_or_default())
@@ -134,6 +164,7 @@ fn write_all<W: Write>(store: &ImageStore, images: &[&Saved], tar: &mut Writer<W
             .map_err(writing)?;
     }
     let mut documents: BTreeMap<Digest, Vec<u8>> = BTreeMap::new();
+    // By the digest in the archive.
     let mut layers: BTreeMap<Digest, &LayerRecord> = BTreeMap::new();
     for saved in images {
         let config = blobs::read_blob(&store.layout, &saved.image.digest, MAX_CONFIG_BYTES)?;
@@ -145,15 +176,22 @@ fn write_all<W: Write>(store: &ImageStore, images: &[&Saved], tar: &mut Writer<W
                 .record
                 .layers
                 .iter()
-                .map(|layer| (layer.diff_id, layer)),
+                .map(|layer| (saved.layer_digest(layer), layer)),
         );
+        for referrer in &saved.referrers {
+            documents.insert(Digest::of(&referrer.bytes), referrer.bytes.clone());
+            for blob in &referrer.blobs {
+                let bytes = blobs::read_blob(&store.layout, &blob.digest, MAX_CONFIG_BYTES)?;
+                documents.insert(blob.digest, bytes);
+            }
+        }
     }
     for (digest, bytes) in &documents {
         tar.append(&file(&blob_name(digest)), bytes)
             .map_err(writing)?;
     }
-    for layer in layers.values() {
-        write_layer(store, layer, tar)?;
+    for (digest, layer) in &layers {
+        write_layer(store, digest, layer, tar)?;
     }
     let mut document = |name: &str, value: &serde_json::Value| {
         let bytes = serde_json::to_vec(value).unwrap_or_default();
@@ -167,13 +205,18 @@ fn write_all<W: Write>(store: &ImageStore, images: &[&Saved], tar: &mut Writer<W
 
 fn write_layer<W: Write>(
     store: &ImageStore,
+    digest: &Digest,
     layer: &LayerRecord,
     tar: &mut Writer<W>,
 ) -> Result<()> {
     let path = store.layout.blob(&layer.blob);
     let blob = File::open(&path).map_err(Error::io("open", &path))?;
-    let decoder = layer
-        .compression
+    let (compression, length_bytes) = if *digest == layer.diff_id {
+        (layer.compression, layer.diff_bytes)
+    } else {
+        (Compression::None, layer.blob_bytes)
+    };
+    let decoder = compression
         .decoder(blob)
         .map_err(Error::io("decompress", &path))?;
     let mut hasher = Hasher::default();
@@ -181,13 +224,13 @@ fn write_layer<W: Write>(
         inner: decoder,
         hasher: &mut hasher,
     };
-    tar.append_from(&file(&blob_name(&layer.diff_id)), layer.diff_bytes, reader)
+    tar.append_from(&file(&blob_name(digest)), length_bytes, reader)
         .map_err(writing)?;
     let (actual, _) = hasher.finish();
-    if actual != layer.diff_id {
+    if actual != *digest {
         return Err(Error::DigestMismatch {
             object: format!("blob {} (run `gamut system fsck`)", layer.blob),
-            expected: layer.diff_id.to_string(),
+            expected: digest.to_string(),
             actual: actual.to_string(),
         });
     }
@@ -223,6 +266,7 @@ fn index_of(images: &[&Saved]) -> Index {
             digest: Digest::of(&saved.manifest),
             size_bytes: saved.manifest.len() as u64,
             platform: Some(saved.image.config.platform.clone()),
+            artifact_type: None,
             annotations: BTreeMap::new(),
         };
         if saved.names.is_empty() {
@@ -239,6 +283,7 @@ fn index_of(images: &[&Saved]) -> Index {
                 .insert(REF_NAME.to_owned(), tag.to_owned());
             manifests.push(named);
         }
+        manifests.extend(saved.referrers.iter().map(Referrer::descriptor));
     }
     Index {
         schema_version: 2,
@@ -258,7 +303,7 @@ fn docker_manifest_of(images: &[&Saved]) -> Vec<ArchiveImage> {
                 .record
                 .layers
                 .iter()
-                .map(|layer| blob_name(&layer.diff_id))
+                .map(|layer| blob_name(&saved.layer_digest(layer)))
                 .collect(),
         })
         .collect()
@@ -276,7 +321,7 @@ fn repositories_of(images: &[&Saved]) -> BTreeMap<String, BTreeMap<String, Strin
                 repositories
                     .entry(repository.to_owned())
                     .or_default()
-                    .insert(tag.to_owned(), top.diff_id.hex());
+                    .insert(tag.to_owned(), saved.layer_digest(top).hex());
             }
         }
     }

@@ -44,7 +44,7 @@ impl<'a> Extraction<'a> {
         Self {
             tree,
             limits: &options.limits,
-            metadata: Metadata::new(),
+            metadata: Metadata::new(options.missing_owners),
             file: None,
             bytes: 0,
             entries: 0,

@@ -1,7 +1,7 @@
 //! Owner, mode, attributes and times, in the order the kernel needs: a change of owner clears
 //! setuid bits and capabilities, and a write or an attribute changes the time.
 
-use super::{Error, MAX_SKIPPED, sys};
+use super::{Error, MAX_SKIPPED, MissingOwners, sys};
 use crate::tar::{Entry, Kind};
 use std::ffi::CStr;
 use std::io;
@@ -11,13 +11,15 @@ use std::os::fd::BorrowedFd;
 #[derive(Debug)]
 pub(super) struct Metadata {
     own_ids: (u32, u32),
+    missing_owners: MissingOwners,
     pub skipped: Vec<String>,
 }
 
 impl Metadata {
-    pub fn new() -> Self {
+    pub fn new(missing_owners: MissingOwners) -> Self {
         Self {
             own_ids: sys::effective_ids(),
+            missing_owners,
             skipped: Vec::new(),
         }
     }
@@ -39,8 +41,8 @@ impl Metadata {
         is_new: bool,
     ) -> Result<(), Error> {
         if !is_new || (entry.uid, entry.gid) != self.own_ids {
-            sys::fchown(fd, entry.uid, entry.gid)
-                .map_err(Error::io("set the owner of", &entry.path))?;
+            let set = sys::fchown(fd, entry.uid, entry.gid);
+            self.owner_set(entry, set)?;
         }
         sys::fchmod(fd, mode).map_err(Error::io("set the mode of", &entry.path))?;
         for (name, value) in &entry.xattrs {
@@ -57,8 +59,8 @@ impl Metadata {
         entry: &Entry,
     ) -> Result<(), Error> {
         if (entry.uid, entry.gid) != self.own_ids {
-            sys::chown(directory, name, entry.uid, entry.gid)
-                .map_err(Error::io("set the owner of", &entry.path))?;
+            let set = sys::chown(directory, name, entry.uid, entry.gid);
+            self.owner_set(entry, set)?;
         }
         if entry.kind != Kind::Symlink {
             sys::chmod(directory, name, entry.mode)
@@ -76,6 +78,27 @@ impl Metadata {
             entry.mtime.nanoseconds,
         )
         .map_err(Error::io("set the time of", &entry.path))
+    }
+
+    /// chown(2) knows only ids that exist in the user namespace.
+    fn owner_set(&mut self, entry: &Entry, outcome: io::Result<()>) -> Result<(), Error> {
+        let owner = || format!("{}:{}", entry.uid, entry.gid);
+        match outcome {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                let path = super::shown(&entry.path);
+                match self.missing_owners {
+                    MissingOwners::Refuse => Err(Error::MissingOwner {
+                        path,
+                        owner: owner(),
+                    }),
+                    MissingOwners::Own => {
+                        self.skip(|| format!("owner {} of {path}: does not exist here", owner()));
+                        Ok(())
+                    }
+                }
+            }
+            outcome => outcome.map_err(Error::io("set the owner of", &entry.path)),
+        }
     }
 
     fn set_xattr(

@@ -36,6 +36,7 @@ mod tree;
 mod whiteout;
 
 use crate::tar;
+use gamut_spec::id_map::IdMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -95,6 +96,39 @@ pub struct ExtractOptions {
     pub overlay_xattrs: OverlayXattrs,
     /// How a whiteout is stored.
     pub whiteouts: Whiteouts,
+    /// What becomes of files whose owner does not exist in this user namespace.
+    pub missing_owners: MissingOwners,
+}
+
+/// What becomes of files whose owner does not exist in this user namespace (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MissingOwners {
+    /// The layer is refused.
+    #[default]
+    Refuse,
+    /// They become this process's own: all that is possible where only one id exists.
+    Own,
+}
+
+impl ExtractOptions {
+    /// What fits the user namespace of this process.
+    #[must_use]
+    pub fn here() -> Self {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let map = IdMap::parse(&map);
+        if map.is_initial() || map.extents().is_empty() {
+            return Self::default();
+        }
+        Self {
+            overlay_xattrs: OverlayXattrs::User,
+            missing_owners: if map.count() == 1 {
+                MissingOwners::Own
+            } else {
+                MissingOwners::Refuse
+            },
+            ..Self::default()
+        }
+    }
 }
 
 /// What was extracted.
@@ -133,6 +167,17 @@ pub enum Error {
         limit: &'static str,
         /// Its value.
         allowed: u64,
+    },
+    /// A file belongs to somebody who does not exist here.
+    #[error(
+        "layer has a file of {owner}, who does not exist in this user namespace: {path}; \
+         more ids are given by /etc/subuid and /etc/subgid (see docs/rootless.md)"
+    )]
+    MissingOwner {
+        /// The entry's name.
+        path: String,
+        /// `user:group` in numbers.
+        owner: String,
     },
     /// An entry asks for something that no layer may have.
     #[error("layer has an entry that is refused: {path}: {reason}")]

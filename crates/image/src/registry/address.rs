@@ -16,6 +16,20 @@ pub(super) fn is_loopback(authority: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
+/// Percent-encodes all but unreserved characters (RFC 3986).
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push('%');
+            escaped.push_str(&gamut_spec::id::hex(&[byte]).to_ascii_uppercase());
+        }
+    }
+    escaped
+}
+
 /// The host that serves a registry's API.
 pub(super) fn api_host(registry: &str) -> &str {
     match registry {
@@ -84,15 +98,35 @@ impl Url {
         Self::parse(&format!("{}://{}{path}", self.scheme, self.authority))
     }
 
-    /// Refuses what is not encrypted, except on this machine. A connection that began encrypted
-    /// stays so.
-    pub(super) fn check_security(&self, insecure_loopback: bool) -> Result<()> {
-        if self.scheme == "https" || (insecure_loopback && is_loopback(&self.authority)) {
+    /// Whether it leads to the same server, spoken to in the same way.
+    pub(super) fn is_same_origin(&self, other: &Self) -> bool {
+        self.scheme == other.scheme && self.authority == other.authority
+    }
+
+    /// The same server, another path.
+    pub(super) fn at(&self, path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// With a further parameter in its query.
+    pub(super) fn with_query(&self, name: &str, value: &str) -> Self {
+        let separator = if self.path.contains('?') { '&' } else { '?' };
+        self.at(&format!("{}{separator}{name}={}", self.path, escape(value)))
+    }
+
+    /// Refuses what is not encrypted, unless `may_be_plain` says that it need not be.
+    pub(super) fn check_security(&self, may_be_plain: bool) -> Result<()> {
+        if self.scheme == "https" || may_be_plain {
             return Ok(());
         }
         Err(Error::Unsupported {
             object: format!("address {self}"),
-            reason: "plain http is spoken to loopback addresses only; use https".to_owned(),
+            reason: "plain http is spoken to loopback addresses and to registries that \
+                     registries.json names insecure only; use https"
+                .to_owned(),
         })
     }
 }
@@ -143,10 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_stays_on_this_machine() {
-        let url = |text: &str| Url::parse(text).unwrap();
-        assert!(url("http://127.0.0.1:5000/").check_security(true).is_ok());
-        assert!(url("http://127.0.0.1:5000/").check_security(false).is_err());
-        assert!(url("http://example.com/").check_security(true).is_err());
+    fn queries_grow() {
+        let url = Url::parse("https://r.example/u?a=b").unwrap();
+        let longer = url.with_query("digest", "sha256:0").to_string();
+        assert_eq!(longer, "https://r.example/u?a=b&digest=sha256%3A0");
+        assert_eq!(url.at("/c").with_query("d", "e f").path, "/c?d=e%20f");
     }
 }

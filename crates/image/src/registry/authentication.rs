@@ -1,5 +1,8 @@
 //! Challenges and their answers.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::address::Url;
 use crate::error::{Error, Result};
 
 /// What a registry asks for in `WWW-Authenticate`.
@@ -82,42 +85,53 @@ fn parameters(text: &str) -> Vec<(String, String)> {
     found
 }
 
-/// The URL of a token request.
+/// The URL of a token request; one `scope` each.
 pub(super) fn token_url(
-    realm: &str,
+    realm: &Url,
     service: Option<&str>,
-    scope: &str,
+    scopes: &[String],
     account: Option<&str>,
-) -> String {
-    let mut url = realm.to_owned();
-    let pairs = [
-        ("service", service),
-        ("scope", Some(scope)),
-        ("account", account),
-    ];
-    for (name, value) in pairs {
+) -> Url {
+    let mut url = realm.clone();
+    let scopes = scopes.iter().map(|scope| ("scope", Some(scope.as_str())));
+    for (name, value) in [("service", service)]
+        .into_iter()
+        .chain(scopes)
+        .chain([("account", account)])
+    {
         if let Some(value) = value {
-            url.push(if url.contains('?') { '&' } else { '?' });
-            url.push_str(name);
-            url.push('=');
-            url.push_str(&escape(value));
+            url = url.with_query(name, value);
         }
     }
     url
 }
 
-/// Percent-encodes all but unreserved characters (RFC 3986).
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push('%');
-            escaped.push_str(&gamut_spec::id::hex(&[byte]).to_ascii_uppercase());
+/// What a token is asked for: `repository:NAME:ACTION,…`, one entry per resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Scopes(BTreeMap<String, BTreeSet<String>>);
+
+impl Scopes {
+    /// Adds scopes, several separated by spaces, as a challenge has them.
+    pub(super) fn add(&mut self, text: &str) {
+        for scope in text.split_ascii_whitespace() {
+            let (resource, actions) = scope.rsplit_once(':').unwrap_or((scope, ""));
+            self.0
+                .entry(resource.to_owned())
+                .or_default()
+                .extend(actions.split(',').map(str::to_owned));
         }
     }
-    escaped
+
+    /// One text per resource.
+    pub(super) fn texts(&self) -> Vec<String> {
+        self.0
+            .iter()
+            .map(|(resource, actions)| {
+                let actions: Vec<&str> = actions.iter().map(String::as_str).collect();
+                format!("{resource}:{}", actions.join(","))
+            })
+            .collect()
+    }
 }
 
 /// The value of an `Authorization: Basic` header.
@@ -150,16 +164,54 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// Takes the token out of a token server's answer.
-pub(super) fn token_of(body: &[u8], realm: &str) -> Result<String> {
+/// What a token server answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Tokens {
+    /// Goes with requests.
+    pub(super) access: String,
+    /// Fetches further ones, instead of a password.
+    pub(super) refresh: Option<String>,
+}
+
+/// Takes the tokens out of a token server's answer.
+pub(super) fn tokens_of(body: &[u8], realm: &str) -> Result<Tokens> {
     let value: serde_json::Value = serde_json::from_slice(body)
         .map_err(|error| Error::malformed(format!("token server {realm}"), error.to_string()))?;
-    ["token", "access_token"]
-        .iter()
-        .filter_map(|name| value.get(name)?.as_str())
-        .find(|token| !token.is_empty() && token.bytes().all(|c| c.is_ascii_graphic()))
-        .map(str::to_owned)
-        .ok_or_else(|| Error::malformed(format!("token server {realm}"), "its answer has no token"))
+    let field = |name: &str| {
+        let text = value.get(name)?.as_str()?;
+        let is_sound = !text.is_empty() && text.bytes().all(|c| c.is_ascii_graphic());
+        is_sound.then(|| text.to_owned())
+    };
+    Ok(Tokens {
+        access: field("token")
+            .or_else(|| field("access_token"))
+            .ok_or_else(|| {
+                Error::malformed(format!("token server {realm}"), "its answer has no token")
+            })?,
+        refresh: field("refresh_token"),
+    })
+}
+
+/// Feeds bytes to the parsers of what registries and token servers say about authentication.
+pub fn fuzz_challenge(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let headers: Vec<String> = text.lines().map(str::to_owned).collect();
+        if let Some(Challenge::Bearer {
+            realm,
+            service,
+            scope,
+        }) = Challenge::parse(&headers)
+        {
+            let mut scopes = Scopes::default();
+            scopes.add(scope.as_deref().unwrap_or_default());
+            if let Ok(realm) = Url::parse(&realm) {
+                let url = token_url(&realm, service.as_deref(), &scopes.texts(), None);
+                assert!(realm.is_same_origin(&url));
+                assert!(Url::parse(&url.to_string()).is_ok());
+            }
+        }
+    }
+    let _ = tokens_of(data, "fuzz");
 }
 
 #[cfg(test)]
@@ -186,6 +238,13 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_input_panics(text in "\\PC*") {
+            fuzz_challenge(text.as_bytes());
+        }
+    }
+
     #[test]
     fn answers_are_encoded() {
         assert_eq!(
@@ -194,11 +253,23 @@ mod tests {
         );
         assert_eq!(base64(b"abc"), "YWJj");
         assert_eq!(base64(b"a"), "YQ==");
+        let realm = Url::parse("https://a/t?x=1").unwrap();
+        let mut scopes = Scopes::default();
+        scopes.add("repository:a/b:pull");
         assert_eq!(
-            token_url("https://a/t?x=1", Some("s"), "repository:a/b:pull", None),
+            token_url(&realm, Some("s"), &scopes.texts(), None).to_string(),
             "https://a/t?x=1&service=s&scope=repository%3Aa%2Fb%3Apull"
         );
-        assert_eq!(token_of(br#"{"access_token":"t"}"#, "r").unwrap(), "t");
-        assert!(token_of(br#"{"token":"a\r\nb"}"#, "r").is_err());
+        scopes.add("repository:a/b:push,pull repository:c:pull");
+        assert_eq!(
+            scopes.texts(),
+            ["repository:a/b:pull,push", "repository:c:pull"]
+        );
+        let tokens = tokens_of(br#"{"access_token":"t","refresh_token":"r"}"#, "r").unwrap();
+        assert_eq!(
+            (tokens.access.as_str(), tokens.refresh.as_deref()),
+            ("t", Some("r"))
+        );
+        assert!(tokens_of(br#"{"token":"a\r\nb"}"#, "r").is_err());
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use ureq::http::StatusCode;
 
-use super::client::{Client, header_text};
+use super::client::Client;
+use super::connection::header_text;
+use super::sources::Sources;
 use crate::blobs::Layout;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -16,12 +18,12 @@ use crate::pipeline::{LayerWriter, PendingLayer, StagedLayer};
 use crate::progress::{Progress, Step, report};
 
 /// Connections at a time, as docker and podman have it.
-const MAX_CONNECTIONS: usize = 3;
+pub(super) const MAX_CONNECTIONS: usize = 3;
 /// Attempts without a single new byte before a transfer is given up.
-const MAX_ATTEMPTS: u32 = 5;
+pub(super) const MAX_ATTEMPTS: u32 = 5;
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 /// Bytes between two reports of progress.
-const REPORT_BYTES: u64 = 512 * 1024;
+pub(super) const REPORT_BYTES: u64 = 512 * 1024;
 const BUFFER_BYTES: usize = 256 * 1024;
 /// A layer that cannot be unpacked is still received to its end, to tell a wrong digest from a bad
 /// layer, unless more than this is missing.
@@ -29,16 +31,20 @@ const MAX_FUTILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What the transfers of one pull share.
 pub(super) struct Transfer<'t> {
-    pub(super) client: &'t Client,
+    pub(super) sources: &'t Sources,
     pub(super) layout: &'t Layout,
     pub(super) progress: &'t dyn Progress,
     stop: AtomicBool,
 }
 
 impl<'t> Transfer<'t> {
-    pub(super) fn new(client: &'t Client, layout: &'t Layout, progress: &'t dyn Progress) -> Self {
+    pub(super) fn new(
+        sources: &'t Sources,
+        layout: &'t Layout,
+        progress: &'t dyn Progress,
+    ) -> Self {
         Self {
-            client,
+            sources,
             layout,
             progress,
             stop: AtomicBool::new(false),
@@ -93,9 +99,15 @@ impl<'t> Transfer<'t> {
         Ok(done.into_iter().map(|(_, staged)| staged).collect())
     }
 
+    /// Fetches a layer from the first source that has it and gives it rightly.
     fn layer(&self, descriptor: &Descriptor) -> Result<StagedLayer> {
+        self.sources
+            .first(|client| self.layer_from(client, descriptor))
+    }
+
+    fn layer_from(&self, client: &Client, descriptor: &Descriptor) -> Result<StagedLayer> {
         let id = descriptor.digest.short();
-        let pending = self.download(descriptor, &id)?;
+        let pending = self.download(client, descriptor, &id)?;
         report(self.progress, &id, Step::DownloadComplete);
         let total_bytes = descriptor.size_bytes;
         while !pending.is_done() {
@@ -132,14 +144,15 @@ impl<'t> Transfer<'t> {
         Ok(())
     }
 
-    fn download(&self, descriptor: &Descriptor, id: &str) -> Result<PendingLayer> {
+    fn download(&self, client: &Client, descriptor: &Descriptor, id: &str) -> Result<PendingLayer> {
         let object = format!("layer {}", descriptor.digest);
         let mut writer = LayerWriter::new(self.layout, &object);
         let mut received_bytes = 0u64;
         let mut failures = 0;
         loop {
             let before_bytes = received_bytes;
-            let result = self.attempt(descriptor, id, &object, &mut writer, &mut received_bytes);
+            let received = (&mut writer, &mut received_bytes);
+            let result = self.attempt(client, descriptor, id, &object, received);
             let error = match result {
                 Ok(()) => break,
                 Err(error) => error,
@@ -169,34 +182,19 @@ impl<'t> Transfer<'t> {
     }
 
     fn pause(&self, id: &str, failures: u32) -> Result<()> {
-        let delay = FIRST_DELAY * 2u32.saturating_pow(failures.saturating_sub(1));
-        if delay >= Duration::from_secs(1) {
-            report(
-                self.progress,
-                id,
-                Step::Retrying {
-                    delay_s: delay.as_secs(),
-                },
-            );
-        }
-        let step = Duration::from_millis(50);
-        for _ in 0..(delay.as_millis() / step.as_millis()) {
-            self.check_stop()?;
-            std::thread::sleep(step);
-        }
-        Ok(())
+        pause(self.progress, id, failures, &|| self.check_stop())
     }
 
     fn attempt(
         &self,
+        client: &Client,
         descriptor: &Descriptor,
         id: &str,
         object: &str,
-        writer: &mut LayerWriter,
-        received_bytes: &mut u64,
+        (writer, received_bytes): (&mut LayerWriter, &mut u64),
     ) -> Result<()> {
         let total_bytes = descriptor.size_bytes;
-        let mut answer = self.client.blob(&descriptor.digest, *received_bytes)?;
+        let mut answer = client.blob(&descriptor.digest, *received_bytes)?;
         // A server that does not know ranges sends what is here already once more.
         let mut skip_bytes = 0;
         if *received_bytes > 0 {
@@ -226,7 +224,7 @@ impl<'t> Transfer<'t> {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(self.client.cut(object, error)),
+                Err(error) => return Err(client.cut(object, error)),
             };
             let skipped = usize::try_from(skip_bytes).unwrap_or(usize::MAX).min(count);
             skip_bytes -= skipped as u64;
@@ -263,11 +261,31 @@ impl<'t> Transfer<'t> {
             return Ok(());
         }
         let missing = format!("it ended after {} of {total_bytes} bytes", *received_bytes);
-        Err(self.client.cut(
+        Err(client.cut(
             object,
             io::Error::new(io::ErrorKind::UnexpectedEof, missing),
         ))
     }
+}
+
+/// Waits before a transfer goes on, longer with every failure in a row.
+pub(super) fn pause(
+    progress: &dyn Progress,
+    id: &str,
+    failures: u32,
+    check_stop: &dyn Fn() -> Result<()>,
+) -> Result<()> {
+    let delay = FIRST_DELAY * 2u32.saturating_pow(failures.saturating_sub(1));
+    if delay >= Duration::from_secs(1) {
+        let delay_s = delay.as_secs();
+        report(progress, id, Step::Retrying { delay_s });
+    }
+    let step = Duration::from_millis(50);
+    for _ in 0..(delay.as_millis() / step.as_millis()) {
+        check_stop()?;
+        std::thread::sleep(step);
+    }
+    Ok(())
 }
 
 fn check_range(
@@ -307,7 +325,7 @@ pub(super) fn retrying<T>(progress: &dyn Progress, request: impl Fn() -> Result<
         match request() {
             Err(error) if is_transient(&error) => {
                 if progress.is_cancelled() {
-                    return Err(Error::Cancelled("pull".to_owned()));
+                    return Err(Error::Cancelled("the transfer".to_owned()));
                 }
                 tracing::debug!(%error, "trying again");
                 std::thread::sleep(delay);

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use gamut_spec::reference::Reference;
 
-use super::client::{Client, RawManifest};
-use super::download::{Transfer, retrying, same_blob};
+use super::client::RawManifest;
+use super::download::{Transfer, same_blob};
+use super::sources::Sources;
 use super::{PullOptions, PullPolicy};
 use crate::config::ImageConfiguration;
 use crate::digest::Digest;
@@ -45,17 +46,17 @@ impl ImageStore {
             tag_or_digest,
             Step::Message(&format!("Pulling from {}", reference.repository())),
         );
-        let client = Client::new(reference, options)?;
-        let top = retrying(progress, || client.manifest(tag_or_digest))?;
+        let sources = Sources::new(reference, options)?;
+        let top = sources.manifest(tag_or_digest, progress)?;
         let top_digest = top.digest;
         let wanted = options.platform.clone().unwrap_or_default();
         let object = reference.familiar();
-        let (raw, manifest) = resolve(&client, top, &wanted, &object, progress)?;
+        let (chosen, manifest) = resolve(&sources, top, &wanted, &object, progress)?;
         let before = self.get(&name, None).ok().map(|image| image.id);
 
         let pull = Pull {
             store: self,
-            client: &client,
+            sources: &sources,
             object: &object,
             progress,
         };
@@ -64,7 +65,12 @@ impl ImageStore {
         // Held until the layers are in place for those who wait for them.
         let _busy = pull.layers(&mut incoming, &manifest, &config)?;
         let mut naming = Naming {
-            manifest: Some(incoming.add_blob(&raw.bytes)?),
+            manifest: Some(incoming.add_blob(&chosen.manifest.bytes)?),
+            further: chosen
+                .indexes
+                .iter()
+                .map(|index| incoming.add_blob(&index.bytes))
+                .collect::<Result<_>>()?,
             digests: vec![reference.with_digest(&top_digest.to_string()).to_string()],
             names: Vec::new(),
         };
@@ -87,23 +93,36 @@ impl ImageStore {
     }
 }
 
+/// A manifest, and the indexes that led to it.
+struct Chosen {
+    manifest: RawManifest,
+    indexes: Vec<RawManifest>,
+}
+
 /// Follows indexes down to the manifest for the platform.
 fn resolve(
-    client: &Client,
+    sources: &Sources,
     top: RawManifest,
     wanted: &Platform,
     object: &str,
     progress: &dyn Progress,
-) -> Result<(RawManifest, Manifest)> {
+) -> Result<(Chosen, Manifest)> {
     let mut raw = top;
+    let mut indexes = Vec::new();
     for _ in 0..MAX_INDEX_DEPTH {
         match parse_manifest_document(&raw.bytes, &raw.media_type, object)? {
-            ManifestDocument::Manifest(manifest) => return Ok((raw, manifest)),
+            ManifestDocument::Manifest(manifest) => {
+                let chosen = Chosen {
+                    manifest: raw,
+                    indexes,
+                };
+                return Ok((chosen, manifest));
+            }
             ManifestDocument::Index(index) => {
                 let chosen = index.choose(wanted, object)?;
                 let digest = chosen.digest.to_string();
-                raw = retrying(progress, || client.manifest(&digest))?;
-                let actual_bytes = raw.bytes.len() as u64;
+                let next = sources.manifest(&digest, progress)?;
+                let actual_bytes = next.bytes.len() as u64;
                 if actual_bytes != chosen.size_bytes {
                     return Err(Error::SizeMismatch {
                         object: format!("{object}: manifest {digest}"),
@@ -111,6 +130,7 @@ fn resolve(
                         actual_bytes,
                     });
                 }
+                indexes.push(std::mem::replace(&mut raw, next));
             }
         }
     }
@@ -119,7 +139,7 @@ fn resolve(
 
 struct Pull<'p> {
     store: &'p ImageStore,
-    client: &'p Client,
+    sources: &'p Sources,
     object: &'p str,
     progress: &'p dyn Progress,
 }
@@ -131,9 +151,8 @@ impl Pull<'_> {
         if let Ok(bytes) = crate::blobs::read_blob(&self.store.layout, digest, size_bytes) {
             return Ok(bytes);
         }
-        retrying(self.progress, || {
-            self.client.small_blob(digest, size_bytes, "configuration")
-        })
+        self.sources
+            .small_blob(digest, size_bytes, "configuration", self.progress)
     }
 
     fn layers(
@@ -174,7 +193,7 @@ impl Pull<'_> {
                 promised.push(diff_id);
             }
         }
-        let transfer = Transfer::new(self.client, &self.store.layout, self.progress);
+        let transfer = Transfer::new(self.sources, &self.store.layout, self.progress);
         for ((staged, expected), layer) in transfer
             .layers(&wanted)?
             .into_iter()

@@ -145,6 +145,7 @@ impl Check<'_> {
                 let record = ImageRecord {
                     layers,
                     manifest: None,
+                    further: Vec::new(),
                     added_ns: gamut_spec::time::now_ns(),
                     last_tagged_ns: 0,
                     origin: "fsck".to_owned(),
@@ -233,6 +234,15 @@ impl Check<'_> {
                     }
                     kept.manifest = None;
                 }
+                for document in kept.further.iter().filter(|document| gone(document)) {
+                    if !bad.contains(document) {
+                        self.found(
+                            format!("blob {document}"),
+                            format!("missing; a document kept with {object}: forgotten"),
+                        );
+                    }
+                }
+                kept.further.retain(|document| !gone(document));
             }
         }
         records.drop_dangling();

@@ -44,6 +44,9 @@ struct NewImage {
 pub(crate) struct Naming {
     /// The manifest, whose blob must have been added.
     pub(crate) manifest: Option<Digest>,
+    /// Documents to be kept with it, whose blobs must have been added: the indexes it was chosen
+    /// from, and manifests that refer to it with what those name.
+    pub(crate) further: Vec<Digest>,
     /// Canonical names with tags.
     pub(crate) names: Vec<String>,
     /// Canonical names with the digests of manifests or indexes.
@@ -148,6 +151,7 @@ impl<'s> Incoming<'s> {
             record: ImageRecord {
                 layers,
                 manifest: naming.manifest,
+                further: naming.further,
                 added_ns: time::now_ns(),
                 last_tagged_ns: 0,
                 origin: self.origin.to_owned(),
@@ -235,8 +239,14 @@ impl<'s> Incoming<'s> {
             let old = state.records.images.get(&image.id);
             if let Some(old) = old.filter(|old| is_whole(layout, image.id, old)) {
                 let manifest = old.manifest.or(image.record.manifest);
+                let further = std::mem::take(&mut image.record.further);
                 image.record = old.clone();
                 image.record.manifest = manifest;
+                for document in further {
+                    if !image.record.further.contains(&document) {
+                        image.record.further.push(document);
+                    }
+                }
             }
         }
         let needed: BTreeSet<Digest> = images

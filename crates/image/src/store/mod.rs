@@ -1,6 +1,7 @@
 //! The store of images.
 
 mod builtin_images;
+pub(crate) mod commit;
 pub(crate) mod fsck;
 pub(crate) mod incoming;
 mod locks;

@@ -8,6 +8,8 @@
     clippy::panic
 )]
 
+pub mod server;
+
 use std::path::Path;
 use std::sync::Mutex;
 

@@ -7,18 +7,28 @@
 //! Source: <https://github.com/opencontainers/runtime-spec>, config.md and config-linux.md.
 
 mod devices;
+mod exec;
 mod field;
+mod hooks;
+mod listener;
 mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
 mod resources;
+mod scheduling;
 mod seccomp;
+pub mod supported;
 mod sysctl;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_attributes;
 mod unsupported;
 
+pub use exec::{CompiledExec, compile_exec};
+pub use hooks::STATE_VERSION;
+pub use listener::seccomp_listener;
 pub use process::{ProcessOptions, compile_process};
 pub use resources::resources;
 
@@ -80,11 +90,14 @@ pub struct Compiled {
 /// treated as if it were, which refuses more.
 #[must_use]
 pub fn is_host_network(path: &Path) -> bool {
+    is_own_namespace(path, "net")
+}
+
+/// Whether a path is the namespace of this process, by its name in `/proc/self/ns`.
+fn is_own_namespace(path: &Path, name: &str) -> bool {
     use std::os::unix::fs::MetadataExt;
-    match (
-        std::fs::metadata(path),
-        std::fs::metadata("/proc/self/ns/net"),
-    ) {
+    let own = Path::new("/proc/self/ns").join(name);
+    match (std::fs::metadata(path), std::fs::metadata(own)) {
         (Ok(theirs), Ok(ours)) => (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()),
         _ => true,
     }
@@ -114,11 +127,18 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         &namespaces,
     )?;
     let time_offsets = namespaces::time_offsets(linux, &namespaces)?;
-    let own_names = namespaces.is_new(NamespaceKind::Uts);
+    let own_names = namespaces.is_new(NamespaceKind::Uts)
+        || namespaces
+            .path(NamespaceKind::Uts)
+            .is_some_and(|path| !is_own_namespace(Path::new(path), "uts"));
     let hostname = uts_name("hostname", spec.hostname().as_deref(), own_names)?;
     let domainname = uts_name("domainname", spec.domainname().as_deref(), own_names)?;
     let sysctls = sysctl::sysctls(linux, &namespaces, hostname.as_deref())?;
-    let mounts = mounts::mounts(spec.mounts().as_deref().unwrap_or_default(), &options)?;
+    let mounts = mounts::mounts(
+        spec.mounts().as_deref().unwrap_or_default(),
+        &options,
+        namespaces.has(NamespaceKind::User),
+    )?;
     let default_devices = !mounts::binds_dev(&mounts);
     let devices = devices::nodes(linux)?;
     let seccomp = linux.seccomp().as_ref().map(seccomp::seccomp).transpose()?;
@@ -128,16 +148,24 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         &options,
         namespaces.is_new(NamespaceKind::User),
     )?;
-    let cgroup = cgroup(linux, options.cgroup_path, &mut warnings)?;
+    let owner = cgroup_owner(&namespaces, &uid_mappings, &mounts);
+    let cgroup = cgroup(linux, options.cgroup_path, owner, &mut warnings)?;
     let process = spec
         .process()
         .as_ref()
         .ok_or_else(|| invalid("process", "is missing; there is nothing to run"))?;
     let process_options = ProcessOptions {
         seccomp,
+        seccomp_listener: seccomp_listener(
+            spec,
+            &options.id,
+            options.bundle.as_deref(),
+            "creating",
+        )?,
         ..options.process
     };
     let process = compile_process(process, process_options, &mut warnings)?;
+    let hooks = hooks::hooks(spec, &options.id, options.bundle.as_deref())?;
     let plan = Plan {
         id: options.id,
         namespaces: namespaces.list,
@@ -147,7 +175,11 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         root,
         mounts,
         // The host's own /dev has its nodes already; making them there would change the host.
-        devices: if default_devices { devices } else { Vec::new() },
+        // So has a container's /dev/ptmx, which leads to its own devpts.
+        devices: devices
+            .into_iter()
+            .filter(|node| default_devices && field::lexically_clean(&node.path) != "/dev/ptmx")
+            .collect(),
         default_devices,
         masked_paths: paths("linux.maskedPaths", linux.masked_paths().as_deref())?,
         readonly_paths: paths("linux.readonlyPaths", linux.readonly_paths().as_deref())?,
@@ -155,7 +187,12 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         domainname,
         sysctls,
         cgroup,
+        personality: scheduling::personality(linux)?,
+        memory_policy: scheduling::memory_policy(linux)?,
+        network_devices: Vec::new(),
+        mount_label: process::label("linux.mountLabel", linux.mount_label().as_deref())?,
         process,
+        hooks,
     };
     Ok(Compiled {
         plan,
@@ -171,8 +208,8 @@ fn uts_name(field: &str, name: Option<&str>, own: bool) -> Result<Option<String>
     if !own {
         return Err(invalid(
             field,
-            "needs a new uts namespace, or the name of the host would change; \
-             add {\"type\": \"uts\"} without a path",
+            "needs a uts namespace other than the host's, or the name of the host would change; \
+             add {\"type\": \"uts\"}",
         ));
     }
     text(field, name)?;
@@ -185,12 +222,17 @@ fn uts_name(field: &str, name: Option<&str>, own: bool) -> Result<Option<String>
     Ok(Some(name.to_owned()))
 }
 
+/// Absolute paths, each once: what is hidden twice would be mounted over twice.
 fn paths(field: &str, list: Option<&[String]>) -> Result<Vec<String>, Error> {
-    list.unwrap_or_default()
-        .iter()
-        .enumerate()
-        .map(|(index, path)| absolute(&format!("{field}[{index}]"), Path::new(path)))
-        .collect()
+    let mut seen = std::collections::HashSet::new();
+    let mut compiled = Vec::new();
+    for (index, path) in list.unwrap_or_default().iter().enumerate() {
+        let path = absolute(&format!("{field}[{index}]"), Path::new(path))?;
+        if seen.insert(field::lexically_clean(&path)) {
+            compiled.push(path);
+        }
+    }
+    Ok(compiled)
 }
 
 fn root(
@@ -231,7 +273,9 @@ fn root(
             upper: Some(directory(&writable.join("upper"))?),
             work: Some(directory(&writable.join("work"))?),
             volatile: *volatile,
-            userxattr: new_user_namespace,
+            // A new user namespace's overlay is mounted from outside, with all of its rights.
+            userxattr: crate::user_namespace::is_nested(),
+            idmapped: new_user_namespace,
         },
     };
     Ok(plan::Root {
@@ -247,9 +291,32 @@ fn root(
     })
 }
 
+/// Whose the control group is to be: that of the user namespace's root, if the container may write
+/// to its own view of the groups (OCI runtime-spec, "Cgroup ownership").
+fn cgroup_owner(
+    namespaces: &namespaces::Namespaces,
+    uid_mappings: &[plan::IdMapping],
+    mounts: &[plan::Mount],
+) -> Option<u32> {
+    let writable = mounts.iter().any(|mount| {
+        matches!(
+            mount.kind,
+            plan::MountKind::Cgroup | plan::MountKind::CgroupUnified
+        ) && mount.attributes_set & mount_options::READ_ONLY == 0
+    });
+    if !writable || !namespaces.is_new(NamespaceKind::Cgroup) {
+        return None;
+    }
+    uid_mappings
+        .iter()
+        .find(|mapping| mapping.container_id == 0)
+        .map(|mapping| mapping.host_id)
+}
+
 fn cgroup(
     linux: &Linux,
     path: Option<String>,
+    owner: Option<u32>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Cgroup>, Error> {
     let field = "linux.cgroupsPath";
@@ -273,6 +340,7 @@ fn cgroup(
     Ok(Some(Cgroup {
         path: cgroup_path(field, &path)?,
         resources,
+        owner,
     }))
 }
 

@@ -75,6 +75,23 @@ pub(super) fn propagation(word: &str) -> Option<(Propagation, bool)> {
         .map(|&(_, propagation, recursive)| (propagation, recursive))
 }
 
+/// Every word of the tables, those of recursive attributes included, and those that have a meaning
+/// of their own.
+pub(super) fn words() -> Vec<String> {
+    let flags = FLAGS.iter().map(|(word, _, _)| *word);
+    let attributes: Vec<&str> = flags.chain(ATIMES.iter().map(|(word, _)| *word)).collect();
+    let recursive = attributes.iter().map(|word| format!("r{word}"));
+    let others = PROPAGATIONS.iter().map(|(word, _, _)| *word);
+    let plain = others
+        .chain(WITHOUT_EFFECT)
+        .chain(["bind", "rbind", "tmpcopyup"]);
+    plain
+        .chain(attributes.iter().copied())
+        .map(str::to_owned)
+        .chain(recursive)
+        .collect()
+}
+
 /// Bits to set and to clear.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Attributes {
@@ -126,6 +143,8 @@ pub(super) struct Options {
     pub(super) recursive_attributes: Attributes,
     pub(super) propagation: Option<(Propagation, bool)>,
     pub(super) copy_up: bool,
+    /// `idmap` (`false`) or `ridmap` (`true`).
+    pub(super) idmap: Option<bool>,
     /// For the file system: position in the list, name, value.
     pub(super) data: Vec<(usize, String, Option<String>)>,
 }
@@ -144,9 +163,8 @@ impl Options {
                 "remount" => {
                     return Err(invalid(entry(), "remount makes no sense for a new mount"));
                 }
-                "idmap" | "ridmap" => {
-                    return Err(invalid(entry(), "id-mapped mounts are not supported yet"));
-                }
+                "idmap" => options.idmap = Some(options.idmap.unwrap_or(false)),
+                "ridmap" => options.idmap = Some(true),
                 word if WITHOUT_EFFECT.contains(&word) => {}
                 word if options.known(word) => {}
                 word if word.contains('\0') => {
@@ -179,36 +197,22 @@ impl Options {
         }
     }
 
-    /// The attributes in the form of the plan, which can hold recursive ones or others, not both.
-    /// On a mount that has nothing below it (`single`) they are the same.
-    pub(super) fn joined_attributes(
-        &self,
-        field: &str,
-        single: bool,
-    ) -> Result<(Attributes, bool), Error> {
+    /// The attributes in the form of the plan: those of the mount itself, then those of everything
+    /// from it on down. Where nothing can be below (`single`), the two are the same.
+    pub(super) fn joined_attributes(&self, single: bool) -> (Attributes, Option<Attributes>) {
         let (plain, recursive) = (self.attributes, self.recursive_attributes);
         if recursive.is_empty() {
-            return Ok((plain, false));
+            return (plain, None);
         }
-        let within = |a: u64, b: u64| a & !b == 0;
-        if plain.is_empty()
-            || within(plain.set, recursive.set) && within(plain.clear, recursive.clear)
-        {
-            return Ok((recursive, !single));
+        if !single {
+            return (plain, Some(recursive));
         }
-        if single {
-            let clear = plain.clear & !recursive.set | recursive.clear;
-            let mut set = plain.set & !recursive.clear | recursive.set;
-            if recursive.clear & ATIME_FIELD != 0 {
-                set = set & !ATIME_FIELD | recursive.set & ATIME_FIELD;
-            }
-            return Ok((Attributes { set, clear }, false));
+        let clear = plain.clear & !recursive.set | recursive.clear;
+        let mut set = plain.set & !recursive.clear | recursive.set;
+        if recursive.clear & ATIME_FIELD != 0 {
+            set = set & !ATIME_FIELD | recursive.set & ATIME_FIELD;
         }
-        Err(invalid(
-            field,
-            "recursive attributes (such as rro) and others (such as nosuid) cannot be mixed yet; \
-             use the recursive form of each",
-        ))
+        (Attributes { set, clear }, None)
     }
 }
 
@@ -284,20 +288,16 @@ mod tests {
     }
 
     #[test]
-    fn recursive_and_plain_attributes_join_where_they_can() {
-        let attributes = |words, single| parse(words).joined_attributes("o", single);
+    fn recursive_attributes_come_after_plain_ones() {
+        let attributes = |words, single| parse(words).joined_attributes(single);
+        let of = |set, clear| Attributes { set, clear };
+        assert_eq!(attributes("ro,rro", false), (of(1, 0), Some(of(1, 0))));
+        assert_eq!(attributes("rro,nosuid", true), (of(3, 0), None));
+        assert_eq!(attributes("rro,nosuid", false), (of(2, 0), Some(of(1, 0))));
+        assert_eq!(attributes("ro,rrw", true), (of(0, 1), None));
         assert_eq!(
-            attributes("ro,rro", false).unwrap(),
-            (Attributes { set: 1, clear: 0 }, true)
-        );
-        assert_eq!(
-            attributes("rro,nosuid", true).unwrap(),
-            (Attributes { set: 3, clear: 0 }, false)
-        );
-        attributes("rro,nosuid", false).unwrap_err();
-        assert_eq!(
-            attributes("rro,rnosuid", false).unwrap(),
-            (Attributes { set: 3, clear: 0 }, true)
+            attributes("rnoatime,rnosuid", false),
+            (of(0, 0), Some(of(0x12, 0x70)))
         );
     }
 }

@@ -3,9 +3,10 @@
 use super::CompileOptions;
 use super::field::{absolute, invalid, lexically_clean, path_text};
 use super::mount_options::{Options, READ_ONLY};
+use super::namespaces::id_mapping_list;
 use crate::error::Error;
-use gamut_abi::plan::{Mount, MountKind};
-use oci_spec::runtime::Mount as OciMount;
+use gamut_abi::plan::{Mount, MountIdmap, MountKind};
+use oci_spec::runtime::{LinuxIdMapping, Mount as OciMount};
 
 /// Places below `/proc` that may be mounted over, as lxcfs and nested containers do. Anything
 /// else there could hide from the runtime what it writes its security settings to.
@@ -52,11 +53,25 @@ const SUPERBLOCK_FLAGS: [&str; 10] = [
     "acl",
 ];
 
+/// What a mount depends on besides itself.
+struct Context<'a> {
+    options: &'a CompileOptions,
+    has_user_namespace: bool,
+}
+
 /// Compiles the list of mounts, in its order.
-pub(super) fn mounts(list: &[OciMount], options: &CompileOptions) -> Result<Vec<Mount>, Error> {
+pub(super) fn mounts(
+    list: &[OciMount],
+    options: &CompileOptions,
+    has_user_namespace: bool,
+) -> Result<Vec<Mount>, Error> {
+    let context = Context {
+        options,
+        has_user_namespace,
+    };
     list.iter()
         .enumerate()
-        .map(|(index, mount)| compile_mount(&format!("mounts[{index}]"), mount, options))
+        .map(|(index, mount)| compile_mount(&format!("mounts[{index}]"), mount, &context))
         .collect()
 }
 
@@ -68,27 +83,13 @@ pub(super) fn binds_dev(mounts: &[Mount]) -> bool {
     })
 }
 
-fn compile_mount(entry: &str, mount: &OciMount, options: &CompileOptions) -> Result<Mount, Error> {
+fn compile_mount(entry: &str, mount: &OciMount, context: &Context<'_>) -> Result<Mount, Error> {
     let destination = absolute(&format!("{entry}.destination"), mount.destination())?;
     let place = lexically_clean(&destination);
     if place == "/" {
         return Err(invalid(
             format!("{entry}.destination"),
             "would hide the whole root file system; use root.path instead",
-        ));
-    }
-    if mount
-        .uid_mappings()
-        .as_ref()
-        .is_some_and(|list| !list.is_empty())
-        || mount
-            .gid_mappings()
-            .as_ref()
-            .is_some_and(|list| !list.is_empty())
-    {
-        return Err(invalid(
-            format!("{entry}.uidMappings"),
-            "id-mapped mounts are not supported yet; leave the mappings out",
         ));
     }
     let options_field = format!("{entry}.options");
@@ -99,7 +100,7 @@ fn compile_mount(entry: &str, mount: &OciMount, options: &CompileOptions) -> Res
     let fstype = mount.typ().as_deref().unwrap_or_default();
     let bind = words.bind.or_else(|| (fstype == "bind").then_some(false));
     let kind = match (bind, fstype) {
-        (Some(recursive), _) => bind_kind(entry, mount, &words, recursive, options)?,
+        (Some(recursive), _) => bind_kind(entry, mount, &words, recursive, context.options)?,
         (None, "cgroup" | "cgroup2") => {
             refuse_data(&options_field, &words, "the view of control groups")?;
             // As runc: one lays out what the host has, the other is the one file system.
@@ -128,17 +129,74 @@ fn compile_mount(entry: &str, mount: &OciMount, options: &CompileOptions) -> Res
             ..
         }
     );
-    let (attributes, attributes_recursive) = words.joined_attributes(&options_field, single)?;
+    let (attributes, recursive) = words.joined_attributes(single);
+    let idmap = idmap(entry, mount, &words, &kind, context)?;
     Ok(Mount {
         destination,
         kind,
         attributes_set: attributes.set,
         attributes_clear: attributes.clear,
-        attributes_recursive,
+        attributes_recursive: false,
         // Without a word it follows `linux.rootfsPropagation`, private by default: what the container
         // mounts must not appear on the host.
         propagation: words.propagation,
+        recursive_attributes: recursive.map(|attributes| (attributes.set, attributes.clear)),
+        idmap,
     })
+}
+
+/// How the ids of a bind are mapped: by its own mappings, or as the container's user namespace.
+fn idmap(
+    entry: &str,
+    mount: &OciMount,
+    words: &Options,
+    kind: &MountKind,
+    context: &Context<'_>,
+) -> Result<Option<MountIdmap>, Error> {
+    let listed = |list: &Option<Vec<LinuxIdMapping>>| list.as_ref().is_some_and(|l| !l.is_empty());
+    let (has_uids, has_gids) = (listed(mount.uid_mappings()), listed(mount.gid_mappings()));
+    if !has_uids && !has_gids && words.idmap.is_none() {
+        return Ok(None);
+    }
+    let field = |name: &str| format!("{entry}.{name}");
+    if !matches!(kind, MountKind::Bind { .. }) {
+        let at = if words.idmap.is_some() {
+            "options"
+        } else {
+            "uidMappings"
+        };
+        return Err(invalid(
+            field(at),
+            "ids are mapped for bind mounts only; a new file system belongs to the container's \
+             user namespace anyway",
+        ));
+    }
+    if has_uids != has_gids {
+        let missing = if has_uids {
+            "gidMappings"
+        } else {
+            "uidMappings"
+        };
+        return Err(invalid(
+            field(missing),
+            "is needed as well: user and group ids are mapped together",
+        ));
+    }
+    if !has_uids && !context.has_user_namespace {
+        return Err(invalid(
+            field("options"),
+            "idmap without mappings follows the container's user namespace, and there is none; \
+             give uidMappings and gidMappings",
+        ));
+    }
+    let list = |name: &str, list: &Option<Vec<LinuxIdMapping>>| {
+        id_mapping_list(&field(name), list.as_deref().unwrap_or_default())
+    };
+    Ok(Some(MountIdmap {
+        uid_mappings: list("uidMappings", mount.uid_mappings())?,
+        gid_mappings: list("gidMappings", mount.gid_mappings())?,
+        recursive: words.idmap.unwrap_or(false),
+    }))
 }
 
 fn refuse_data(field: &str, words: &Options, what: &str) -> Result<(), Error> {
@@ -151,6 +209,8 @@ fn refuse_data(field: &str, words: &Options, what: &str) -> Result<(), Error> {
     }
 }
 
+/// Values for the file system (`mode=755`) have no meaning here, since it is mounted already; they
+/// are passed over as mount(8) does. A word that nobody knows is refused.
 fn bind_kind(
     entry: &str,
     mount: &OciMount,
@@ -158,7 +218,12 @@ fn bind_kind(
     recursive: bool,
     options: &CompileOptions,
 ) -> Result<MountKind, Error> {
-    refuse_data(&format!("{entry}.options"), words, "a bind mount")?;
+    if let Some((index, name, _)) = words.data.iter().find(|(_, _, value)| value.is_none()) {
+        return Err(invalid(
+            format!("{entry}.options[{index}]"),
+            format!("unknown option {name:?}; a bind mount takes no options of a file system"),
+        ));
+    }
     let field = format!("{entry}.source");
     let Some(source) = mount
         .source()

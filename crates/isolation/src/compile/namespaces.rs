@@ -24,6 +24,16 @@ impl Namespaces {
         self.list.iter().any(|namespace| namespace.kind == kind)
     }
 
+    /// The path by which a namespace of this kind is joined.
+    pub(super) fn path(&self, kind: NamespaceKind) -> Option<&str> {
+        self.list
+            .iter()
+            .find_map(|namespace| match &namespace.source {
+                NamespaceSource::Path(path) if namespace.kind == kind => Some(path.as_str()),
+                _ => None,
+            })
+    }
+
     /// This kind is made for the container.
     pub(super) fn is_new(&self, kind: NamespaceKind) -> bool {
         self.list
@@ -156,6 +166,14 @@ pub(super) fn id_mappings(
             "a new user namespace needs at least one id mapping",
         ));
     }
+    id_mapping_list(field, mappings)
+}
+
+/// Checks and compiles the lines of a mapping.
+pub(super) fn id_mapping_list(
+    field: &str,
+    mappings: &[LinuxIdMapping],
+) -> Result<Vec<IdMapping>, Error> {
     if mappings.len() > MAX_ID_MAPPINGS {
         return Err(invalid(
             field,

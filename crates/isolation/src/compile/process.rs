@@ -1,9 +1,9 @@
 //! `process`: of a container, or a further one that joins it.
 
 use super::field::{absolute, invalid, text};
-use super::unsupported;
+use super::{scheduling, unsupported};
 use crate::error::Error;
-use gamut_abi::plan::{self, Rlimit, Seccomp, TerminalSize};
+use gamut_abi::plan::{self, Rlimit, Seccomp, SeccompListener, TerminalSize};
 use oci_spec::runtime::{
     Capabilities, Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process,
 };
@@ -21,6 +21,10 @@ pub struct ProcessOptions {
     pub init: bool,
     /// The system call filter.
     pub seccomp: Option<Seccomp>,
+    /// Who hears of its notifications: see [`super::seccomp_listener`].
+    pub seccomp_listener: Option<SeccompListener>,
+    /// Keep the caller's session keyring (keyrings(7)), as runc's `--no-new-keyring` does.
+    pub inherit_keyring: bool,
 }
 
 /// Compiles a process; appends to `warnings` what cannot be as asked for.
@@ -79,7 +83,26 @@ pub fn compile_process(
         seccomp: options.seccomp,
         terminal: terminal(process)?,
         init: options.init,
+        seccomp_listener: options.seccomp_listener,
+        io_priority: scheduling::io_priority(process)?,
+        scheduler: scheduling::scheduler(process)?,
+        exec_cpu_affinity: scheduling::exec_cpu_affinity(process)?,
+        apparmor_profile: label(
+            "process.apparmorProfile",
+            process.apparmor_profile().as_deref(),
+        )?,
+        selinux_label: label("process.selinuxLabel", process.selinux_label().as_deref())?,
+        inherit_keyring: options.inherit_keyring,
     })
+}
+
+/// A profile or context of a security module; empty is none.
+pub(super) fn label(field: &str, label: Option<&str>) -> Result<Option<String>, Error> {
+    let Some(label) = label.filter(|label| !label.is_empty()) else {
+        return Ok(None);
+    };
+    text(field, label)?;
+    Ok(Some(label.to_owned()))
 }
 
 /// Who it runs as: the text to look up wins, then the numbers of the configuration.
@@ -217,11 +240,14 @@ fn capabilities(
     }
     let possible = compiled.permitted & compiled.inheritable;
     if compiled.ambient & !possible != 0 {
-        warnings.push(
-            "process.capabilities.ambient: only those that are permitted and inheritable can be \
-             ambient; the others were left out"
-                .to_owned(),
-        );
+        for (number, name) in gamut_abi::capability::NAMES.iter().enumerate() {
+            if compiled.ambient & !possible & 1 << number != 0 {
+                warnings.push(format!(
+                    "process.capabilities.ambient: can't raise ambient capability CAP_{name}: \
+                     it is not both permitted and inheritable"
+                ));
+            }
+        }
         compiled.ambient &= possible;
     }
     Ok(compiled)

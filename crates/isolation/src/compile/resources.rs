@@ -1,11 +1,12 @@
 //! `linux.resources`, translated into the vocabulary of control groups version 2.
 
 use super::devices::{numbers, rules};
-use super::field::{invalid, text, unsupported};
+use super::field::{invalid, text};
 use crate::error::Error;
-use gamut_abi::resources::{Cpu, HugetlbLimit, Io, IoDevice, Limit, Memory, Resources};
+use gamut_abi::resources::{Cpu, HugetlbLimit, Io, IoDevice, Limit, Memory, RdmaLimit, Resources};
 use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxResources, LinuxThrottleDevice,
+    LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxRdma,
+    LinuxResources, LinuxThrottleDevice,
 };
 use std::collections::HashMap;
 
@@ -37,26 +38,12 @@ pub(super) fn all_resources(
             ..Resources::default()
         });
     };
-    if let Some(network) = resources.network() {
-        let unset = network.class_id().unwrap_or(0) == 0
-            && network.priorities().as_ref().is_none_or(Vec::is_empty);
-        if !unset {
-            return Err(unsupported(
-                "linux.resources.network",
-                "classify packets with nftables",
-            ));
-        }
-    }
-    if resources
-        .rdma()
+    let (network_class, network_priorities) = resources
+        .network()
         .as_ref()
-        .is_some_and(|limits| !limits.is_empty())
-    {
-        return Err(unsupported(
-            "linux.resources.rdma",
-            "use linux.resources.unified",
-        ));
-    }
+        .map(network)
+        .transpose()?
+        .unwrap_or_default();
     Ok(Resources {
         cpu: resources
             .cpu()
@@ -77,7 +64,7 @@ pub(super) fn all_resources(
         io: resources
             .block_io()
             .as_ref()
-            .map(io)
+            .map(|limits| io(limits, warnings))
             .transpose()?
             .unwrap_or_default(),
         hugetlb: hugetlb(resources.hugepage_limits().as_deref().unwrap_or_default())?,
@@ -88,6 +75,14 @@ pub(super) fn all_resources(
             .map(unified)
             .transpose()?
             .unwrap_or_default(),
+        rdma: resources
+            .rdma()
+            .as_ref()
+            .map(rdma)
+            .transpose()?
+            .unwrap_or_default(),
+        network_class,
+        network_priorities,
     })
 }
 
@@ -174,12 +169,6 @@ fn memory(memory: &LinuxMemory, warnings: &mut Vec<String>) -> Result<Memory, Er
                 .to_owned(),
         );
     }
-    if !matches!(memory.kernel_tcp(), None | Some(0 | -1)) {
-        return Err(unsupported(
-            "linux.resources.memory.kernelTCP",
-            "use memory.limit",
-        ));
-    }
     if memory.use_hierarchy() == Some(false) {
         warnings.push(
             "linux.resources.memory.useHierarchy: Linux always accounts hierarchically; ignored"
@@ -204,6 +193,8 @@ fn memory(memory: &LinuxMemory, warnings: &mut Vec<String>) -> Result<Memory, Er
         swap_max_bytes: swap_alone(max_bytes, swap)?,
         swappiness: memory.swappiness(),
         oom_kill_disable: memory.disable_oom_killer().unwrap_or(false),
+        tcp_max_bytes: limit("linux.resources.memory.kernelTCP", memory.kernel_tcp())?,
+        check_before_update: memory.check_before_update().unwrap_or(false),
     })
 }
 
@@ -243,23 +234,23 @@ fn weight(field: &str, weight: Option<u16>) -> Result<Option<u16>, Error> {
     }
 }
 
-fn io(io: &LinuxBlockIo) -> Result<Io, Error> {
-    let base = "linux.resources.blockIO";
-    if io.leaf_weight().unwrap_or(0) != 0 {
-        return Err(unsupported(
-            format!("{base}.leafWeight"),
-            "Linux has none since 5.0",
+/// Linux has had no weight of its own for a group's processes, beside the groups below it, since
+/// 5.0.
+fn warn_of_leaf_weight(field: &str, weight: Option<u16>, warnings: &mut Vec<String>) {
+    if weight.unwrap_or(0) != 0 {
+        warnings.push(format!(
+            "{field}.leafWeight: Linux has none since 5.0; ignored"
         ));
     }
+}
+
+fn io(io: &LinuxBlockIo, warnings: &mut Vec<String>) -> Result<Io, Error> {
+    let base = "linux.resources.blockIO";
+    warn_of_leaf_weight(base, io.leaf_weight(), warnings);
     let mut devices: Vec<IoDevice> = Vec::new();
     for (index, device) in io.weight_device().iter().flatten().enumerate() {
         let entry = format!("{base}.weightDevice[{index}]");
-        if device.leaf_weight().unwrap_or(0) != 0 {
-            return Err(unsupported(
-                format!("{entry}.leafWeight"),
-                "Linux has none since 5.0",
-            ));
-        }
+        warn_of_leaf_weight(&entry, device.leaf_weight(), warnings);
         let value = weight(&format!("{entry}.weight"), device.weight())?;
         at(
             &mut devices,
@@ -357,6 +348,49 @@ fn hugetlb(limits: &[LinuxHugepageLimit]) -> Result<Vec<HugetlbLimit>, Error> {
         });
     }
     Ok(compiled)
+}
+
+/// The class of packets, and their priorities by interface.
+type Network = (Option<u32>, Vec<(String, u32)>);
+
+fn network(network: &LinuxNetwork) -> Result<Network, Error> {
+    let mut priorities = Vec::new();
+    for (index, entry) in network.priorities().iter().flatten().enumerate() {
+        let field = format!("linux.resources.network.priorities[{index}].name");
+        device_name(&field, entry.name())?;
+        priorities.push((entry.name().clone(), entry.priority()));
+    }
+    Ok((network.class_id().filter(|class| *class != 0), priorities))
+}
+
+fn rdma(limits: &HashMap<String, LinuxRdma>) -> Result<Vec<RdmaLimit>, Error> {
+    let mut compiled = Vec::with_capacity(limits.len());
+    for (device, limit) in limits {
+        let field = format!("linux.resources.rdma.{device}");
+        device_name(&field, device)?;
+        if limit.hca_handles().is_none() && limit.hca_objects().is_none() {
+            return Err(invalid(field, "limits neither hcaHandles nor hcaObjects"));
+        }
+        compiled.push(RdmaLimit {
+            device: device.clone(),
+            handles: limit.hca_handles(),
+            objects: limit.hca_objects(),
+        });
+    }
+    compiled.sort_by(|a, b| a.device.cmp(&b.device));
+    Ok(compiled)
+}
+
+/// A name that becomes the first word of a line.
+fn device_name(field: &str, name: &str) -> Result<(), Error> {
+    let plain = |c: char| c.is_ascii_graphic() && c != '/';
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        return Err(invalid(
+            field,
+            format!("{name:?} is not the name of a device"),
+        ));
+    }
+    Ok(())
 }
 
 /// Files of version 2 written as they are: names of the group's own files only, sorted.

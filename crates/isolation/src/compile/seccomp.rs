@@ -19,16 +19,6 @@ static CACHE: Mutex<VecDeque<Entry>> = Mutex::new(VecDeque::new());
 
 /// Compiles a profile, or finds it among those used last.
 pub(super) fn seccomp(profile: &LinuxSeccomp) -> Result<Seccomp, Error> {
-    if profile
-        .listener_path()
-        .as_ref()
-        .is_some_and(|path| !path.as_os_str().is_empty())
-    {
-        return Err(invalid(
-            "linux.seccomp.listenerPath",
-            "user notification is not supported yet; leave the path and SCMP_ACT_NOTIFY out",
-        ));
-    }
     // Whatever panicked while it held the lock, the entries are whole.
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(index) = cache.iter().position(|(known, _)| known == profile)

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// A small whole configuration, with `patch` merged in (RFC 7386).
-fn config(patch: Value) -> Spec {
+pub(super) fn config(patch: Value) -> Spec {
     let mut base = json!({
         "ociVersion": "1.2.0",
         "process": {"user": {"uid": 0, "gid": 0}, "args": ["true"], "cwd": "/"},
@@ -33,7 +33,7 @@ fn merge(base: &mut Value, patch: Value) {
     }
 }
 
-fn options() -> CompileOptions {
+pub(super) fn options() -> CompileOptions {
     CompileOptions {
         id: "c1".to_owned(),
         root: RootSource::Directory(PathBuf::from("/rootfs")),
@@ -46,12 +46,12 @@ fn options() -> CompileOptions {
     }
 }
 
-fn good(patch: Value) -> Compiled {
+pub(super) fn good(patch: Value) -> Compiled {
     compile(&config(patch), options()).unwrap()
 }
 
 /// The field that is refused.
-fn refused(patch: Value) -> String {
+pub(super) fn refused(patch: Value) -> String {
     match compile(&config(patch), options()) {
         Err(Error::Invalid { field, problem }) => {
             assert!(!problem.is_empty());
@@ -103,13 +103,15 @@ fn wrong_fields_are_named() {
         (json!({"linux": null}), "linux"),
         (json!({"process": null}), "process"),
         (
-            json!({"hooks": {"prestart": [{"path": "/x"}]}}),
-            "hooks.prestart",
+            json!({"hooks": {"prestart": [{"path": "x"}]}}),
+            "hooks.prestart[0].path",
         ),
         (
-            json!({"hooks": {"poststop": [{"path": "/x"}]}}),
-            "hooks.poststop",
+            json!({"hooks": {"poststop": [{"path": "/x"}, {"path": "/x", "timeout": 0}]}}),
+            "hooks.poststop[1].timeout",
         ),
+        // Nobody could tell them where the bundle is.
+        (json!({"hooks": {"poststart": [{"path": "/x"}]}}), "hooks"),
         (json!({"process": {"args": []}}), "process.args"),
         (json!({"process": {"args": [""]}}), "process.args"),
         (
@@ -128,16 +130,16 @@ fn wrong_fields_are_named() {
             "process.oomScoreAdj",
         ),
         (
-            json!({"process": {"apparmorProfile": "p"}}),
+            json!({"process": {"apparmorProfile": "p\u{0}"}}),
             "process.apparmorProfile",
         ),
         (
-            json!({"process": {"selinuxLabel": "l"}}),
+            json!({"process": {"selinuxLabel": "l\u{0}"}}),
             "process.selinuxLabel",
         ),
         (
-            json!({"process": {"ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0}}}),
-            "process.ioPriority",
+            json!({"process": {"ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 8}}}),
+            "process.ioPriority.priority",
         ),
         (
             json!({"process": {"terminal": true, "consoleSize": {"height": 65536, "width": 1}}}),
@@ -191,11 +193,14 @@ fn wrong_fields_are_named() {
             json!({"linux": {"timeOffsets": {"monotonic": {"secs": 1}}}}),
             "linux.timeOffsets",
         ),
-        (json!({"linux": {"mountLabel": "l"}}), "linux.mountLabel"),
+        (
+            json!({"linux": {"mountLabel": "l\u{0}"}}),
+            "linux.mountLabel",
+        ),
         (json!({"linux": {"intelRdt": {}}}), "linux.intelRdt"),
         (
-            json!({"linux": {"personality": {"domain": "LINUX32"}}}),
-            "linux.personality",
+            json!({"linux": {"personality": {"domain": "LINUX32", "flags": ["X"]}}}),
+            "linux.personality.flags",
         ),
         (
             json!({"linux": {"rootfsPropagation": "up"}}),
@@ -229,13 +234,12 @@ fn wrong_limits_are_named() {
         (json!({"memory": {"swap": 5}}), "memory.swap"),
         (json!({"memory": {"limit": 10, "swap": 5}}), "memory.swap"),
         (json!({"memory": {"swappiness": 101}}), "memory.swappiness"),
-        (json!({"memory": {"kernelTCP": 1}}), "memory.kernelTCP"),
+        (json!({"memory": {"kernelTCP": -2}}), "memory.kernelTCP"),
         (json!({"cpu": {"period": 10}}), "cpu.period"),
         (json!({"cpu": {"quota": 10}}), "cpu.quota"),
         (json!({"cpu": {"cpus": "3-1"}}), "cpu.cpus"),
         (json!({"cpu": {"mems": "a"}}), "cpu.mems"),
         (json!({"blockIO": {"weight": 5}}), "blockIO.weight"),
-        (json!({"blockIO": {"leafWeight": 5}}), "blockIO.leafWeight"),
         (
             json!({"blockIO": {"throttleReadIOPSDevice": [{"major": -1, "minor": 0, "rate": 1}]}}),
             "blockIO.throttleReadIOPSDevice[0].major",
@@ -244,8 +248,12 @@ fn wrong_limits_are_named() {
             json!({"hugepageLimits": [{"pageSize": "2XB", "limit": 1}]}),
             "hugepageLimits[0].pageSize",
         ),
-        (json!({"network": {"classID": 1}}), "network"),
-        (json!({"rdma": {"mlx": {"hcaHandles": 1}}}), "rdma"),
+        (
+            json!({"network": {"priorities": [{"name": "a b", "priority": 1}]}}),
+            "network.priorities[0].name",
+        ),
+        (json!({"rdma": {"mlx": {}}}), "rdma.mlx"),
+        (json!({"rdma": {"m x": {"hcaHandles": 1}}}), "rdma.m x"),
         (
             json!({"unified": {"../memory.max": "1"}}),
             "unified.../memory.max",
@@ -456,7 +464,16 @@ fn mounts_of_each_kind() {
     let unified = one_mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup2"}));
     assert_eq!(unified.kind, MountKind::CgroupUnified);
     let rro = one_mount(json!({"destination": "/a", "source": "/s", "options": ["rbind", "rro"]}));
-    assert_eq!((rro.attributes_set, rro.attributes_recursive), (1, true));
+    assert_eq!(
+        (rro.attributes_set, rro.recursive_attributes),
+        (0, Some((1, 0)))
+    );
+    let mixed = one_mount(json!({"destination": "/a", "source": "/s",
+        "options": ["rbind", "rro", "nodev"]}));
+    assert_eq!(
+        (mixed.attributes_set, mixed.recursive_attributes),
+        (4, Some((1, 0)))
+    );
 }
 
 #[test]
@@ -507,11 +524,22 @@ fn wrong_mounts_are_named() {
         ),
         (
             json!({"destination": "/a", "source": "/s", "options": ["rbind", "idmap"]}),
-            "options[1]",
+            "options",
         ),
         (
-            json!({"destination": "/a", "source": "/s", "options": ["rbind", "rro", "nodev"]}),
+            json!({"destination": "/a", "type": "tmpfs", "options": ["idmap"]}),
             "options",
+        ),
+        (
+            json!({"destination": "/a", "source": "/s", "options": ["bind"], "uidMappings": [
+            {"containerID": 0, "hostID": 0, "size": 1}]}),
+            "gidMappings",
+        ),
+        (
+            json!({"destination": "/a", "source": "/s", "options": ["bind"],
+            "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
+            "gidMappings": [{"containerID": 0, "hostID": 0, "size": 0}]}),
+            "gidMappings[0].size",
         ),
         (
             json!({"destination": "/proc", "type": "tmpfs"}),
@@ -680,7 +708,8 @@ fn filters_are_compiled_once() {
     assert_eq!(good(patch).plan.process.seccomp.unwrap(), first);
     assert_eq!(
         refused(json!({"linux": {"seccomp": {
-            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/s"}}})),
+            "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+                {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}}})),
         "linux.seccomp.listenerPath"
     );
 }

@@ -2,11 +2,11 @@
 
 use super::field::{invalid, unsupported};
 use crate::error::Error;
-use oci_spec::runtime::{Linux, LinuxPersonalityDomain, Process, Spec};
+use oci_spec::runtime::{Linux, Process, Spec};
 
 const LEAVE_OUT: &str = "leave the field out";
 
-/// Checks the top level and `hooks`.
+/// Checks the top level.
 pub(super) fn spec(spec: &Spec) -> Result<(), Error> {
     let major = spec.version().split('.').next().unwrap_or_default();
     if major != "1" {
@@ -28,27 +28,6 @@ pub(super) fn spec(spec: &Spec) -> Result<(), Error> {
             ));
         }
     }
-    #[allow(
-        deprecated,
-        reason = "a configuration that still has prestart hooks must be refused"
-    )]
-    if let Some(hooks) = spec.hooks() {
-        for (field, list) in [
-            ("hooks.prestart", hooks.prestart()),
-            ("hooks.createRuntime", hooks.create_runtime()),
-            ("hooks.createContainer", hooks.create_container()),
-            ("hooks.startContainer", hooks.start_container()),
-            ("hooks.poststart", hooks.poststart()),
-            ("hooks.poststop", hooks.poststop()),
-        ] {
-            if list.as_ref().is_some_and(|list| !list.is_empty()) {
-                return Err(unsupported(
-                    field,
-                    "run the program before or after the container",
-                ));
-            }
-        }
-    }
     Ok(())
 }
 
@@ -64,74 +43,14 @@ pub(super) fn linux(linux: &Linux) -> Result<(), Error> {
             "give the sandbox a prepared network namespace",
         ));
     }
-    if linux
-        .mount_label()
-        .as_ref()
-        .is_some_and(|label| !label.is_empty())
-    {
-        return Err(unsupported(
-            "linux.mountLabel",
-            "SELinux is not available; leave it out",
-        ));
-    }
     if linux.intel_rdt().is_some() {
         return Err(unsupported("linux.intelRdt", LEAVE_OUT));
-    }
-    if linux.memory_policy().is_some() {
-        return Err(unsupported(
-            "linux.memoryPolicy",
-            "use linux.resources.cpu.mems",
-        ));
-    }
-    if let Some(personality) = linux.personality() {
-        let plain = personality.domain() == LinuxPersonalityDomain::PerLinux
-            && personality.flags().as_ref().is_none_or(Vec::is_empty);
-        if !plain {
-            return Err(unsupported(
-                "linux.personality",
-                "start the program with setarch(8)",
-            ));
-        }
     }
     Ok(())
 }
 
 /// Checks `process`.
 pub(super) fn process(process: &Process) -> Result<(), Error> {
-    match process.apparmor_profile().as_deref() {
-        None | Some("" | "unconfined") => {}
-        Some(_) => {
-            return Err(unsupported(
-                "process.apparmorProfile",
-                "leave it out or set it to unconfined",
-            ));
-        }
-    }
-    if process
-        .selinux_label()
-        .as_ref()
-        .is_some_and(|label| !label.is_empty())
-    {
-        return Err(unsupported("process.selinuxLabel", LEAVE_OUT));
-    }
-    if process.io_priority().is_some() {
-        return Err(unsupported(
-            "process.ioPriority",
-            "start the program with ionice(1)",
-        ));
-    }
-    if process.scheduler().is_some() {
-        return Err(unsupported(
-            "process.scheduler",
-            "start the program with chrt(1)",
-        ));
-    }
-    if process.exec_cpu_affinity().is_some() {
-        return Err(unsupported(
-            "process.execCPUAffinity",
-            "use linux.resources.cpu.cpus",
-        ));
-    }
     if process.command_line().is_some() {
         return Err(invalid(
             "process.commandLine",

@@ -2,12 +2,13 @@
 
 use super::call::Call;
 use super::directory::{Record, write_record};
-use super::pid::{PinnedProcess, is_own_network};
+use super::pid::{self, PinnedProcess, is_own_network};
 use super::{Busy, ContainerLevel};
 use crate::compile::{self, CompileOptions, Compiled, Network, ProcessOptions};
 use crate::contract::{Context, Endpoint, RootSource, Started, WorkloadSpec};
 use crate::error::Error;
 use gamut_abi::control::Launch;
+use gamut_abi::plan::{NamespaceKind, NamespaceSource, Plan};
 use gamut_abi::status::State;
 use gamut_supervisor::read_status;
 use std::fs::{self, DirBuilder};
@@ -35,10 +36,12 @@ impl ContainerLevel {
         let compiled =
             compile::compile(&workload.config, self.compile_options(&workload, network))?;
         let Compiled {
-            plan,
+            mut plan,
             mut descriptors,
             mut warnings,
         } = compiled;
+        warnings.extend(self.without_groups(&mut plan));
+        join_owner(&mut plan, &mut descriptors).map_err(|error| call.system(error))?;
         let record = Record {
             cgroup_path: plan
                 .cgroup
@@ -46,6 +49,7 @@ impl ContainerLevel {
                 .map(|group| group.path.clone())
                 .unwrap_or_default(),
             seccomp: plan.process.seccomp.clone(),
+            seccomp_listener: compile::seccomp_listener(&workload.config, &id, None, "running")?,
         };
         let mut attach = Vec::with_capacity(attached.len());
         for client in attached {
@@ -172,6 +176,8 @@ impl ContainerLevel {
                 create_cwd: workload.create_cwd,
                 init: workload.init,
                 seccomp: None,
+                seccomp_listener: None,
+                inherit_keyring: false,
             },
             is_host_network: compile::is_host_network,
         }
@@ -252,6 +258,40 @@ fn own_or_host(namespace: OwnedFd) -> io::Result<Network> {
     } else {
         Network::Descriptor(namespace)
     })
+}
+
+/// A network namespace that was made in a user namespace is for the container that is to have this
+/// one: it joins it, instead of making one with the same mappings.
+fn join_owner(plan: &mut Plan, descriptors: &mut Vec<OwnedFd>) -> io::Result<()> {
+    let position = |kind| {
+        let mut list = plan.namespaces.iter();
+        list.position(|namespace| namespace.kind == kind)
+    };
+    let (Some(user), Some(network)) = (
+        position(NamespaceKind::User),
+        position(NamespaceKind::Network),
+    ) else {
+        return Ok(());
+    };
+    let NamespaceSource::Descriptor(index) = plan.namespaces[network].source else {
+        return Ok(());
+    };
+    let given = usize::try_from(index)
+        .ok()
+        .and_then(|index| descriptors.get(index));
+    let (NamespaceSource::New, Some(given)) = (&plan.namespaces[user].source, given) else {
+        return Ok(());
+    };
+    let owner = pid::owner(given)?;
+    if pid::is_own_user(&owner)? {
+        return Ok(());
+    }
+    plan.namespaces[user].source =
+        NamespaceSource::Descriptor(u32::try_from(descriptors.len()).unwrap_or(u32::MAX));
+    plan.uid_mappings.clear();
+    plan.gid_mappings.clear();
+    descriptors.push(owner);
+    Ok(())
 }
 
 /// Makes the directories of the writable layer where they are missing. The top directory of an

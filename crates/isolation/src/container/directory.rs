@@ -1,7 +1,7 @@
 //! The run root: one directory per workload, and the empty directory over which roots are
 //! mounted.
 
-use gamut_abi::plan::Seccomp;
+use gamut_abi::plan::{Seccomp, SeccompListener};
 use gamut_abi::wire;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -19,6 +19,8 @@ pub(super) struct Record {
     pub(super) cgroup_path: String,
     /// Its system call filter, which further processes get as well.
     pub(super) seccomp: Option<Seccomp>,
+    /// Who hears of its notifications.
+    pub(super) seccomp_listener: Option<SeccompListener>,
 }
 
 /// Paths below the run root.
@@ -160,6 +162,7 @@ mod tests {
         let record = Record {
             cgroup_path: "/g/w".to_owned(),
             seccomp,
+            seccomp_listener: None,
         };
         write_record(&path, &record).unwrap();
         assert_eq!(read_record(&path).unwrap(), Some(record));

@@ -7,7 +7,10 @@
 
 mod call;
 mod create;
+mod descendants;
+pub(crate) mod dial;
 mod directory;
+mod groups;
 mod leftovers;
 mod pid;
 mod turns;
@@ -29,6 +32,7 @@ use gamut_spec::isolation::IsolationLevel;
 use gamut_supervisor::{Client, Executable};
 use pid::PinnedProcess;
 use std::collections::{HashMap, HashSet};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -43,6 +47,9 @@ pub struct ContainerOptions {
     pub supervisor: PathBuf,
     /// Control group below which every workload has one (`/gamut`).
     pub cgroup_parent: String,
+    /// Why there are no control groups to be had; workloads then have no limits, and what needs
+    /// a group is refused with this reason.
+    pub without_groups: Option<String>,
 }
 
 /// Containers.
@@ -52,6 +59,7 @@ pub struct ContainerLevel {
     executable: Executable,
     cgroup_parent: String,
     hierarchies: Hierarchies,
+    without_groups: Option<String>,
     /// Networks of prepared sandboxes in which nothing has been created yet.
     sandboxes: Mutex<HashMap<String, Endpoint>>,
     /// Connections to supervisors whose workload has not been started.
@@ -116,13 +124,19 @@ impl ContainerLevel {
             run_root,
             supervisor,
             cgroup_parent,
+            without_groups,
         } = options;
         let cgroup_parent = cgroup_path("cgroup parent", &cgroup_parent)?;
-        let executable = Executable::seal(&supervisor)
+        let executable = Executable::share(&supervisor)
             .map_err(|error| fail("read the supervisor", &supervisor, error.into()))?;
         gamut_supervisor::adopt_supervisors()
             .map_err(|error| fail("adopt supervisors of", &supervisor, error.into()))?;
-        let hierarchies = Hierarchies::detect().map_err(|error| {
+        let detected = if without_groups.is_some() {
+            Ok(Hierarchies::none())
+        } else {
+            Hierarchies::detect()
+        };
+        let hierarchies = detected.map_err(|error| {
             fail(
                 "find control groups in",
                 Path::new("/proc/self/mountinfo"),
@@ -140,6 +154,7 @@ impl ContainerLevel {
             executable,
             cgroup_parent,
             hierarchies,
+            without_groups,
             sandboxes: Mutex::default(),
             pending: Mutex::default(),
             creating: Mutex::default(),
@@ -194,12 +209,31 @@ impl ContainerLevel {
     /// The control group of a workload that runs.
     fn group(&self, call: &Call<'_>) -> Result<Group, Error> {
         self.running(call)?;
+        self.need_groups(call)?;
         let record = read_record(&self.run_root.of(call.id)).map_err(|error| call.system(error))?;
         let path = record
             .map(|record| record.cgroup_path)
             .filter(|path| !path.is_empty());
         let path = path.unwrap_or_else(|| self.default_group(call.id));
         Group::at(&self.hierarchies, &path).map_err(|error| call.system(error))
+    }
+
+    /// Does something with the first process of a workload that runs.
+    fn with_first_process<T>(
+        &self,
+        call: &Call<'_>,
+        work: impl FnOnce(&PinnedProcess) -> std::io::Result<T>,
+    ) -> Result<T, Error> {
+        let status = self.running(call)?;
+        PinnedProcess::open_child(status.pid, status.supervisor_pid)
+            .and_then(|process| work(&process))
+            .map_err(|error| {
+                if create::is_gone(&error) {
+                    call.state("it has just ended")
+                } else {
+                    call.system(error)
+                }
+            })
     }
 
     /// The status of a workload that has a first process.
@@ -264,10 +298,14 @@ impl Isolation for ContainerLevel {
         let call = Call::begin(context, "exec", id)?;
         let mut client = self.connect(&call)?;
         let record = read_record(&self.run_root.of(id)).map_err(|error| call.system(error))?;
+        let (seccomp, seccomp_listener) = record
+            .map(|record| (record.seccomp, record.seccomp_listener))
+            .unwrap_or_default();
         let options = ProcessOptions {
             user: exec.user,
             // A further process must not escape the filter of the first.
-            seccomp: record.and_then(|record| record.seccomp),
+            seccomp,
+            seccomp_listener,
             ..ProcessOptions::default()
         };
         let mut warnings = Vec::new();
@@ -357,6 +395,7 @@ impl Isolation for ContainerLevel {
     }
 
     fn pause(&self, context: &Context, id: &str) -> Result<(), Error> {
+        self.need_groups(&Call::begin(context, "pause", id)?)?;
         self.simple(context, "pause", id, Verb::Pause, &[])
     }
 
@@ -371,6 +410,9 @@ impl Isolation for ContainerLevel {
         resources: Option<Resources>,
         restart: Option<RestartPolicy>,
     ) -> Result<(), Error> {
+        if resources.is_some() {
+            self.need_groups(&Call::begin(context, "update", id)?)?;
+        }
         let verb = Verb::Update {
             resources: resources.map(Box::new),
             restart,
@@ -388,6 +430,13 @@ impl Isolation for ContainerLevel {
         self.simple(context, "attach", id, Verb::Attach(attach), &[stream])
     }
 
+    fn dial(&self, context: &Context, id: &str, port: u16) -> Result<TcpStream, Error> {
+        let call = Call::begin(context, "connect to", id)?;
+        self.with_first_process(&call, |process| {
+            dial::from_within(process, port, call.time_left())
+        })
+    }
+
     fn stats(&self, context: &Context, id: &str) -> Result<Stats, Error> {
         let call = Call::begin(context, "stats", id)?;
         let group = self.group(&call)?;
@@ -396,22 +445,18 @@ impl Isolation for ContainerLevel {
 
     fn processes(&self, context: &Context, id: &str) -> Result<Vec<u32>, Error> {
         let call = Call::begin(context, "top", id)?;
+        if self.without_groups.is_some() {
+            return Ok(descendants::of(self.running(&call)?.supervisor_pid));
+        }
         let group = self.group(&call)?;
         group.processes().map_err(|error| call.system(error))
     }
 
     fn root(&self, context: &Context, id: &str) -> Result<OwnedFd, Error> {
         let call = Call::begin(context, "open the root of", id)?;
-        let status = self.running(&call)?;
-        PinnedProcess::open_child(status.pid, status.supervisor_pid)
-            .and_then(|process| process.open_file("root", libc::O_PATH | libc::O_DIRECTORY))
-            .map_err(|error| {
-                if create::is_gone(&error) {
-                    call.state("it has just ended")
-                } else {
-                    call.system(error)
-                }
-            })
+        self.with_first_process(&call, |process| {
+            process.open_file("root", libc::O_PATH | libc::O_DIRECTORY)
+        })
     }
 
     fn checkpoint(&self, _: &Context, _: &str, _: &Path) -> Result<(), Error> {

@@ -122,6 +122,32 @@ fn parent_of(pid: u32) -> io::Result<u32> {
         .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, format!("/proc/{pid}/stat: {stat}")))
 }
 
+/// The user namespace that a network namespace was made in (ioctl_ns(2)).
+///
+/// # Errors
+/// Those of ioctl(2).
+pub(super) fn owner(namespace: &OwnedFd) -> io::Result<OwnedFd> {
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    // SAFETY: the request takes no argument; a non-negative result is a new descriptor.
+    unsafe {
+        let raw = libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS);
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(raw))
+    }
+}
+
+/// Whether a user namespace is this process's own.
+///
+/// # Errors
+/// Those of stat(2).
+pub(super) fn is_own_user(namespace: &OwnedFd) -> io::Result<bool> {
+    let theirs = fs::File::from(namespace.try_clone()?).metadata()?;
+    let ours = fs::metadata("/proc/self/ns/user")?;
+    Ok((theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
+}
+
 /// Whether a network namespace is this process's own.
 ///
 /// # Errors

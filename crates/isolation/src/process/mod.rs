@@ -23,6 +23,7 @@ use refusals::{REFUSALS, refuse};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +33,9 @@ use workload::{Program, Workload};
 
 /// How long the kernel may take to end a killed process.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a connection may take whose caller sets no deadline.
+const DIAL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Sandboxes and workloads by id.
 #[derive(Debug, Default)]
@@ -449,6 +453,15 @@ impl Isolation for ProcessLevel {
         let workload = self.running(context, "top", id)?;
         let processes = workload.lock().processes();
         Ok(processes)
+    }
+
+    fn dial(&self, context: &Context, id: &str, port: u16) -> Result<TcpStream, Error> {
+        self.running(context, "connect to", id)?;
+        let left = context.deadline.map_or(DIAL_LIMIT, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        });
+        crate::container::dial::loopback(port, left)
+            .map_err(|error| system("connect to", id, error))
     }
 
     fn root(&self, context: &Context, id: &str) -> Result<OwnedFd, Error> {

@@ -8,8 +8,11 @@ use gamut_abi::status::State;
 use gamut_isolation::contract::{Events, ExecSpec, Isolation, Started};
 use gamut_isolation::{Context, Error};
 use serde_json::json;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::process::Command;
 
 const ID: &str = "aaaa000000000000000000000000000000000000000000000000000000000001";
 const TERMINAL_ID: &str = "aaaa000000000000000000000000000000000000000000000000000000000002";
@@ -28,6 +31,7 @@ pub fn run(rig: &Rig) {
     limits_and_use(rig, &context, pid);
     attaching(level, &context);
     files(level, &context);
+    connecting(level, &context, pid);
     for _ in 0..2 {
         let done = level.checkpoint(&context, ID, Path::new("/nowhere"));
         assert!(rig.accept("checkpoint", done).is_none());
@@ -194,6 +198,40 @@ fn files(level: &dyn Isolation, context: &Context) {
     }
 }
 
+/// A server on the workload's loopback interface is reached, by either address family's.
+fn connecting(level: &dyn Isolation, context: &Context, pid: u32) {
+    let network = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    let server = std::thread::spawn(move || {
+        // SAFETY: setns only takes a descriptor and flags, and concerns this thread alone.
+        let entered = unsafe { libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET) };
+        assert_eq!(entered, 0, "{}", std::io::Error::last_os_error());
+        let namespace = |path| std::fs::read_link(path).unwrap();
+        if namespace("/proc/thread-self/ns/net") != namespace("/proc/self/ns/net") {
+            let up = Command::new("ip")
+                .args(["link", "set", "lo", "up"])
+                .status();
+            assert!(up.unwrap().success());
+        }
+        let mut listeners = vec![TcpListener::bind("127.0.0.1:0").unwrap()];
+        // A machine may be without IPv6.
+        listeners.extend(TcpListener::bind("[::1]:0"));
+        listeners
+    });
+    for listener in server.join().unwrap() {
+        let port = listener.local_addr().unwrap().port();
+        for _ in 0..2 {
+            let mut stream = level.dial(context, ID, port).unwrap();
+            listener.accept().unwrap().0.write_all(b"hello").unwrap();
+            let mut got = String::new();
+            stream.read_to_string(&mut got).unwrap();
+            assert_eq!(got, "hello");
+        }
+        drop(listener);
+        let refused = level.dial(context, ID, port);
+        assert!(matches!(refused, Err(Error::System { .. })), "{refused:?}");
+    }
+}
+
 /// The exit that a watcher is told of, and then the end of the events.
 fn exit_of(mut events: Box<dyn Events>) -> i32 {
     let mut code = None;
@@ -251,6 +289,7 @@ fn gone(level: &dyn Isolation, context: &Context) {
         level.pause(context, ID),
         level.update(context, ID, None, None),
         level.stats(context, ID).map(|_| ()),
+        level.dial(context, ID, 80).map(|_| ()),
         level.watch(context, ID).map(|_| ()),
     ] {
         assert!(

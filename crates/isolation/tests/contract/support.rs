@@ -82,6 +82,7 @@ pub fn container_rig() -> Option<ContainerRig> {
         run_root: run.path().join("run"),
         supervisor: supervisor(),
         cgroup_parent: cgroup_parent.clone(),
+        without_groups: None,
     };
     let level = ContainerLevel::new(options.clone()).unwrap();
     let rig = Rig {

@@ -188,7 +188,16 @@ pub fn fetch(target: impl Into<SocketAddr>) -> Option<String> {
 
 /// Asks a UDP server; `None` if no answer comes.
 pub fn ask(socket: &UdpSocket, target: impl Into<SocketAddr>) -> Option<String> {
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    ask_within(PATIENCE, socket, target)
+}
+
+/// As [`ask`], with a patience of one's own.
+pub fn ask_within(
+    patience: Duration,
+    socket: &UdpSocket,
+    target: impl Into<SocketAddr>,
+) -> Option<String> {
+    socket.set_read_timeout(Some(patience)).unwrap();
     socket.send_to(b"hello", target.into()).ok()?;
     let mut answer = [0; 64];
     let (bytes, _) = socket.recv_from(&mut answer).ok()?;

@@ -7,6 +7,7 @@ mod writer;
 
 pub(crate) use lines::LineSplitter;
 pub use lines::fuzz_line_splitter;
+pub(crate) use time::rfc3339;
 pub use writer::LogWriter;
 
 /// Where a line comes from.

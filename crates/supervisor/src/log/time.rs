@@ -11,6 +11,11 @@ pub(crate) struct TimeFormat {
     text: [u8; TIME_BYTES],
 }
 
+/// One time in nanoseconds since the epoch, in UTC.
+pub(crate) fn rfc3339(time_ns: u64) -> String {
+    String::from_utf8_lossy(&TimeFormat::new().format(time_ns)).into_owned()
+}
+
 impl TimeFormat {
     pub(crate) fn new() -> Self {
         let mut format = Self {

@@ -1,164 +1,110 @@
-//! A container of the OCI runtime command: made as a child of this program.
+//! A container of the OCI runtime command, or a further process in one, made as a child of this
+//! program.
 //!
 //! `gamut-runtime` replaces itself by this sealed program (see [`crate::Executable`]), so that no
 //! process of a container ever runs from a file that the host executes. There is no daemon and no
 //! log: the caller's standard streams are the container's.
 
+mod callers;
+mod exec;
+mod foreground;
+mod make;
 mod report;
 mod run;
 mod state;
+mod terminal;
 
 pub use state::remove_state_directory;
 
-use crate::server::{discard, make_group};
 use gamut_abi::control::{Failure, FailureKind};
-use gamut_abi::oci::{GATE_FILE, LAUNCH_DESCRIPTOR, OciLaunch, OciVerb};
+use gamut_abi::oci::{LAUNCH_DESCRIPTOR, OciCallers, OciRequest, OciVerb};
 use gamut_abi::wire;
-use gamut_cgroup::Group;
-use gamut_container::{CreateOptions, Created, Gate, Stdio};
+use gamut_container::Stdio;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, FromRawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
 
-/// Carries out the launch in descriptor 3 and answers the exit code: that of the container for
-/// `run`; 1 on failure, 126 and 127 if the program of `run` cannot be executed or found.
+/// Carries out the request in descriptor 3 and answers the exit code: that of the process for
+/// `run` and `exec` in the foreground; 1 if `create` or `run` failed, 126 and 127 if the program
+/// of `run` cannot be executed or found, 255 if `exec` failed.
 #[must_use]
 pub fn main() -> ExitCode {
-    let launch = match read_launch() {
-        Ok(launch) => launch,
+    let request = match read_request() {
+        Ok(request) => request,
         Err(message) => {
-            report::error(None, &message);
+            report::error(&OciCallers::default(), &message);
             return ExitCode::FAILURE;
         }
     };
-    let result = match launch.verb {
-        OciVerb::Create => create(&launch).map(|()| 0),
-        OciVerb::Run => run::run(&launch),
-    };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            let verb = match launch.verb {
-                OciVerb::Create => "create ",
-                OciVerb::Run => "run ",
+    match request {
+        OciRequest::Launch(launch) => {
+            let (verb, result) = match launch.verb {
+                OciVerb::Create => ("create", make::create(&launch).map(|()| 0)),
+                OciVerb::Run | OciVerb::RunDetached => ("run", run::run(&launch)),
             };
-            let message = [verb, &launch.plan.id, ": ", &failure.message].concat();
-            report::error(launch.log.as_ref(), &message);
-            match (launch.verb, failure.kind) {
-                (OciVerb::Run, FailureKind::ExecutableNotFound) => ExitCode::from(127),
-                (OciVerb::Run, FailureKind::ExecutableDenied) => ExitCode::from(126),
-                _ => ExitCode::FAILURE,
-            }
+            result.map_or_else(
+                |failure| {
+                    tell(verb, &launch.plan.id, &launch.callers, &failure);
+                    match (launch.verb, failure.kind) {
+                        (OciVerb::Create, _) => ExitCode::FAILURE,
+                        (_, FailureKind::ExecutableNotFound) => ExitCode::from(127),
+                        (_, FailureKind::ExecutableDenied) => ExitCode::from(126),
+                        _ => ExitCode::FAILURE,
+                    }
+                },
+                ExitCode::from,
+            )
         }
+        OciRequest::Exec(request) => exec::exec(&request).map_or_else(
+            |failure| {
+                tell("exec in", &request.id, &request.callers, &failure);
+                ExitCode::from(u8::MAX)
+            },
+            ExitCode::from,
+        ),
     }
 }
 
-fn read_launch() -> Result<OciLaunch, String> {
-    // SAFETY: gamut-runtime puts the launch there; nothing else in this process owns it. If it is
-    // not there, reading fails cleanly.
+fn tell(verb: &str, id: &str, callers: &OciCallers, failure: &Failure) {
+    let message = [verb, " ", id, ": ", &failure.message].concat();
+    report::error(callers, &message);
+}
+
+fn read_request() -> Result<OciRequest, String> {
+    // SAFETY: gamut-runtime puts the request there; nothing else in this process owns it. If it
+    // is not there, reading fails cleanly.
     let mut file = unsafe { File::from_raw_fd(i32::from(LAUNCH_DESCRIPTOR)) };
     let mut frame = Vec::new();
     file.read_to_end(&mut frame)
-        .map_err(|error| format!("read the launch from descriptor 3: {error}"))?;
-    wire::decode(&frame).map_err(|error| format!("read the launch from descriptor 3: {error}"))
+        .map_err(|error| format!("read the request from descriptor 3: {error}"))?;
+    wire::decode(&frame).map_err(|error| format!("read the request from descriptor 3: {error}"))
 }
 
-/// A container that waits for its start, and its control group.
-struct Made {
-    created: Created,
-    group: Option<Group>,
-}
-
-/// Makes the container up to just before execve. On failure nothing is left but the state
-/// directory.
-fn make(launch: &OciLaunch, options: CreateOptions<'_>) -> Result<Made, Failure> {
-    let mut warnings = Vec::new();
-    let group = make_group(&launch.plan, &mut warnings)?.map(|(_, group)| group);
-    let made = inherited_stdio()
-        .map_err(|error| failure("duplicate the standard streams", &error))
-        .and_then(|stdio| {
-            gamut_container::create(&launch.plan, &[], stdio, group.as_ref(), options)
-                .map_err(Failure::from)
+/// The descriptors that follow the request, close-on-exec from now on.
+fn passed_files(count: u32) -> Vec<OwnedFd> {
+    let first = i32::from(LAUNCH_DESCRIPTOR) + 1;
+    (first..)
+        .zip(0..count)
+        .filter_map(|(number, _)| {
+            // SAFETY: plain call on a number.
+            let known = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } >= 0;
+            // SAFETY: gamut-runtime has put it there for us; nothing else in this process owns
+            // it, and this is called once, before anything is opened.
+            known.then(|| unsafe { OwnedFd::from_raw_fd(number) })
         })
-        .and_then(|created| match hand_over(launch, &created) {
-            Ok(()) => Ok(created),
-            Err(failure) => {
-                created.abort();
-                Err(failure)
-            }
-        });
-    match made {
-        Ok(created) => {
-            warnings.extend_from_slice(&created.warnings);
-            for warning in warnings {
-                report::warning(launch.log.as_ref(), &warning);
-            }
-            Ok(Made { created, group })
-        }
-        Err(failure) => {
-            if let Some(group) = &group {
-                discard(group);
-            }
-            Err(failure)
-        }
-    }
+        .collect()
 }
 
-/// Tells the callers who waits: the terminal first, since whoever reads the process id may expect
-/// it to be there.
-fn hand_over(launch: &OciLaunch, created: &Created) -> Result<(), Failure> {
-    if let (Some(path), Some(master)) = (&launch.console_socket, &created.terminal) {
-        state::send_console(path, master.as_fd())
-            .map_err(|error| failure(&["send the terminal to ", path].concat(), &error))?;
-    }
-    state::write_pid(&launch.state_directory, created.pid)
-        .map_err(|error| failure("write the process id", &error))?;
-    if let Some(path) = &launch.pid_file {
-        state::write_pid_file(path, created.pid)
-            .map_err(|error| failure(&["write ", path].concat(), &error))?;
-    }
-    Ok(())
-}
-
-fn create(launch: &OciLaunch) -> Result<(), Failure> {
-    let made = Gate::make(&launch.state_directory, GATE_FILE)
-        .map_err(Failure::from)
-        .and_then(|gate| {
-            make(
-                launch,
-                CreateOptions {
-                    die_with_parent: false,
-                    gate: Some(&gate),
-                },
-            )
-        });
-    match made {
-        Ok(made) => {
-            let _pid = made.created.detach();
-            Ok(())
-        }
-        Err(failure) => {
-            forget(launch);
-            Err(failure)
-        }
-    }
-}
-
-/// Removes the state directory of a container that is no more.
-fn forget(launch: &OciLaunch) {
-    if let Err(error) = remove_state_directory(std::path::Path::new(&launch.state_directory)) {
-        let message = format!("remove {}: {error}", launch.state_directory);
-        report::warning(launch.log.as_ref(), &message);
-    }
-}
-
-fn inherited_stdio() -> std::io::Result<Stdio> {
-    Ok(Stdio::Descriptors {
-        stdin: std::io::stdin().as_fd().try_clone_to_owned()?,
-        stdout: std::io::stdout().as_fd().try_clone_to_owned()?,
-        stderr: std::io::stderr().as_fd().try_clone_to_owned()?,
-    })
+fn inherited_stdio() -> Result<Stdio, Failure> {
+    let duplicate = || -> std::io::Result<Stdio> {
+        Ok(Stdio::Descriptors {
+            stdin: std::io::stdin().as_fd().try_clone_to_owned()?,
+            stdout: std::io::stdout().as_fd().try_clone_to_owned()?,
+            stderr: std::io::stderr().as_fd().try_clone_to_owned()?,
+        })
+    };
+    duplicate().map_err(|error| failure("duplicate the standard streams", &error))
 }
 
 fn failure(operation: &str, error: &std::io::Error) -> Failure {

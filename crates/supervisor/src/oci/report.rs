@@ -1,70 +1,101 @@
 //! Messages to whoever called: on stderr, and in the file that `--log` names.
 
+use crate::log::rfc3339;
 use crate::sys::clock::now_ns;
+use gamut_abi::oci::OciCallers;
 use std::fs::OpenOptions;
 use std::io::Write;
 
 /// Reports what went wrong.
-pub(super) fn error(log: Option<&(String, bool)>, message: &str) {
-    report(log, "error", message);
+pub(super) fn error(callers: &OciCallers, message: &str) {
+    report(callers, "error", message);
 }
 
 /// Reports what had to be given up.
-pub(super) fn warning(log: Option<&(String, bool)>, message: &str) {
-    report(log, "warning", message);
+pub(super) fn warning(callers: &OciCallers, message: &str) {
+    report(callers, "warning", message);
 }
 
-fn report(log: Option<&(String, bool)>, level: &str, message: &str) {
+fn report(callers: &OciCallers, level: &str, message: &str) {
     // Nobody is there to hear of a failure to report. The container's stderr is the caller's, so
     // a warning goes there only if there is no better place.
-    if level == "error" || log.is_none() {
-        let prefix = if level == "error" { "" } else { "warning: " };
-        let line = ["gamut-runtime: ", prefix, message, "\n"].concat();
+    if level == "error" || callers.log.is_none() {
+        let line = ["gamut-runtime: ", level, ": ", message, "\n"].concat();
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
-    let Some((path, json)) = log else { return };
+    let Some((path, json)) = &callers.log else {
+        return;
+    };
+    let time = rfc3339(now_ns());
     let line = if *json {
-        json_line(level, message, now_ns() / 1_000_000_000)
+        json_line(level, message, &time)
     } else {
-        [level, ": ", message, "\n"].concat()
+        text_line(level, message, &time)
     };
     if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path) {
         let _ = file.write_all(line.as_bytes());
     }
 }
 
-/// One line as callers of OCI runtimes read it. The time is a number here, which they ignore.
-fn json_line(level: &str, message: &str, seconds: u64) -> String {
-    let mut line = String::with_capacity(message.len() + 64);
-    line.push_str("{\"level\":\"");
-    line.push_str(level);
-    line.push_str("\",\"msg\":\"");
+/// One line as callers of OCI runtimes read it.
+fn json_line(level: &str, message: &str, time: &str) -> String {
+    let message = escaped(message);
+    [
+        "{\"level\":\"",
+        level,
+        "\",\"msg\":\"",
+        &message,
+        "\",\"time\":\"",
+        time,
+        "\"}\n",
+    ]
+    .concat()
+}
+
+fn text_line(level: &str, message: &str, time: &str) -> String {
+    let message = escaped(message);
+    [
+        "time=\"",
+        time,
+        "\" level=",
+        level,
+        " msg=\"",
+        &message,
+        "\"\n",
+    ]
+    .concat()
+}
+
+fn escaped(message: &str) -> String {
+    let mut text = String::with_capacity(message.len() + 16);
     for character in message.chars() {
         match character {
             '"' | '\\' => {
-                line.push('\\');
-                line.push(character);
+                text.push('\\');
+                text.push(character);
             }
             // Control characters have no short form worth the trouble in an error message.
-            control if control < ' ' => line.push(' '),
-            other => line.push(other),
+            control if control < ' ' => text.push(' '),
+            other => text.push(other),
         }
     }
-    line.push_str("\",\"unix\":");
-    line.push_str(&seconds.to_string());
-    line.push_str("}\n");
-    line
+    text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::json_line;
+    use super::*;
 
     #[test]
-    fn json_is_escaped() {
+    fn lines_are_escaped() {
+        let (message, time) = ("a \"b\" \\ c\nd", "2026-11-21T00:00:00Z");
         assert_eq!(
-            json_line("error", "a \"b\" \\ c\nd", 7),
-            "{\"level\":\"error\",\"msg\":\"a \\\"b\\\" \\\\ c d\",\"unix\":7}\n"
+            json_line("error", message, time),
+            "{\"level\":\"error\",\"msg\":\"a \\\"b\\\" \\\\ c d\",\"time\":\"2026-11-21T00:00:00Z\"}\n"
+        );
+        assert_eq!(
+            text_line("error", message, time),
+            "time=\"2026-11-21T00:00:00Z\" level=error msg=\"a \\\"b\\\" \\\\ c d\"\n"
         );
     }
 }

@@ -1,47 +1,80 @@
-//! `run`: the container in the foreground.
+//! `run`: the container in the foreground, or started and left.
 
-use super::{Made, failure, forget, make, report};
+use super::make::{Made, forget, make};
+use super::{failure, foreground, report};
 use crate::server::discard;
 use crate::sys::process::{self, reset_child_signal};
 use gamut_abi::control::Failure;
-use gamut_abi::oci::OciLaunch;
+use gamut_abi::oci::{OciLaunch, OciVerb};
 use gamut_abi::plan::{NamespaceKind, NamespaceSource, Plan};
-use gamut_container::CreateOptions;
+use gamut_cgroup::Group;
+use gamut_container::{CreateOptions, Running, run_hooks};
+use std::os::fd::AsFd;
 
-/// Signals that say something about this process itself and are not forwarded.
-const OWN_SIGNALS: [i32; 7] = [
-    libc::SIGFPE,
-    libc::SIGILL,
-    libc::SIGSEGV,
-    libc::SIGBUS,
-    libc::SIGABRT,
-    libc::SIGTRAP,
-    libc::SIGSYS,
-];
-
-/// Makes the container, runs it to its end and removes it. Answers its exit code.
+/// Makes the container and starts it; unless it is to be left, runs it to its end and removes it.
+/// Answers its exit code.
 pub(super) fn run(launch: &OciLaunch) -> Result<u8, Failure> {
-    let result = make_and_wait(launch);
-    forget(launch);
+    let detached = launch.verb == OciVerb::RunDetached;
+    let result = if detached {
+        make_and_start(launch, false).map(|_| 0)
+    } else {
+        make_and_wait(launch)
+    };
+    if result.is_err() || !(detached || launch.keep) {
+        forget(launch);
+    }
     result
+}
+
+fn make_and_start(
+    launch: &OciLaunch,
+    die_with_parent: bool,
+) -> Result<(Running, Option<Group>), Failure> {
+    let options = CreateOptions {
+        die_with_parent,
+        leave_line_ends: launch.verb == OciVerb::Run,
+        ..CreateOptions::default()
+    };
+    let Made { created, group } = make(launch, options)?;
+    let started = created
+        .start()
+        .and_then(|running| match poststart(launch, running.pid) {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                let _ = process::send_signal(running.pidfd.as_fd(), libc::SIGKILL);
+                Err(error)
+            }
+        });
+    match started {
+        Ok(running) => Ok((running, group)),
+        Err(error) => {
+            if let Some(group) = &group {
+                discard(group);
+            }
+            Err(error.into())
+        }
+    }
+}
+
+fn poststart(launch: &OciLaunch, pid: u32) -> Result<(), gamut_container::Error> {
+    let Some(hooks) = &launch.plan.hooks else {
+        return Ok(());
+    };
+    let state = hooks.state("running", pid);
+    run_hooks(&hooks.poststart, "poststart", &state, &hooks.bundle)
 }
 
 fn make_and_wait(launch: &OciLaunch) -> Result<u8, Failure> {
     // From the first moment on, a signal is for the container.
     reset_child_signal();
-    let forwarded = block_signals();
-    let Made { created, group } = make(launch, CreateOptions::default())?;
-    let running = match created.start() {
-        Ok(running) => running,
-        Err(error) => {
-            if let Some(group) = &group {
-                discard(group);
-            }
-            return Err(error.into());
-        }
-    };
-    let code = wait(running.pid, &forwarded);
-    if let Some(group) = &group {
+    let signals = foreground::Signals::block();
+    if launch.subreaper {
+        foreground::adopt_orphans();
+    }
+    let (mut running, group) = make_and_start(launch, true)?;
+    let code = foreground::wait(running.pid, running.terminal.take(), &signals);
+    // A container that is kept is still there for `delete`, with its group.
+    if let Some(group) = group.filter(|_| !launch.keep) {
         // The end of a PID namespace's first process is the end of all others in it.
         let removed = if has_own_pid_namespace(&launch.plan) {
             group.remove()
@@ -49,7 +82,7 @@ fn make_and_wait(launch: &OciLaunch) -> Result<u8, Failure> {
             group.kill().and_then(|()| group.remove())
         };
         if let Err(error) = removed {
-            report::warning(launch.log.as_ref(), &error.to_string());
+            report::warning(&launch.callers, &error.to_string());
         }
     }
     code.map_err(|error| failure("wait for the container", &error))
@@ -59,45 +92,4 @@ fn has_own_pid_namespace(plan: &Plan) -> bool {
     plan.namespaces.iter().any(|namespace| {
         namespace.kind == NamespaceKind::Pid && namespace.source == NamespaceSource::New
     })
-}
-
-/// Blocks what is fetched by [`wait`]. The program gets an empty mask again before its execve.
-fn block_signals() -> libc::sigset_t {
-    // SAFETY: the set is valid once filled; nothing is written back by sigprocmask.
-    unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&raw mut set);
-        for signal in OWN_SIGNALS {
-            libc::sigdelset(&raw mut set, signal);
-        }
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
-        set
-    }
-}
-
-/// Forwards signals until the process ends; answers its exit code, 128 + signal if one killed it.
-fn wait(pid: u32, forwarded: &libc::sigset_t) -> std::io::Result<u8> {
-    loop {
-        // SAFETY: the set is valid; no information about the signal is asked for.
-        let signal = unsafe { libc::sigwaitinfo(forwarded, std::ptr::null_mut()) };
-        match signal {
-            libc::SIGCHLD => {
-                while let Some(reaped) = process::reap() {
-                    if reaped.pid == pid {
-                        return Ok(u8::try_from(reaped.code & 0xff).unwrap_or(u8::MAX));
-                    }
-                }
-            }
-            1.. => {
-                // It has not been waited for, so the id is its own; it may have just ended.
-                let _ = process::kill(pid, signal);
-            }
-            _ => {
-                let error = std::io::Error::last_os_error();
-                if error.kind() != std::io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
-        }
-    }
 }

@@ -1,12 +1,9 @@
 //! What a container leaves for the commands that come later, and for its caller.
 
-use crate::sys::descriptors;
-use gamut_abi::oci::{GATE_FILE, PID_FILE, STATE_FILE};
+use gamut_abi::oci::{CONFIG_FILE, GATE_FILE, PID_FILE, STATE_FILE};
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// Writes process id and start time for the commands that come later.
@@ -44,18 +41,12 @@ pub(super) fn write_pid_file(path: &str, pid: u32) -> io::Result<()> {
     written
 }
 
-/// Sends the master of the terminal, as runc's `--console-socket` has it.
-pub(super) fn send_console(path: &str, master: BorrowedFd<'_>) -> io::Result<()> {
-    let socket = UnixStream::connect(path)?;
-    descriptors::send(socket.as_fd(), b"/dev/ptmx", &[master]).map(drop)
-}
-
 /// Removes a state directory with all that is ever in it. One that is gone is fine.
 ///
 /// # Errors
 /// Those of unlink(2) and rmdir(2); `DirectoryNotEmpty` if it holds something foreign.
 pub fn remove_state_directory(directory: &Path) -> io::Result<()> {
-    for name in [GATE_FILE, PID_FILE, STATE_FILE] {
+    for name in [GATE_FILE, PID_FILE, CONFIG_FILE, STATE_FILE] {
         gone(fs::remove_file(directory.join(name)))?;
     }
     gone(fs::remove_dir(directory))

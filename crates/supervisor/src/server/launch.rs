@@ -13,9 +13,11 @@ use crate::sys::clock::now_ns;
 use crate::sys::epoll::Epoll;
 use gamut_abi::control::{Attach, Event, Failure, FailureKind, Launch};
 use gamut_abi::plan::{NamespaceSource, Plan};
+use gamut_abi::resources::Resources;
 use gamut_abi::status::ExitStatus;
 use gamut_cgroup::{Group, Hierarchies};
 use gamut_container::{CreateOptions, Created, Stdio};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -219,7 +221,8 @@ impl Sandbox {
         group
             .remove()
             .and_then(|()| group.create())
-            .and_then(|()| group.apply(&cgroup.resources))
+            .and_then(|()| group.apply(&allowed(&cgroup.resources)))
+            .and_then(|_| cgroup.owner.map_or(Ok(()), |owner| group.delegate(owner)))
             .map_err(|error| group_failure(&error))?;
         self.group_killed = false;
         self.out_of_memory = MemoryWatch::new(Some((hierarchies, group)), epoll);
@@ -286,8 +289,27 @@ pub(crate) fn make_group(
     };
     let hierarchies = Hierarchies::detect().map_err(|error| group_failure(&error))?;
     let group = Group::at(&hierarchies, &cgroup.path).map_err(|error| group_failure(&error))?;
-    group.create().map_err(|error| group_failure(&error))?;
-    match group.apply(&cgroup.resources) {
+    match group.create() {
+        // Groups are not an ordinary user's to make unless they are delegated.
+        Err(error) if is_forbidden(error.errno()) && gamut_container::is_unprivileged() => {
+            warnings.extend(cgroup.resources.asked().into_iter().map(|limit| {
+                format!(
+                    "{limit} is not limited: no control group is delegated to this user ({error})"
+                )
+            }));
+            return Ok(None);
+        }
+        created => created.map_err(|error| group_failure(&error))?,
+    }
+    let limited = group
+        .apply(&allowed(&cgroup.resources))
+        .and_then(|warnings| {
+            if let Some(owner) = cgroup.owner {
+                group.delegate(owner)?;
+            }
+            Ok(warnings)
+        });
+    match limited {
         Ok(mut more) => {
             warnings.append(&mut more);
             Ok(Some((hierarchies, group)))
@@ -299,6 +321,21 @@ pub(crate) fn make_group(
     }
 }
 
+/// What of the limits this process may set: filters of devices are root's. An ordinary user's
+/// workload cannot make device nodes, and opens what the user may open.
+fn allowed(resources: &Resources) -> Cow<'_, Resources> {
+    if resources.devices.is_empty() || !gamut_container::is_unprivileged() {
+        return Cow::Borrowed(resources);
+    }
+    let mut allowed = resources.clone();
+    allowed.devices.clear();
+    Cow::Owned(allowed)
+}
+
+fn is_forbidden(errno: i32) -> bool {
+    matches!(errno, libc::EACCES | libc::EPERM | libc::EROFS)
+}
+
 /// Removes a group whose processes, if any, are of no use any more.
 pub(crate) fn discard(group: &Group) {
     let removed = group.kill().and_then(|()| group.remove());
@@ -308,7 +345,7 @@ pub(crate) fn discard(group: &Group) {
 }
 
 /// The mechanism's error as the protocol has it.
-pub(super) fn group_failure(error: &gamut_cgroup::Error) -> Failure {
+pub(crate) fn group_failure(error: &gamut_cgroup::Error) -> Failure {
     Failure {
         kind: FailureKind::System,
         message: error.to_string(),

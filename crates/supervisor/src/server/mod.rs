@@ -19,7 +19,7 @@ mod stdio;
 mod token;
 mod verbs;
 
-pub(crate) use launch::{discard, make_group};
+pub(crate) use launch::{discard, group_failure, make_group};
 
 use self::core::Core;
 use crate::sys::epoll::{Epoll, Ready};
@@ -58,8 +58,15 @@ pub fn main() -> ExitCode {
 pub(crate) fn report(text: &str) {
     let stderr = std::io::stderr();
     if io::is_writable(stderr.as_fd()) {
-        let mut line: String = text.chars().take(900).collect();
-        line.insert_str(0, "gamut-supervisor: ");
+        let mut line = String::from("gamut-supervisor: ");
+        for letter in text.chars().take(900) {
+            // Names and arguments are others': they must neither end a line nor reach a terminal.
+            if letter.is_control() {
+                line.extend(letter.escape_default());
+            } else {
+                line.push(letter);
+            }
+        }
         line.push('\n');
         // Nobody is there to hear of a failure.
         let _ = io::write(stderr.as_fd(), line.as_bytes());

@@ -1,4 +1,6 @@
-//! Whether and when a process is started again. No I/O.
+//! Whether and when a process is started again. No I/O. The rules are dockerd's (moby,
+//! restartmanager): a run of ten seconds makes the delay short again, but does not give back the
+//! attempts of `on-failure:N`.
 
 use gamut_abi::control::RestartPolicy;
 use std::time::Duration;
@@ -6,12 +8,12 @@ use std::time::Duration;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// A process that ran this long begins with the first delay again.
-const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+const STEADY_AFTER: Duration = Duration::from_secs(10);
 
 /// Counts restarts and doubles their delay.
 pub(super) struct Backoff {
     next_delay: Duration,
-    /// Restarts since the last healthy run.
+    /// Restarts so far.
     retries: u32,
 }
 
@@ -31,8 +33,8 @@ impl Backoff {
         code: i32,
         ran: Duration,
     ) -> Option<Duration> {
-        if ran >= HEALTHY_AFTER {
-            *self = Self::new();
+        if ran >= STEADY_AFTER {
+            self.next_delay = FIRST_DELAY;
         }
         let again = match policy {
             RestartPolicy::Never => false,
@@ -68,6 +70,16 @@ mod tests {
         assert_eq!(&delays[10..], [60_000, 60_000]);
         let delay = backoff.delay(RestartPolicy::Always, 1, Duration::from_secs(10));
         assert_eq!(delay, Some(FIRST_DELAY));
+    }
+
+    #[test]
+    fn a_long_run_gives_no_attempts_back() {
+        let policy = RestartPolicy::OnFailure { maximum_retries: 2 };
+        let mut backoff = Backoff::new();
+        let hour = Duration::from_secs(3600);
+        assert_eq!(backoff.delay(policy, 1, hour), Some(FIRST_DELAY));
+        assert_eq!(backoff.delay(policy, 1, hour), Some(FIRST_DELAY));
+        assert_eq!(backoff.delay(policy, 1, hour), None);
     }
 
     #[test]

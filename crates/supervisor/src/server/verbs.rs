@@ -338,6 +338,9 @@ fn merge(into: &mut Resources, new: Resources) {
         hugetlb,
         devices,
         unified,
+        rdma,
+        network_class,
+        network_priorities,
     } = new;
     set(&mut into.cpu.shares, cpu.shares);
     set(&mut into.cpu.weight, cpu.weight);
@@ -360,5 +363,9 @@ fn merge(into: &mut Resources, new: Resources) {
     replace(&mut into.io.devices, io.devices);
     replace(&mut into.hugetlb, hugetlb);
     replace(&mut into.devices, devices);
+    set(&mut into.memory.tcp_max_bytes, memory.tcp_max_bytes);
     replace(&mut into.unified, unified);
+    replace(&mut into.rdma, rdma);
+    set(&mut into.network_class, network_class);
+    replace(&mut into.network_priorities, network_priorities);
 }

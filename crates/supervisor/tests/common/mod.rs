@@ -78,6 +78,13 @@ pub fn process(args: &[&str]) -> Process {
         seccomp: None,
         terminal: None,
         init: false,
+        seccomp_listener: None,
+        io_priority: None,
+        scheduler: None,
+        exec_cpu_affinity: None,
+        apparmor_profile: None,
+        selinux_label: None,
+        inherit_keyring: false,
     }
 }
 
@@ -150,8 +157,14 @@ impl Sandbox {
             cgroup: Some(Cgroup {
                 path: format!("/gamut-test-{}/{id}", std::process::id()),
                 resources: Resources::default(),
+                owner: None,
             }),
+            personality: None,
+            memory_policy: None,
+            network_devices: Vec::new(),
+            mount_label: None,
             process: shell(script),
+            hooks: None,
         };
         let launch = Launch {
             plan,
@@ -371,6 +384,8 @@ fn filesystem(destination: &str, fstype: &str, options: &[(&str, &str)]) -> Moun
         attributes_clear: 0,
         attributes_recursive: false,
         propagation: None,
+        recursive_attributes: None,
+        idmap: None,
     }
 }
 

@@ -7,6 +7,7 @@ use gamut_spec::signal;
 use serde_json::{Map, Value, json};
 
 use super::flags::ContainerFlags;
+use super::health;
 use crate::error::Error;
 use crate::parse::{
     device, environment, files, invalid, limits, mount,
@@ -62,6 +63,9 @@ pub fn describe(flags: &ContainerFlags, is_detached: bool) -> Result<Description
     }
     if !publish.exposed.is_empty() {
         body["ExposedPorts"] = publish.exposed.into();
+    }
+    if let Some(check) = health::check(&flags.health)? {
+        body["Healthcheck"] = check;
     }
     set(&mut body, "Hostname", flags.hostname.as_deref());
     set(&mut body, "Domainname", flags.domainname.as_deref());

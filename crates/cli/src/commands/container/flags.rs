@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::health::HealthFlags;
+
 /// What describes a new container.
 #[derive(Debug, Default, Args)]
 pub struct ContainerFlags {
@@ -80,6 +82,9 @@ pub struct ContainerFlags {
     /// Add additional groups to join
     #[arg(long, value_name = "GROUP")]
     pub group_add: Vec<String>,
+    /// Health check
+    #[command(flatten)]
+    pub health: HealthFlags,
     /// Container host name
     #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
@@ -214,7 +219,7 @@ pub struct ContainerFlags {
     /// Username or UID (format: <name|uid>[:<group|gid>])
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
-    /// User namespace to use
+    /// User namespace to use: host, auto, auto:size=N, container:NAME
     #[arg(long, value_name = "MODE")]
     pub userns: Option<String>,
     /// UTS namespace to use

@@ -1,12 +1,14 @@
 //! Verbs on containers.
 
 pub mod attach;
+pub mod commit;
 pub mod config;
 pub mod cp;
 pub mod diff;
 pub mod exec;
 pub mod extract;
 pub mod flags;
+pub mod health;
 pub mod inspect;
 pub mod logs;
 pub mod port;

@@ -15,6 +15,7 @@ use crate::client::{Client, Query};
 use crate::commands::{Verb, list, number, text};
 use crate::error::Error;
 use crate::output::list::{Layout, Row, render};
+use crate::output::visible::visible;
 use crate::output::{print, units};
 
 const LAYOUT: Layout = Layout {
@@ -90,8 +91,8 @@ impl Verb for StatsArguments {
             let picture = render(self.format.as_deref(), &LAYOUT, &rows)?;
             if std::io::stdout().is_terminal() {
                 // ECMA-48: cursor home, then erase each line's rest and what is below.
-                let picture = picture.replace('\n', "\u{1b}[K\n");
-                print::out(&format!("\u{1b}[H{picture}\u{1b}[J"))?;
+                let picture = visible(&picture).replace('\n', "\u{1b}[K\n");
+                print::out_bytes(format!("\u{1b}[H{picture}\u{1b}[J").as_bytes())?;
             } else {
                 print::out(&picture)?;
             }

@@ -90,23 +90,31 @@ impl Verb for SaveArguments {
             .iter()
             .fold(Query::new(), |query, image| query.with("names", image));
         let call = Call::new(Method::GET, "/images/get", &query);
-        let mut stream = client.stream(call).await?;
-        let Some(path) = &self.output else {
-            while let Some(bytes) = stream.next_bytes().await? {
-                Sink::Stdout.write(&bytes).await?;
-            }
-            return Ok(0);
-        };
-        let mut target = Target::create(path)?;
-        while let Some(bytes) = stream.next_bytes().await? {
-            target
-                .file
-                .write_all(&bytes)
-                .map_err(Error::io(format!("write {path}")))?;
-        }
-        target.finish()?;
-        Ok(0)
+        receive(&client, call, self.output.as_deref()).await
     }
+}
+
+/// Receives an archive into a file, or to standard output.
+///
+/// # Errors
+/// Connection failures, the engine's own errors, and files that cannot be written.
+pub async fn receive(client: &Client, call: Call, output: Option<&str>) -> Result<u8, Error> {
+    let mut stream = client.stream(call).await?;
+    let Some(path) = output else {
+        while let Some(bytes) = stream.next_bytes().await? {
+            Sink::Stdout.write(&bytes).await?;
+        }
+        return Ok(0);
+    };
+    let mut target = Target::create(path)?;
+    while let Some(bytes) = stream.next_bytes().await? {
+        target
+            .file
+            .write_all(&bytes)
+            .map_err(Error::io(format!("write {path}")))?;
+    }
+    target.finish()?;
+    Ok(0)
 }
 
 /// A file that takes its name only when it is whole.

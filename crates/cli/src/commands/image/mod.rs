@@ -4,6 +4,7 @@ pub mod archive;
 pub mod history;
 pub mod ls;
 pub mod pull;
+pub mod push;
 pub mod simple;
 
 use crate::client::query::segment;

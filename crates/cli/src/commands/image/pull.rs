@@ -9,6 +9,7 @@ use hyper::Method;
 use crate::client::http::Call;
 use crate::client::{Client, Query};
 use crate::commands::Verb;
+use crate::credentials;
 use crate::error::Error;
 use crate::output::print;
 use crate::output::progress::Progress;
@@ -80,7 +81,10 @@ pub async fn pull(
         .with("fromImage", &reference.familiar_name())
         .maybe("tag", tag)
         .maybe("platform", platform);
-    let call = Call::new(Method::POST, "/images/create", &query);
+    let mut call = Call::new(Method::POST, "/images/create", &query);
+    if let Some(header) = credentials::header_for(&reference)? {
+        call = call.header(credentials::HEADER, &header);
+    }
     let mut stream = client.stream(call).await?;
     while let Some(message) = stream.next_json().await? {
         progress.take(&message)?;
