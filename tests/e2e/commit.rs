@@ -1,6 +1,6 @@
 //! What a container has changed: diff, commit, export.
 
-use gamut_tests::{Daemon, has};
+use gamut_tests::{Daemon, busybox, has};
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -17,12 +17,31 @@ fn changed(daemon: &Daemon, name: &str) {
     daemon.ok(&["run", "--name", name, "busybox", "sh", "-c", SCRIPT]);
 }
 
+/// A daemon whose containers get copies of their images, with the tests' image.
+fn with_copies() -> Option<Daemon> {
+    let daemon = Daemon::start_with(&["--storage-driver", "copy"])?;
+    daemon.import(busybox()?, "busybox", &["CMD [\"sh\"]"]);
+    Some(daemon)
+}
+
 #[test]
 fn diff_tells_what_changed() {
-    let Some(daemon) = Daemon::with_busybox() else {
-        return;
-    };
-    changed(&daemon, "box");
+    if let Some(daemon) = Daemon::with_busybox() {
+        diff_tells(&daemon);
+        daemon.finish();
+    }
+}
+
+#[test]
+fn diff_tells_what_changed_in_a_copy() {
+    if let Some(daemon) = with_copies() {
+        diff_tells(&daemon);
+        daemon.finish();
+    }
+}
+
+fn diff_tells(daemon: &Daemon) {
+    changed(daemon, "box");
     assert_eq!(daemon.ok(&["diff", "box"]), CHANGES);
     if has("docker") {
         assert_eq!(daemon.docker(&["diff", "box"]).ok(), CHANGES);
@@ -42,15 +61,26 @@ fn diff_tells_what_changed() {
     assert_eq!(daemon.ok(&["diff", "live"]), "A /run\nA /state\nA /y");
     let error = daemon.gamut(&["diff", "absent"]).fails(1);
     assert!(error.contains("No such container: absent"), "{error}");
-    daemon.finish();
 }
 
 #[test]
 fn commit_makes_an_image_of_the_changes() {
-    let Some(daemon) = Daemon::with_busybox() else {
-        return;
-    };
-    changed(&daemon, "box");
+    if let Some(daemon) = Daemon::with_busybox() {
+        commit_makes_an_image(&daemon);
+        daemon.finish();
+    }
+}
+
+#[test]
+fn commit_makes_an_image_of_what_changed_in_a_copy() {
+    if let Some(daemon) = with_copies() {
+        commit_makes_an_image(&daemon);
+        daemon.finish();
+    }
+}
+
+fn commit_makes_an_image(daemon: &Daemon) {
+    changed(daemon, "box");
     let id = daemon.ok(&[
         "commit",
         "-m",
@@ -99,7 +129,6 @@ fn commit_makes_an_image_of_the_changes() {
         .gamut(&["commit", "-c", "FLY away", "again", "x"])
         .fails(1);
     assert!(error.contains("FLY"), "{error}");
-    daemon.finish();
 }
 
 #[test]
@@ -151,9 +180,21 @@ fn running_containers_are_frozen_for_a_commit_and_go_on() {
 
 #[test]
 fn export_writes_all_files() {
-    let Some(daemon) = Daemon::with_busybox() else {
-        return;
-    };
+    if let Some(daemon) = Daemon::with_busybox() {
+        export_writes_all(&daemon);
+        daemon.finish();
+    }
+}
+
+#[test]
+fn export_writes_all_files_of_a_copy() {
+    if let Some(daemon) = with_copies() {
+        export_writes_all(&daemon);
+        daemon.finish();
+    }
+}
+
+fn export_writes_all(daemon: &Daemon) {
     let script = format!("{SCRIPT}; echo hidden > /state/hidden");
     let head = [
         "run",
@@ -201,7 +242,6 @@ fn export_writes_all_files() {
         std::fs::read(&path).unwrap() == bytes,
         "a failed export leaves the file alone"
     );
-    daemon.finish();
 }
 
 #[test]

@@ -233,6 +233,12 @@ fn copies_of_images_do_where_overlay_cannot() {
     assert!(copied.stdout.contains("from the image"), "{copied:?}");
     let refused = daemon.shell(&["--read-only"], "touch /data/x").fails(1);
     assert!(refused.contains("Read-only"), "{refused}");
+    // The ids of a copy are not mapped.
+    let refused = daemon.shell(&["--userns", "auto"], "true").fails(125);
+    assert!(
+        refused.contains("storage driver copy") && refused.contains("--userns host"),
+        "{refused}"
+    );
     daemon.finish();
 }
 

@@ -226,6 +226,7 @@ mod tests {
         let mut joined = record("joined", &[]);
         joined.spec.network = NetworkMode::Container("db".to_owned());
         joined.spec.pid_mode = NamespaceMode::Container("own".to_owned());
+        joined.spec.ipc_mode = IpcMode::Container("cache-2".to_owned());
         joined.spec.volumes_from = vec!["job:ro".to_owned()];
         let all = [
             record("db", &service("shop", "db", "")),
@@ -278,6 +279,7 @@ mod tests {
             [
                 one("db", Condition::Started),
                 one("own", Condition::Started),
+                one("cache-2", Condition::Started),
                 one("job", Condition::Started)
             ]
         );

@@ -204,9 +204,9 @@ impl Sandbox {
     }
 
     /// Makes a control group anew that was killed, or that the last run has divided: on v2 a group
-    /// that shares controllers out to groups of its own takes no process. Linux kills whatever is cloned straight into a group
-    /// (`CLONE_INTO_CGROUP`) that `cgroup.kill` was ever written to: it compares the count of
-    /// kills of the new group with that of the parent's group.
+    /// that shares controllers out to groups of its own takes no process. Linux kills whatever is
+    /// cloned straight into a group (`CLONE_INTO_CGROUP`) that `cgroup.kill` was ever written to: it
+    /// compares the count of kills of the new group with that of the parent's group.
     fn renew_group(&mut self, epoll: &Epoll) -> Result<(), Failure> {
         let (Some((hierarchies, group)), Some(cgroup)) = (&self.group, &self.launch.plan.cgroup)
         else {

@@ -85,6 +85,77 @@ fn listing(layers: &[PathBuf]) -> BTreeMap<String, String> {
     found
 }
 
+/// Changes in a copy of layers.
+fn told_of_copy(copy: &Path, layers: &[PathBuf]) -> Vec<Change> {
+    let (merged, lower) = (
+        View::of_layers(&[copy.to_owned()]).unwrap(),
+        View::of_layers(layers).unwrap(),
+    );
+    changes(&Trees {
+        upper: merged.root(),
+        merged: merged.root(),
+        lower: lower.root(),
+        has_lower_marks: true,
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_copy_of_layers_differs_by_what_was_changed_in_it() {
+    if !is_root() {
+        return;
+    }
+    let stage = tempfile::tempdir().unwrap();
+    let stage = stage.path();
+    let (copy, top, base) = (stage.join("copy"), stage.join("l2"), stage.join("l1"));
+    for name in [
+        "tree/deep/file",
+        "gone",
+        "hidden",
+        "emptied/a",
+        "old/inside",
+    ] {
+        write(&base.join(name), "x");
+    }
+    fs::hard_link(base.join("tree/deep/file"), base.join("linked")).unwrap();
+    write(&top.join("tree/second"), "x");
+    write(&top.join("emptied/b"), "x");
+    set_xattr(&top.join("emptied"), "trusted.overlay.opaque", b"y");
+    device(&top, "hidden", (0, 0));
+    let marked = top.join("marked");
+    write(&marked, "");
+    set_xattr(&marked, "user.overlay.whiteout", b"y");
+    let layers = [top, base.clone()];
+    crate::files::merge::layers(&layers, &copy).unwrap();
+    assert_eq!(lines(&told_of_copy(&copy, &layers)), [""; 0]);
+
+    write(&copy.join("tree/deep/file"), "other");
+    write(&copy.join("emptied/a"), "again");
+    write(&copy.join("hidden"), "again");
+    fs::remove_file(copy.join("gone")).unwrap();
+    fs::rename(copy.join("old"), copy.join("new")).unwrap();
+    let expected = [
+        "C /emptied",
+        "A /emptied/a",
+        "D /gone",
+        "A /hidden",
+        "C /linked",
+        "A /new",
+        "A /new/inside",
+        "D /old",
+        "C /tree",
+        "C /tree/deep",
+        "C /tree/deep/file",
+    ];
+    assert_eq!(lines(&told_of_copy(&copy, &layers)), expected);
+    // A single layer is looked at as it is, marks and all.
+    let single = [base];
+    let second = stage.join("second");
+    device(&single[0], "of-the-layer", (0, 0));
+    crate::files::merge::layers(&single, &second).unwrap();
+    assert_eq!(lines(&told_of_copy(&second, &single)), [""; 0]);
+}
+
 #[test]
 fn every_mark_of_overlayfs_is_understood() {
     if !is_root() {
