@@ -119,8 +119,9 @@ const OTHER_VERBS: [&str; 10] = [
 fn default_root() -> PathBuf {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     // SAFETY: geteuid(2) only returns a number.
+    let is_root = unsafe { libc::geteuid() } == 0;
     match runtime.filter(|path| path.is_absolute()) {
-        Some(path) if unsafe { libc::geteuid() } != 0 => path.join("gamut-runtime"),
+        Some(path) if !is_root => path.join("gamut-runtime"),
         _ => PathBuf::from("/run/gamut-runtime"),
     }
 }
