@@ -35,7 +35,7 @@ mod sys;
 
 pub use controller::Controller;
 pub use convert::{blkio_to_io_weight, shares_to_weight, weight_to_shares};
-pub use delegation::delegated;
+pub use delegation::{Delegated, delegated};
 pub use error::Error;
 pub use group::{Group, list_children};
 pub use hierarchy::{Hierarchies, HierarchyRoot, Mode};

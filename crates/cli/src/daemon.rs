@@ -53,6 +53,7 @@ pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
         subnet: arguments.subnet,
         cgroup_parent: place.cgroup_parent,
         without_groups: place.without_groups,
+        controllers: place.controllers,
         remap_users: arguments.userns_remap,
         rootless: place.rootless,
         registries: arguments.registries,
