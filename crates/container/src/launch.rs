@@ -10,7 +10,7 @@ use crate::listener::Listener;
 use crate::namespaces::{self, Layout};
 use crate::stage::{self, Task};
 use crate::sys::{self, CLONE_PARENT, Side};
-use crate::{labels, limits, mounts, sysctl};
+use crate::{labels, limits, mounts, network_devices, sysctl};
 use gamut_abi::plan::{MountKind, NamespaceKind, NamespaceSource, Plan, Process, RootSource};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, OwnedFd};
@@ -184,6 +184,7 @@ pub fn create(
     } else {
         (pidfd, conversation.until_ready_directly(first)?)
     };
+    network_devices::move_all(plan, unreaped.pid())?;
     let Conversation {
         channel,
         warnings,
@@ -317,6 +318,11 @@ fn check(plan: &Plan, layout: &Layout<'_>) -> Result<(), Error> {
     {
         return refuse(
             "a sysfs in a user namespace needs a network namespace of its own; bind /sys instead",
+        );
+    }
+    if !plan.network_devices.is_empty() && !has(NamespaceKind::Network) {
+        return refuse(
+            "linux.netDevices needs a network namespace of the container's own, new or joined",
         );
     }
     labels::check(&plan.process)?;

@@ -28,6 +28,8 @@ mod limits;
 mod listener;
 mod mounts;
 mod namespaces;
+mod netlink;
+mod network_devices;
 pub mod passwd;
 mod path;
 mod process;

@@ -281,7 +281,12 @@ pub(crate) fn make_group(
         return Ok(None);
     };
     let hierarchies = Hierarchies::detect().map_err(|error| group_failure(&error))?;
-    let group = Group::at(&hierarchies, &cgroup.path).map_err(|error| group_failure(&error))?;
+    let named = if cgroup.systemd {
+        Group::at_systemd(&hierarchies, &cgroup.path)
+    } else {
+        Group::at(&hierarchies, &cgroup.path)
+    };
+    let group = named.map_err(|error| group_failure(&error))?;
     group.create().map_err(|error| group_failure(&error))?;
     let limited = group.apply(&cgroup.resources).and_then(|warnings| {
         if let Some(owner) = cgroup.owner {
