@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use gamut_isolation::compile::{
-    CompileOptions, Compiled, Network, ProcessOptions, compile, is_host_network,
+    CompileOptions, Compiled, Network, ProcessOptions, compile, is_host_network, read_config,
 };
 use gamut_isolation::contract::RootSource;
 use oci_spec::runtime::Spec;
@@ -19,6 +19,8 @@ pub struct Bundle {
     pub path: PathBuf,
     /// Its configuration.
     pub spec: Spec,
+    /// What of it had to be left out.
+    pub warnings: Vec<String>,
 }
 
 impl Bundle {
@@ -43,8 +45,12 @@ impl Bundle {
                 "it is longer than {MAX_CONFIG_BYTES} bytes"
             )));
         }
-        let spec = serde_json::from_slice(&text).map_err(|error| content(error.to_string()))?;
-        Ok(Self { path, spec })
+        let (spec, warnings) = read_config(&text).map_err(|error| content(error.to_string()))?;
+        Ok(Self {
+            path,
+            spec,
+            warnings,
+        })
     }
 
     /// Directory of the root file system.

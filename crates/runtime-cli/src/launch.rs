@@ -46,7 +46,7 @@ fn execute(
     let bundle = Bundle::read(launch.bundle.as_deref())?;
     let compiled = bundle.compile(&launch.id, &bundle.root()?)?;
     check_terminal(&compiled.plan, launch)?;
-    for warning in &compiled.warnings {
+    for warning in bundle.warnings.iter().chain(&compiled.warnings) {
         match log {
             Some((path, json)) => error::log(path, *json, "warning", warning),
             // Nobody is there to hear of a failure to warn.
