@@ -108,7 +108,7 @@ pub fn create(
             lower,
             idmapped: true,
             ..
-        } if layout.has_user => idmap::map_layers(&mut mapper, lower)?,
+        } if as_caller => idmap::map_layers(&mut mapper, lower)?,
         _ => Vec::new(),
     };
     drop(mapper);

@@ -17,28 +17,68 @@ pub(crate) fn propagation_flag(propagation: Propagation) -> u64 {
     }
 }
 
-/// Mounts the root over its mount point. Every mount of this namespace must be private by now.
-/// `layers` are those of an overlay whose ids are mapped.
-pub(crate) fn mount(root: &Root, layers: Vec<OwnedFd>) -> Result<RootDirectory, Error> {
-    let mount = match &root.source {
-        RootSource::Directory { path } => {
-            let name = sys::c_string(path).doing("open root directory", path)?;
-            sys::clone_tree(sys::cwd(), &name, true).doing("open root directory", path)?
-        }
-        RootSource::Overlay { .. } => {
-            match overlay(&root.source, layers, &root.mount_point)? {
-                Overlay::Detached(mount) => mount,
-                // The classic call has attached it already.
-                Overlay::Attached(mount) => return Ok(RootDirectory(mount)),
+/// What a root is made of, opened.
+pub(crate) enum Source {
+    Layers(Directories),
+    /// A copy of the mounts of a directory.
+    Tree(OwnedFd),
+}
+
+/// A root's source, and what it is mounted over.
+pub(crate) struct Opened {
+    source: Source,
+    mount_point: OwnedFd,
+}
+
+impl Opened {
+    /// Opens both, in the mount namespace of the stage and still as the caller's user: the
+    /// container's root may not be let through to them. `mapped` are the layers of an overlay
+    /// whose ids have been mapped; empty if they are taken as they are.
+    pub(crate) fn open(root: &Root, mapped: Vec<OwnedFd>) -> Result<Self, Error> {
+        let source = match &root.source {
+            RootSource::Directory { path } => sys::c_string(path)
+                .and_then(|name| sys::clone_tree(sys::cwd(), &name, true))
+                .doing("open root directory", path)
+                .map(Source::Tree)?,
+            RootSource::Overlay {
+                lower, upper, work, ..
+            } => {
+                let mut directories = Directories::open(lower, upper.as_deref(), work.as_deref())?;
+                if !mapped.is_empty() {
+                    directories.lower = mapped;
+                    directories.detached = true;
+                }
+                Source::Layers(directories)
             }
-        }
-    };
-    if let RootSource::Directory { .. } = root.source {
-        sys::mount_setattr(mount.as_fd(), 0, 0, libc::MS_PRIVATE, true)
-            .doing("make root private", "")?;
+        };
+        let mount_point = open_mount_point(&root.mount_point)?;
+        Ok(Self {
+            source,
+            mount_point,
+        })
     }
-    let target = open_mount_point(&root.mount_point)?;
-    sys::move_mount(mount.as_fd(), target.as_fd()).doing("mount root over", &root.mount_point)?;
+}
+
+/// Mounts the root over its mount point. Every mount of this namespace must be private by now.
+pub(crate) fn mount(root: &Root, opened: Opened) -> Result<RootDirectory, Error> {
+    let Opened {
+        source,
+        mount_point,
+    } = opened;
+    let mount = match source {
+        Source::Tree(tree) => {
+            sys::mount_setattr(tree.as_fd(), 0, 0, libc::MS_PRIVATE, true)
+                .doing("make root private", "")?;
+            tree
+        }
+        Source::Layers(directories) => match overlay(root, &directories, &mount_point)? {
+            Overlay::Detached(mount) => mount,
+            // The classic call has attached it already.
+            Overlay::Attached(mount) => return Ok(RootDirectory(mount)),
+        },
+    };
+    sys::move_mount(mount.as_fd(), mount_point.as_fd())
+        .doing("mount root over", &root.mount_point)?;
     Ok(RootDirectory(mount))
 }
 
@@ -55,9 +95,11 @@ enum Overlay {
 /// Descriptors of an overlay's directories. The kernel is told their numbers, relative to
 /// `/proc/self/fd`: short, without characters to escape, and the container's mount table shows no
 /// path of the host.
-struct Directories {
+pub(crate) struct Directories {
     lower: Vec<OwnedFd>,
     upper: Option<(OwnedFd, OwnedFd)>,
+    /// The layers are mounts that are attached nowhere yet.
+    detached: bool,
 }
 
 impl Directories {
@@ -84,32 +126,25 @@ impl Directories {
                     ));
                 }
             },
+            detached: false,
         })
     }
 }
 
 /// Attaches detached layers where the root will cover them: overlayfs takes only mounts of this
 /// mount namespace.
-fn attach_layers(layers: &[OwnedFd], mount_point: &str) -> Result<(), Error> {
-    let attach = || -> sys::SysResult<()> {
-        let context = FilesystemContext::open(c"tmpfs")?;
-        context.set(c"source", Some(c"layers"))?;
-        let shelf = context.mount(0)?;
-        let target = sys::open(
-            sys::cwd(),
-            &sys::c_string(mount_point)?,
-            libc::O_PATH | libc::O_DIRECTORY,
-        )?;
-        sys::move_mount(shelf.as_fd(), target.as_fd())?;
-        for layer in layers {
-            let name = number(layer);
-            sys::mkdir(shelf.as_fd(), &name, 0o700)?;
-            let place = sys::open(shelf.as_fd(), &name, libc::O_PATH | libc::O_DIRECTORY)?;
-            sys::move_mount(layer.as_fd(), place.as_fd())?;
-        }
-        Ok(())
-    };
-    attach().doing("mount the mapped layers below", mount_point)
+fn attach_layers(layers: &[OwnedFd], mount_point: &OwnedFd) -> sys::SysResult<()> {
+    let context = FilesystemContext::open(c"tmpfs")?;
+    context.set(c"source", Some(c"layers"))?;
+    let shelf = context.mount(0)?;
+    sys::move_mount(shelf.as_fd(), mount_point.as_fd())?;
+    for layer in layers {
+        let name = number(layer);
+        sys::mkdir(shelf.as_fd(), &name, 0o700)?;
+        let place = sys::open(shelf.as_fd(), &name, libc::O_PATH | libc::O_DIRECTORY)?;
+        sys::move_mount(layer.as_fd(), place.as_fd())?;
+    }
+    Ok(())
 }
 
 fn number(fd: &OwnedFd) -> CString {
@@ -117,22 +152,22 @@ fn number(fd: &OwnedFd) -> CString {
     CString::new(fd.as_raw_fd().to_string()).unwrap_or_default()
 }
 
-fn overlay(source: &RootSource, layers: Vec<OwnedFd>, mount_point: &str) -> Result<Overlay, Error> {
+fn overlay(
+    root: &Root,
+    directories: &Directories,
+    mount_point: &OwnedFd,
+) -> Result<Overlay, Error> {
     let RootSource::Overlay {
-        lower,
-        upper,
-        work,
         volatile,
         userxattr,
-        idmapped: _,
-    } = source
+        ..
+    } = &root.source
     else {
         return Err(Error::invalid("the root is not an overlay"));
     };
-    let mut directories = Directories::open(lower, upper.as_deref(), work.as_deref())?;
-    if !layers.is_empty() {
-        attach_layers(&layers, mount_point)?;
-        directories.lower = layers;
+    if directories.detached {
+        attach_layers(&directories.lower, mount_point)
+            .doing("mount the mapped layers below", &root.mount_point)?;
     }
     let descriptors = sys::open(
         sys::cwd(),
@@ -153,9 +188,9 @@ fn overlay(source: &RootSource, layers: Vec<OwnedFd>, mount_point: &str) -> Resu
     if *userxattr {
         flags.push(c"userxattr");
     }
-    match overlay_detached(&directories, &flags)? {
+    match overlay_detached(directories, &flags)? {
         Some(mount) => Ok(Overlay::Detached(mount)),
-        None => overlay_classic(&directories, &flags, mount_point).map(Overlay::Attached),
+        None => overlay_classic(directories, &flags, &root.mount_point).map(Overlay::Attached),
     }
 }
 
