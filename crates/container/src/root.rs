@@ -133,7 +133,7 @@ impl Directories {
 
 /// Attaches detached layers where the root will cover them: overlayfs takes only mounts of this
 /// mount namespace.
-fn attach_layers(layers: &[OwnedFd], mount_point: &OwnedFd) -> sys::SysResult<()> {
+fn attach_layers(layers: &[OwnedFd], mount_point: &OwnedFd) -> sys::SysResult<OwnedFd> {
     let context = FilesystemContext::open(c"tmpfs")?;
     context.set(c"source", Some(c"layers"))?;
     let shelf = context.mount(0)?;
@@ -144,7 +144,7 @@ fn attach_layers(layers: &[OwnedFd], mount_point: &OwnedFd) -> sys::SysResult<()
         let place = sys::open(shelf.as_fd(), &name, libc::O_PATH | libc::O_DIRECTORY)?;
         sys::move_mount(layer.as_fd(), place.as_fd())?;
     }
-    Ok(())
+    Ok(shelf)
 }
 
 fn number(fd: &OwnedFd) -> CString {
@@ -165,10 +165,12 @@ fn overlay(
     else {
         return Err(Error::invalid("the root is not an overlay"));
     };
-    if directories.detached {
-        attach_layers(&directories.lower, mount_point)
-            .doing("mount the mapped layers below", &root.mount_point)?;
-    }
+    let shelf = if directories.detached {
+        let attached = attach_layers(&directories.lower, mount_point);
+        Some(attached.doing("mount the mapped layers below", &root.mount_point)?)
+    } else {
+        None
+    };
     let descriptors = sys::open(
         sys::cwd(),
         c"/proc/self/fd",
@@ -190,7 +192,10 @@ fn overlay(
     }
     match overlay_detached(directories, &flags)? {
         Some(mount) => Ok(Overlay::Detached(mount)),
-        None => overlay_classic(directories, &flags, &root.mount_point).map(Overlay::Attached),
+        None => {
+            let place = Place::new(&root.mount_point, shelf.as_ref())?;
+            overlay_classic(directories, &flags, &place).map(Overlay::Attached)
+        }
     }
 }
 
@@ -247,11 +252,49 @@ fn overlay_detached(
         .map_err(|errno| failed("mount the overlay", errno))
 }
 
+/// Where mount(2) puts an overlay: over the mount point by its path, or on the shelf, which is open
+/// to the container's root whatever the path leads through.
+struct Place<'a> {
+    mount_point: &'a str,
+    target: CString,
+    shelf: Option<(&'a OwnedFd, OwnedFd)>,
+}
+
+impl<'a> Place<'a> {
+    fn new(mount_point: &'a str, shelf: Option<&'a OwnedFd>) -> Result<Self, Error> {
+        let Some(shelf) = shelf else {
+            return Ok(Self {
+                mount_point,
+                target: sys::c_string(mount_point).doing("open mount point", mount_point)?,
+                shelf: None,
+            });
+        };
+        let place = sys::mkdir(shelf.as_fd(), c"root", 0o700)
+            .and_then(|()| sys::open(shelf.as_fd(), c"root", libc::O_PATH | libc::O_DIRECTORY))
+            .doing("make a place for the root below", mount_point)?;
+        Ok(Self {
+            mount_point,
+            // Relative to /proc/self/fd.
+            target: number(&place),
+            shelf: Some((shelf, place)),
+        })
+    }
+
+    /// What lies on top there by now.
+    fn reopen(&self) -> Result<OwnedFd, Error> {
+        match &self.shelf {
+            None => open_mount_point(self.mount_point),
+            Some((shelf, _)) => sys::open(shelf.as_fd(), c"root", libc::O_PATH | libc::O_DIRECTORY)
+                .doing("open the root below", self.mount_point),
+        }
+    }
+}
+
 /// By mount(2): every option in one page, which holds some hundreds of layers as numbers.
 fn overlay_classic(
     directories: &Directories,
     flags: &[&std::ffi::CStr],
-    mount_point: &str,
+    place: &Place<'_>,
 ) -> Result<OwnedFd, Error> {
     let mut data = Vec::with_capacity(1024);
     data.extend_from_slice(b"lowerdir=");
@@ -277,15 +320,14 @@ fn overlay_classic(
         ));
     }
     let data = CString::new(data).unwrap_or_default();
-    let target = sys::c_string(mount_point).doing("open mount point", mount_point)?;
     let read_only = if directories.upper.is_none() {
         libc::MS_RDONLY
     } else {
         0
     };
-    sys::mount_classic(c"overlay", &target, c"overlay", read_only, &data)
-        .doing("mount the overlay over", mount_point)?;
-    open_mount_point(mount_point)
+    sys::mount_classic(c"overlay", &place.target, c"overlay", read_only, &data)
+        .doing("mount the overlay over", place.mount_point)?;
+    place.reopen()
 }
 
 /// Makes the root the root of this process and of the mount namespace, and lets go of everything

@@ -100,7 +100,9 @@ fn recursive(rig: &mut Rig) {
     let source = volume(rig);
     let below = format!("{source}/below");
     fs::create_dir(&below).unwrap();
-    let mounted = Mounted::tmpfs(&below);
+    let other = rig.path("other");
+    fs::create_dir(&other).unwrap();
+    let mounted = Mounted::bind(&other, &below);
     fs::write(format!("{below}/file"), "x").unwrap();
     chown(format!("{below}/file"), Some(7), Some(7)).unwrap();
     let mut plan = rig.script("stat -c %u /v/file /v/below/file");
@@ -196,13 +198,21 @@ fn refused(rig: &mut Rig) {
     assert!(error.message.contains("it has none"), "{error}");
 }
 
-/// A tmpfs that goes again, whatever the case does. The table of mounts is this process's own.
+/// A mount that goes again, whatever the case does. The table of mounts is this process's own.
 struct Mounted(String);
 
 impl Mounted {
     fn tmpfs(path: &str) -> Self {
         let status = Command::new("mount")
             .args(["-t", "tmpfs", "tmpfs", path])
+            .status();
+        assert!(status.unwrap().success());
+        Self(path.to_owned())
+    }
+
+    fn bind(source: &str, path: &str) -> Self {
+        let status = Command::new("mount")
+            .args(["--bind", source, path])
             .status();
         assert!(status.unwrap().success());
         Self(path.to_owned())
@@ -288,8 +298,16 @@ fn shared_and_slave(rig: &mut Rig) {
     plan.root.propagation = Propagation::Slave;
     let outcome = run(&plan);
     drop(mounted);
+    let mut lines: Vec<&str> = outcome.output.lines().collect();
+    lines.sort_unstable();
     assert_eq!(
-        outcome.output,
-        "/v master -\n/s shared -\n/p - tmpfs\n/u unbindable -\n/ - overlay\n"
+        lines,
+        [
+            "/ - overlay",
+            "/p - tmpfs",
+            "/s shared -",
+            "/u unbindable -",
+            "/v master -"
+        ]
     );
 }
