@@ -28,6 +28,9 @@ impl Group {
         };
         check_unified(self, resources)?;
         apply_network::check(self, resources)?;
+        if let Some(unit) = &self.unit {
+            apply.warnings.extend(unit.set(resources)?);
+        }
         apply.cpu(&resources.cpu)?;
         apply.cpuset(&resources.cpu)?;
         apply.memory(&resources.memory)?;

@@ -32,6 +32,7 @@ mod remove;
 mod stats;
 mod stats_read;
 mod sys;
+mod systemd;
 
 pub use controller::Controller;
 pub use convert::{blkio_to_io_weight, shares_to_weight, weight_to_shares};
@@ -41,3 +42,4 @@ pub use group::{Group, list_children};
 pub use hierarchy::{Hierarchies, HierarchyRoot, Mode};
 pub use mountinfo::fuzz_mountinfo;
 pub use stats::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats, fuzz_stats};
+pub use systemd::{fuzz_dbus, systemd_path};

@@ -31,6 +31,8 @@ mod listener;
 mod mapped_root;
 mod mounts;
 mod namespaces;
+mod netlink;
+mod network_devices;
 mod newidmap;
 pub mod passwd;
 mod path;

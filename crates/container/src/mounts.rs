@@ -222,11 +222,18 @@ fn filesystem(
     } else {
         0
     };
-    context.mount(set & !later).map_err(|errno| {
+    let tree = context.mount(set & !later).map_err(|errno| {
         let log = context.log();
         let options = describe(options);
         Error::with_detail(&what(), errno, if log.is_empty() { &options } else { &log })
-    })
+    })?;
+    if let Some(label) = label.filter(|_| fstype == "mqueue") {
+        // It takes no context, but its root can be labelled.
+        sys::set_selinux_label(tree.as_fd(), label).map_err(|errno| {
+            Error::with_detail(&what(), errno, "the SELinux context in linux.mountLabel")
+        })?;
+    }
+    Ok(tree)
 }
 
 /// File systems of the kernel's own have labels by its policy.

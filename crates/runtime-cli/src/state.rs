@@ -8,6 +8,7 @@ use gamut_abi::hooks::Hooks;
 use gamut_abi::oci::{CONFIG_FILE, GATE_FILE, PID_FILE, STATE_FILE};
 use gamut_cgroup::{Group, Hierarchies};
 use gamut_container::Gate;
+use gamut_isolation::compile::read_config;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -238,7 +239,9 @@ impl Container {
     pub fn configuration(&self) -> Result<Spec, Error> {
         let path = self.directory.join(CONFIG_FILE);
         // What is wrong with it has been told when it was first read.
-        bundle::parse_leniently(&path, &bundle::read_file(&path)?, "/process", drop)
+        let read = read_config(&bundle::read_file(&path)?);
+        let (spec, _) = read.map_err(|error| bundle::wrong(&path, &error))?;
+        Ok(spec)
     }
 }
 

@@ -649,10 +649,26 @@ fn control_group_paths() {
         ("a", Some("/a")),
         ("/", None),
         ("/a/../b", None),
-        ("system.slice:p:n", None),
     ] {
         assert_eq!(cgroup_path("f", path).ok().as_deref(), clean, "{path}");
     }
+    let group = |path: &str| {
+        let spec = config(json!({"linux": {"cgroupsPath": path}}));
+        let options = CompileOptions {
+            cgroup_path: None,
+            ..options()
+        };
+        compile(&spec, options).map(|compiled| {
+            let group = compiled.plan.cgroup.unwrap();
+            (group.path, group.systemd)
+        })
+    };
+    assert_eq!(
+        group("a-b.slice:p:n").unwrap(),
+        ("/a.slice/a-b.slice/p-n.scope".to_owned(), true)
+    );
+    assert_eq!(group("/a:b:c").unwrap(), ("/a:b:c".to_owned(), false));
+    group("a:b:c").unwrap_err();
     let spec = config(json!({"linux": {"resources": {"pids": {"limit": 5}}}}));
     compile(
         &spec,
