@@ -104,10 +104,7 @@ pub fn create(
     check(plan, &layout)?;
     // With a user namespace the stage may lack the right to see what it is to be given.
     let (sources, host_devices) = if layout.has_user && layout.new_mount {
-        (
-            mounts::clone_sources(&plan.mounts)?,
-            HostDevices::clone(plan),
-        )
+        (mounts::clone_sources(plan)?, HostDevices::clone(plan))
     } else {
         (Vec::new(), HostDevices::none())
     };

@@ -37,13 +37,15 @@ pub(crate) enum Detached {
 
 /// Opens the sources of bind mounts, as copies of the host's mounts. The entries of other mounts,
 /// and of those that this process may not copy, are `None`.
-pub(crate) fn clone_sources(mounts: &[Mount]) -> Result<Vec<Option<OwnedFd>>, Error> {
-    mounts
+pub(crate) fn clone_sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, Error> {
+    plan.mounts
         .iter()
-        .map(|mount| match clone_source(mount) {
+        .enumerate()
+        .map(|(index, mount)| match clone_source(mount) {
+            // What an earlier mount may show is opened once that is there (see [`within`]).
+            _ if within(plan, index).is_some() => Ok(None),
             Ok(source) => Ok(source),
-            // One that is not there may be shown by a mount that comes before (see [`within`]).
-            Err(error) if matches!(error.errno, libc::EPERM | libc::ENOENT) => Ok(None),
+            Err(error) if error.errno == libc::EPERM => Ok(None),
             Err(error) => Err(error),
         })
         .collect()
