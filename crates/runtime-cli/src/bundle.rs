@@ -9,6 +9,7 @@ use gamut_isolation::compile::{
 use gamut_isolation::contract::RootSource;
 use oci_spec::runtime::{Capability, Spec};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -69,7 +70,7 @@ pub fn parse_leniently<T: serde::de::DeserializeOwned>(
     path: &Path,
     text: &[u8],
     pointer: &str,
-    warn: impl FnMut(String),
+    warn: impl FnOnce(String),
 ) -> Result<T, Error> {
     let first = match serde_json::from_slice(text) {
         Ok(value) => return Ok(value),
@@ -88,7 +89,7 @@ pub fn parse_leniently<T: serde::de::DeserializeOwned>(
 }
 
 /// Fills in a user and takes unknown capabilities out; false if there was nothing of that kind.
-fn repair(process: &mut Value, mut warn: impl FnMut(String)) -> bool {
+fn repair(process: &mut Value, warn: impl FnOnce(String)) -> bool {
     let Some(process) = process.as_object_mut() else {
         return false;
     };
@@ -107,20 +108,26 @@ fn repair(process: &mut Value, mut warn: impl FnMut(String)) -> bool {
     let sets = process
         .get_mut("capabilities")
         .and_then(Value::as_object_mut);
-    for (set, names) in sets.into_iter().flatten() {
+    let mut unknown = BTreeSet::new();
+    for (_, names) in sets.into_iter().flatten() {
         let Some(names) = names.as_array_mut() else {
             continue;
         };
         names.retain(|name| {
             let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
             if !known {
-                changed = true;
-                warn(format!(
-                    "process.capabilities.{set}: ignoring unknown capability {name}"
-                ));
+                unknown.insert(name.as_str().unwrap_or_default().to_owned());
             }
             known
         });
+    }
+    if !unknown.is_empty() {
+        changed = true;
+        let names: Vec<String> = unknown.into_iter().collect();
+        warn(format!(
+            "process.capabilities: ignoring unknown or unavailable capabilities: [{}]",
+            names.join(" ")
+        ));
     }
     changed
 }
