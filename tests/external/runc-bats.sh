@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2154
 # Integration tests of opencontainers/runc: ./test --external runc-bats=CHECKOUT [FILE.bats...]
 #
 # The checkout has been built by `make test-binaries`, go is on PATH, and the images of busybox and
 # Debian lie in tests/integration/testdata, where get-images.sh looks for them.
+# Which sets checkout, out and scratch.
+# shellcheck disable=SC1091
 . "$(dirname "$0")/common.sh"
 
 cd "$checkout/tests/integration" || exit 1
