@@ -109,7 +109,7 @@ pub fn create(
     // are mapped with the caller's privileges.
     let as_caller = layout.has_user && layout.new_mount;
     let mut mapper = Mapper::new(plan, &layout);
-    let sources = mounts::clone_sources(&plan.mounts, as_caller, &mut mapper)?;
+    let sources = mounts::clone_sources(plan, as_caller, &mut mapper)?;
     let layers = match &plan.root.source {
         RootSource::Overlay {
             lower,

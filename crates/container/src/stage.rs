@@ -113,7 +113,7 @@ fn start_hooks(hooks: Option<&Hooks>, program: &execute::Program) -> Result<(), 
         name: "startContainer",
         state: &hooks.state("created", std::process::id()),
         directory: "",
-        inherited: Some(program.environment()),
+        inside: Some(program),
     }
     .all(&hooks.start_container)
 }
@@ -371,7 +371,7 @@ fn hooks_before_root(hooks: &Hooks, root: &RootDirectory, channel: &Channel) -> 
         name: "createContainer",
         state: &hooks.state("creating", std::process::id()),
         directory: "",
-        inherited: None,
+        inside: None,
     }
     .all(&hooks.create_container)
 }

@@ -3,6 +3,7 @@
 use oci_spec::runtime::{Arch, Capability, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
 /// Sets of `process.capabilities`.
 const SETS: [&str; 5] = [
@@ -14,7 +15,7 @@ const SETS: [&str; 5] = [
 ];
 
 /// Reads a configuration, and answers what of it had to be left out: capabilities that are newer
-/// than this version (or mistyped) are, with a sentence each, as in other runtimes. Architectures
+/// than this version (or mistyped) are, with a sentence, as in other runtimes. Architectures
 /// of a system call filter that no machine of ours can have are left out in silence. Ids of the
 /// user that are missing are 0.
 ///
@@ -46,14 +47,18 @@ fn read<T: DeserializeOwned>(
     let mut changed = false;
     if let Some(process) = value.pointer_mut(process) {
         changed |= fill_user(process) | rename_flags(process);
-        for set in SETS {
-            let pointer = format!("/capabilities/{set}");
-            for name in leave_out::<Capability>(process, &pointer) {
-                changed = true;
-                warnings.push(format!(
-                    "process.capabilities.{set}: ignoring unknown capability {name}"
-                ));
-            }
+        let unknown: BTreeSet<String> = SETS
+            .iter()
+            .flat_map(|set| leave_out::<Capability>(process, &format!("/capabilities/{set}")))
+            .collect();
+        if !unknown.is_empty() {
+            changed = true;
+            let names: Vec<String> = unknown.into_iter().collect();
+            // As runc has it.
+            warnings.push(format!(
+                "process.capabilities: ignoring unknown or unavailable capabilities: [{}]",
+                names.join(" ")
+            ));
         }
     }
     changed |= !leave_out::<Arch>(&mut value, "/linux/seccomp/architectures").is_empty();
@@ -140,7 +145,7 @@ mod tests {
         let (spec, warnings) = read_config(&text).unwrap();
         assert_eq!(warnings.len(), 1);
         assert!(
-            warnings[0].contains("bounding: ignoring unknown capability CAP_TELEPORT"),
+            warnings[0].contains("capabilities: [CAP_TELEPORT]"),
             "{warnings:?}"
         );
         let process = spec.process().as_ref().unwrap();

@@ -475,9 +475,26 @@ fn mounts_of_each_kind() {
 }
 
 #[test]
+fn destinations_are_inside_the_container() {
+    // Relative to its root (runtime-spec), or with the root's own path before it (runc).
+    for (destination, inside) in [
+        ("a/b", "/a/b"),
+        ("/rootfs/a", "/a"),
+        ("/rootfsa", "/rootfsa"),
+    ] {
+        let mount = one_mount(json!({"destination": destination, "type": "tmpfs"}));
+        assert_eq!(mount.destination, inside);
+    }
+}
+
+#[test]
 fn wrong_mounts_are_named() {
     for (mount, field) in [
-        (json!({"destination": "a", "type": "proc"}), "destination"),
+        (json!({"destination": "", "type": "proc"}), "destination"),
+        (
+            json!({"destination": "/rootfs", "type": "proc"}),
+            "destination",
+        ),
         (
             json!({"destination": "/a/..", "type": "proc"}),
             "destination",

@@ -4,8 +4,10 @@
 //! Options are those of runc; one dash is as good as two, as callers of runc are used to.
 
 mod help;
+mod reader;
 #[cfg(test)]
 mod tests;
+mod values;
 mod verbs;
 mod words;
 
@@ -116,7 +118,7 @@ impl Arguments {
                     if global.root.as_os_str().is_empty() {
                         global.root = default_root();
                     }
-                    return verbs::verb(words, &verb);
+                    return reader::verb(words, &verb);
                 }
             }
         }
