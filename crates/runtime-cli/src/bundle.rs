@@ -117,11 +117,18 @@ impl Bundle {
         fs::canonicalize(&path).map_err(Error::file("open root.path", &path))
     }
 
-    /// Compiles the configuration for container `id`.
+    /// Compiles the configuration for container `id`. With `systemd_cgroup` a configuration that
+    /// names no control group gets one from systemd.
     ///
     /// # Errors
     /// With the field that is wrong or not supported.
-    pub fn compile(&self, id: &str, root: &Path, inherit_keyring: bool) -> Result<Compiled, Error> {
+    pub fn compile(
+        &self,
+        id: &str,
+        root: &Path,
+        inherit_keyring: bool,
+        systemd_cgroup: bool,
+    ) -> Result<Compiled, Error> {
         let linux = self.spec.linux().as_ref();
         let configured = linux
             .and_then(|linux| linux.cgroups_path().as_ref())
@@ -132,7 +139,11 @@ impl Bundle {
             mount_point: root.to_owned(),
             bundle: Some(self.path.clone()),
             network: Network::Config,
-            cgroup_path: (!configured).then(|| format!("/gamut-runtime/{id}")),
+            cgroup_path: match (configured, systemd_cgroup) {
+                (true, _) => None,
+                (false, true) => Some(format!("system.slice:gamut-runtime:{id}")),
+                (false, false) => Some(format!("/gamut-runtime/{id}")),
+            },
             process: ProcessOptions {
                 create_cwd: true,
                 inherit_keyring,

@@ -45,7 +45,12 @@ fn execute(
     let bundle = Bundle::read(launch.bundle.as_deref(), logger)?;
     logger.debug(|| format!("bundle {} is read", bundle.path.display()));
     let rootfs = bundle.root()?;
-    let mut compiled = bundle.compile(&launch.id, &rootfs, launch.no_new_keyring)?;
+    let mut compiled = bundle.compile(
+        &launch.id,
+        &rootfs,
+        launch.no_new_keyring,
+        root.systemd_cgroup(),
+    )?;
     check_terminal(
         compiled.plan.process.terminal.is_some(),
         verb != OciVerb::Run,

@@ -25,6 +25,7 @@ pub struct Root<'a> {
     path: &'a Path,
     /// It was named by the caller, and so should be there.
     is_given: bool,
+    systemd_cgroup: bool,
 }
 
 /// What `create` and `run` write down before anything exists.
@@ -95,7 +96,13 @@ impl<'a> Root<'a> {
         Self {
             path: &global.root,
             is_given: global.root_is_given,
+            systemd_cgroup: global.systemd_cgroup,
         }
+    }
+
+    /// Systemd makes the control groups of containers that name none.
+    pub fn systemd_cgroup(&self) -> bool {
+        self.systemd_cgroup
     }
 
     /// Makes the state directory of a new container.
@@ -319,6 +326,7 @@ mod tests {
         let global = Global {
             root: root.path().to_owned(),
             root_is_given: true,
+            systemd_cgroup: false,
             log: crate::arguments::Log::default(),
         };
         fs::create_dir(root.path().join("a")).unwrap();
