@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Shared by ./build, ./run and ./test. Sourced, never run.
 
 say() { printf '%s\n' "$*"; }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const IDLE: usize = 10;
 
 /// A daemon in a network namespace of its own.
-struct Daemon {
+pub struct Daemon {
     child: Child,
     socket: PathBuf,
     /// Name of its process, below `unshare`'s.
@@ -52,7 +52,7 @@ impl Daemon {
     }
 
     /// The stock client against it.
-    fn docker(&self, words: &[&str]) -> Command {
+    pub fn docker(&self, words: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command
             .arg("-H")
@@ -62,7 +62,11 @@ impl Daemon {
         command
     }
 
-    fn run_docker(&self, words: &[&str]) -> Result<(), Failure> {
+    /// Runs the stock client to its end.
+    ///
+    /// # Errors
+    /// If it cannot be run, and what it says if it fails.
+    pub fn run_docker(&self, words: &[&str]) -> Result<(), Failure> {
         succeed(&mut self.docker(words))
     }
 
@@ -107,8 +111,8 @@ pub struct Setting<'a> {
     pub rounds: usize,
 }
 
-/// Races the daemons and measures memory and loading.
-pub fn compare(setting: &Setting<'_>) -> Result<String, Failure> {
+/// Starts dockerd and Gamut's daemon.
+fn start_both(setting: &Setting<'_>) -> Result<(Daemon, Daemon), Failure> {
     let at = |name: &str| setting.directory.join(name);
     let dockerd = Daemon::start(
         &format!(
@@ -130,12 +134,26 @@ pub fn compare(setting: &Setting<'_>) -> Result<String, Failure> {
         &at("gamut.log"),
         "gamut",
     )?;
+    Ok((dockerd, gamut))
+}
+
+/// Measures how a neighbour is disturbed. The root file system has to have `lateness` in it.
+pub fn disturb(setting: &Setting<'_>) -> Result<String, Failure> {
+    let (dockerd, gamut) = start_both(setting)?;
+    let archive = image(&dockerd, setting)?;
+    gamut.run_docker(&["load", "-i", &archive])?;
+    crate::neighbours::compare(&[("gamut", &gamut), ("dockerd", &dockerd)], setting.rounds)
+}
+
+/// Races the daemons and measures memory and loading.
+pub fn compare(setting: &Setting<'_>) -> Result<String, Failure> {
+    let (dockerd, gamut) = start_both(setting)?;
     let own = |words: &[&str]| {
         let mut command = Command::new(setting.binaries.join("gamut"));
         command
             .env(
                 "GAMUT_HOST",
-                format!("unix://{}", at("gamut.sock").display()),
+                format!("unix://{}", setting.directory.join("gamut.sock").display()),
             )
             .args(words)
             .stdin(Stdio::null());

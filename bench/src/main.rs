@@ -1,11 +1,13 @@
 //! Gamut beside its peers: each budget measured in one run, interleaved.
 //!
-//! `gamut-bench BINARIES ROUNDS [runtimes] [daemons]`: prints Markdown. BINARIES is a directory
-//! with `gamut`, `gamut-runtime`, `gamut-supervisor` and `gamut-bench-floor`. Needs root; what it
-//! starts has roots, control groups and network namespaces of its own.
+//! `gamut-bench BINARIES ROUNDS [runtimes] [daemons] [neighbours]`: prints Markdown. BINARIES is a
+//! directory with `gamut`, `gamut-runtime`, `gamut-supervisor`, `gamut-bench-floor` and, linked
+//! statically, `gamut-bench-lateness`. Needs root; what it starts has roots, control groups and
+//! network namespaces of its own.
 
 mod daemons;
 mod measure;
+mod neighbours;
 mod runtimes;
 
 use measure::Failure;
@@ -24,7 +26,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: gamut-bench BINARIES ROUNDS [runtimes] [daemons]";
+    let usage = "usage: gamut-bench BINARIES ROUNDS [runtimes] [daemons] [neighbours]";
     let binaries = PathBuf::from(arguments.next().ok_or(usage)?).canonicalize()?;
     let rounds: usize = arguments.next().ok_or(usage)?.parse()?;
     let chosen: Vec<String> = arguments.collect();
@@ -37,6 +39,17 @@ fn run() -> Result<(), Failure> {
     }
     if wants("daemons") {
         let text = daemons::compare(&daemons::Setting {
+            directory: directory.path(),
+            binaries: &binaries,
+            rootfs: &bundle.root(),
+            rounds,
+        })?;
+        println!("{text}");
+    }
+    if wants("neighbours") {
+        let lateness = bundle.root().join("bin/lateness");
+        std::fs::copy(binaries.join("gamut-bench-lateness"), lateness)?;
+        let text = daemons::disturb(&daemons::Setting {
             directory: directory.path(),
             binaries: &binaries,
             rootfs: &bundle.root(),

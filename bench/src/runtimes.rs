@@ -45,7 +45,9 @@ impl Bundle {
             fs::create_dir_all(root.join(name))?;
         }
         fs::copy(busybox, root.join("bin/busybox"))?;
-        for name in ["true", "sh", "sleep", "cat"] {
+        for name in [
+            "true", "sh", "sleep", "cat", "tr", "sort", "dd", "sync", "yes",
+        ] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(name))?;
         }
         let bits = CAPABILITIES

@@ -33,6 +33,7 @@ const fn plain(name: &'static str, run: fn(&[u8])) -> Target {
 pub const TARGETS: &[Target] = &[
     plain("api-filters", gamut_docker_api::fuzz::fuzz_filters),
     plain("api-query", gamut_docker_api::fuzz::fuzz_query),
+    plain("cgroup-dbus", gamut_cgroup::fuzz_dbus),
     plain("cgroup-mountinfo", gamut_cgroup::fuzz_mountinfo),
     plain("cgroup-stats", gamut_cgroup::fuzz_stats),
     plain("cli-demux", gamut_cli::client::demux::fuzz_demux),

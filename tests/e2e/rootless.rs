@@ -197,6 +197,11 @@ fn limits_without_control_groups_are_warned_about() {
         let error = user.gamut(command).fails(1);
         assert!(error.contains("it has no control group: "), "{error}");
     }
+    let stats = user.gamut(&["stats", "--no-stream", "one"]);
+    assert!(
+        stats.stderr.contains("it has no control group: "),
+        "{stats:#?}"
+    );
     user.ok(&["stop", "-t", "0", "one"]);
 }
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Shared by the runners of public suites. Sourced, never run.
 #
 # A suite is given as a checkout that its own documentation says how to build. Nothing of it is

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2154
 # contest of youki-dev/youki: ./test --external contest=CHECKOUT [GROUP...]
 #
 # The checkout has been built by `just contest`, or what that calls: contest and runtimetest lie at
 # its top. Each group of tests runs by itself, since one that panics takes the others along; the
 # tests of such a group that were not heard of do not count.
+# Which sets checkout, out and scratch.
+# shellcheck disable=SC1091
 . "$(dirname "$0")/common.sh"
 
 cd "$checkout" || exit 1

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2154
 # Validation of opencontainers/runtime-tools: ./test --external runtime-tools=CHECKOUT [TEST...]
 #
 # The checkout has been built by `make runtimetest validation-executables`.
+# Which sets checkout, out and scratch.
+# shellcheck disable=SC1091
 . "$(dirname "$0")/common.sh"
 
 cd "$checkout" || exit 1

@@ -77,7 +77,7 @@ impl User {
             .tempdir()
             .expect("a temporary directory can be made");
         // Nobody else has these: they are above those of any distribution.
-        let slot = std::process::id() % 16_384 * 2 + number % 2;
+        let slot = std::process::id() % 4096 * 8 + number % 8;
         let user = Self {
             directory,
             namespaces,

@@ -282,6 +282,8 @@ pub struct Cgroup {
     /// User (in the supervisor's view) to whom the group is delegated on cgroup v2
     /// (cgroups(7), "Cgroup delegation").
     pub owner: Option<u32>,
+    /// systemd makes the group: a scope in a slice, as the path says.
+    pub systemd: bool,
 }
 
 /// Capability sets, one bit per capability number (capabilities(7)).

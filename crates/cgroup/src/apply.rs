@@ -28,6 +28,9 @@ impl Group {
         };
         check_unified(self, resources)?;
         apply_network::check(self, resources)?;
+        if let Some(unit) = &self.unit {
+            apply.warnings.extend(unit.set(resources)?);
+        }
         apply.cpu(&resources.cpu)?;
         apply.cpuset(&resources.cpu)?;
         apply.memory(&resources.memory)?;
@@ -266,13 +269,27 @@ fn check_unified(group: &Group, resources: &Resources) -> Result<(), Error> {
     let Some((first, value)) = resources.unified.first() else {
         return Ok(());
     };
-    if group.hierarchies.v2().is_none() {
+    let Some(v2) = group.hierarchies.v2() else {
         return Err(Error::invalid(
             "set unified resource",
             first.as_str(),
-            "this machine has cgroup v1 only; use the ordinary limits instead",
+            "invalid configuration: this machine has cgroup v1 only; use the ordinary limits instead",
         )
         .with_value(value.as_str()));
+    };
+    for (name, value) in &resources.unified {
+        let prefix = name.split('.').next();
+        let elsewhere = Controller::ALL.into_iter().any(|controller| {
+            controller.name_v2() == prefix && !v2.controllers.contains(controller)
+        });
+        if elsewhere {
+            return Err(Error::invalid(
+                "set unified resource",
+                name.as_str(),
+                "invalid configuration: this machine has the controller in cgroup v1, or not at all; use the ordinary limits instead",
+            )
+            .with_value(value.as_str()));
+        }
     }
     resources
         .unified

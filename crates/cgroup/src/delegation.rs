@@ -16,12 +16,21 @@ use std::path::Path;
 /// of its own cannot hand controllers to those below.
 const OWN_LEAF: &str = "gamut-daemon";
 
+/// A part of the hierarchy that is this user's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delegated {
+    /// Path of its topmost group below the root of the hierarchy.
+    pub path: String,
+    /// Controllers that groups in it can have, as `memory`.
+    pub controllers: Vec<String>,
+}
+
 /// Finds the topmost group that holds this process and is delegated to it, and makes sure that
-/// groups can be made in it. Returns its path below the root of the hierarchy.
+/// groups can be made in it.
 ///
 /// # Errors
 /// Why there is none, and what to do about it, as a sentence for users.
-pub fn delegated() -> Result<String, String> {
+pub fn delegated() -> Result<Delegated, String> {
     const HOW: &str =
         "start it in a delegated group: systemd-run --user --scope -p Delegate=yes gamut daemon";
     let hierarchies = Hierarchies::detect().map_err(|error| error.to_string())?;
@@ -44,7 +53,8 @@ pub fn delegated() -> Result<String, String> {
         })?;
     }
     let can = fs::read_to_string(format!("{root}{parent}/cgroup.controllers")).unwrap_or_default();
-    if !can.split_whitespace().any(|name| name == "memory") {
+    let controllers: Vec<String> = can.split_whitespace().map(str::to_owned).collect();
+    if !controllers.iter().any(|name| name == "memory") {
         return Err(format!(
             "no controllers are delegated in the control group {parent} (there are: {}); {HOW}",
             if can.trim().is_empty() {
@@ -54,7 +64,10 @@ pub fn delegated() -> Result<String, String> {
             }
         ));
     }
-    Ok(parent.to_owned())
+    Ok(Delegated {
+        path: parent.to_owned(),
+        controllers,
+    })
 }
 
 /// The path of the v2 group in the text of `/proc/PID/cgroup`.

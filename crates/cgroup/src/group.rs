@@ -4,9 +4,11 @@ use crate::controller::{Controller, ControllerSet};
 use crate::error::Error;
 use crate::hierarchy::{Hierarchies, Hierarchy, Mode};
 use crate::sys::{self, Entries};
+use crate::systemd::Unit;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 /// How often the parents of a group are made when others remove them meanwhile. Each turn lost
 /// means that another removal won, so that this many in a row is no coincidence.
@@ -18,6 +20,8 @@ pub struct Group {
     pub(crate) hierarchies: Hierarchies,
     /// Path relative to the roots, without a leading slash.
     pub(crate) relative: String,
+    /// The scope of systemd that it belongs to.
+    pub(crate) unit: Option<Arc<Unit>>,
 }
 
 impl Group {
@@ -31,7 +35,28 @@ impl Group {
         Ok(Self {
             hierarchies: hierarchies.clone(),
             relative: relative.to_owned(),
+            unit: None,
         })
+    }
+
+    /// As [`Group::at`], for a group that systemd makes: the path is that of a scope in a slice
+    /// (see [`crate::systemd_path`]). [`Group::create`] has systemd start the scope, and
+    /// [`Group::remove`] has it stop it; limits are told to systemd too, so that it does not undo
+    /// them. Needs cgroup v2 alone, a systemd and root.
+    ///
+    /// # Errors
+    /// As [`Group::at`]; if the path is not that of a scope; on machines with cgroup v1.
+    pub fn at_systemd(hierarchies: &Hierarchies, path: &str) -> Result<Self, Error> {
+        let mut group = Self::at(hierarchies, path)?;
+        if hierarchies.mode() != Mode::V2 {
+            return Err(Error::invalid(
+                "have systemd make control group",
+                path,
+                "that is supported on cgroup v2 alone; use a path such as /gamut/NAME",
+            ));
+        }
+        group.unit = Some(Arc::new(Unit::of_path(path)?));
+        Ok(group)
     }
 
     /// Its path as it was given.
@@ -50,6 +75,17 @@ impl Group {
     /// # Errors
     /// If a directory cannot be made; what this call has made by then is removed again.
     pub fn create(&self) -> Result<(), Error> {
+        let Some(unit) = &self.unit else {
+            return self.create_here();
+        };
+        unit.start()?;
+        self.create_here().inspect_err(|_| {
+            // Best effort: the error that led here is the one worth telling.
+            let _ = unit.stop();
+        })
+    }
+
+    fn create_here(&self) -> Result<(), Error> {
         let mut made: Vec<(&Hierarchy, String)> = Vec::new();
         let result = self
             .hierarchies
@@ -199,6 +235,9 @@ impl Group {
         };
         for hierarchy in self.hierarchies.list.iter().filter(chosen) {
             self.write(hierarchy, "cgroup.procs", &pid)?;
+        }
+        if let Some(unit) = &self.unit {
+            unit.release_placeholder();
         }
         Ok(())
     }

@@ -33,12 +33,14 @@ mod remove;
 mod stats;
 mod stats_read;
 mod sys;
+mod systemd;
 
 pub use controller::Controller;
 pub use convert::{blkio_to_io_weight, shares_to_weight, weight_to_shares};
-pub use delegation::delegated;
+pub use delegation::{Delegated, delegated};
 pub use error::Error;
 pub use group::{Group, list_children};
 pub use hierarchy::{Hierarchies, HierarchyRoot, Mode};
 pub use mountinfo::fuzz_mountinfo;
 pub use stats::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats, fuzz_stats};
+pub use systemd::{fuzz_dbus, systemd_path};

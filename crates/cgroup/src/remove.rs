@@ -20,6 +20,9 @@ impl Group {
     /// # Errors
     /// If something still runs in the group, or the kernel refuses.
     pub fn remove(&self) -> Result<(), Error> {
+        if let Some(unit) = &self.unit {
+            unit.stop()?;
+        }
         let start = Instant::now();
         let mut pause = Duration::from_micros(50);
         let mut pending: Vec<&Hierarchy> = self.hierarchies.list.iter().collect();

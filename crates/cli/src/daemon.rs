@@ -58,6 +58,7 @@ pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
             .as_deref()
             .and_then(Snapshotter::from_name),
         without_groups: place.without_groups,
+        controllers: place.controllers,
         remap_users: arguments.userns_remap,
         rootless: place.rootless,
         registries: arguments.registries,

@@ -83,8 +83,7 @@ pub(crate) fn set(sets: Sets) -> SysResult<()> {
 pub(crate) fn limit(wanted: &Capabilities, held: Sets, warnings: &mut Vec<String>) -> Capabilities {
     let bounding = wanted.bounding & bounding_set();
     let permitted = wanted.permitted & held.permitted;
-    // The kernel takes none that the bounding set lacks (capset(2)).
-    let inheritable = wanted.inheritable & (held.permitted | held.inheritable) & bounding;
+    let inheritable = wanted.inheritable & (held.permitted | held.inheritable);
     let missing = (wanted.bounding & !bounding)
         | (wanted.permitted & !permitted)
         | (wanted.inheritable & !inheritable);
@@ -95,7 +94,7 @@ pub(crate) fn limit(wanted: &Capabilities, held: Sets, warnings: &mut Vec<String
             .collect();
         warnings.push(
             [
-                "not given, because the engine does not hold it itself, or the bounding set lacks it: ",
+                "not given, because the engine does not hold it itself: ",
                 &names.join(", "),
             ]
             .concat(),

@@ -225,6 +225,18 @@ fn become_program(program: &Program, channel: &Channel) -> Result<std::convert::
     Err(Error::system(&what, errno).of_kind(kind))
 }
 
+/// Confines a process that runs beside the program as the program will be: nothing that it is
+/// refused may be had by a hook that its image brings along.
+pub(crate) fn confine(program: &Program) -> Result<(), Error> {
+    if program.no_new_privileges {
+        sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).doing("set", "no_new_privs")?;
+    }
+    if let Some(seccomp) = &program.seccomp {
+        install(seccomp)?;
+    }
+    drop_privileges(program)
+}
+
 /// Comes down to the program's capabilities in a process that does not become it.
 pub(crate) fn drop_privileges(program: &Program) -> Result<(), Error> {
     match program.last_sets {

@@ -2,7 +2,7 @@
 //! "Lifecycle").
 
 use crate::error::{Context, Error};
-use crate::execute;
+use crate::execute::{self, Program};
 use crate::sys::{self, Errno, Side, SysResult};
 use gamut_abi::control::FailureKind;
 use gamut_abi::hooks::Hook;
@@ -26,7 +26,7 @@ pub fn run_hooks(hooks: &[Hook], name: &str, state: &str, directory: &str) -> Re
         name,
         state,
         directory,
-        inherited: None,
+        inside: None,
     };
     run.all(hooks)
 }
@@ -36,8 +36,9 @@ pub(crate) struct HookRun<'a> {
     pub name: &'a str,
     pub state: &'a str,
     pub directory: &'a str,
-    /// Environment of hooks without one; `None` is that of this process.
-    pub inherited: Option<&'a [CString]>,
+    /// The program before which they run inside the container: they are confined as it is, and
+    /// have its environment if they have none of their own.
+    pub inside: Option<&'a Program>,
 }
 
 impl HookRun<'_> {
@@ -72,7 +73,7 @@ impl HookRun<'_> {
             Err(errno) => Err(errno.text()),
             Ok(Side::Child) => {
                 let _end = sys::NeverUnwind;
-                prepared.become_hook()
+                prepared.become_hook(self.inside)
             }
             Ok(Side::Parent { pid, pidfd }) => {
                 if !ended_in_time(pidfd.as_fd(), hook.timeout_s) {
@@ -130,9 +131,9 @@ impl Prepared {
         } else {
             hook.args.iter().map(text).collect::<Result<_, _>>()?
         };
-        let environment = match (&hook.env, run.inherited) {
+        let environment = match (&hook.env, run.inside) {
             (Some(own), _) => own.iter().map(text).collect::<Result<_, _>>()?,
-            (None, Some(inherited)) => inherited.to_vec(),
+            (None, Some(program)) => program.environment().to_vec(),
             (None, None) => own_environment(),
         };
         // The state and the output are files, not pipes: nobody has to read while the hook runs.
@@ -154,7 +155,7 @@ impl Prepared {
         })
     }
 
-    fn become_hook(&self) -> ! {
+    fn become_hook(&self, inside: Option<&Program>) -> ! {
         let mut arguments: Vec<_> = self.arguments.iter().map(|text| text.as_ptr()).collect();
         arguments.push(std::ptr::null());
         let mut environment: Vec<_> = self.environment.iter().map(|text| text.as_ptr()).collect();
@@ -176,6 +177,10 @@ impl Prepared {
             if !self.directory.is_empty() && unsafe { libc::chdir(self.directory.as_ptr()) } < 0 {
                 return Err(Errno::last());
             }
+            if let Some(Err(error)) = inside.map(execute::confine) {
+                let _ = sys::write(borrow_stderr(), error.message.as_bytes());
+                return Err(Errno(error.errno));
+            }
             // SAFETY: path and the texts are NUL-terminated, the lists end with null.
             unsafe { libc::execve(self.path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
             Err(Errno::last())
@@ -188,7 +193,15 @@ impl Prepared {
 
     fn failure(&self, status: i32) -> String {
         let how = if libc::WIFSIGNALED(status) {
-            ["signal ", &libc::WTERMSIG(status).to_string()].concat()
+            let signal = libc::WTERMSIG(status);
+            [
+                "signal ",
+                &signal.to_string(),
+                " (",
+                &signal_text(signal),
+                ")",
+            ]
+            .concat()
         } else {
             ["exit status ", &libc::WEXITSTATUS(status).to_string()].concat()
         };
@@ -208,6 +221,23 @@ impl Prepared {
         ]
         .concat()
     }
+}
+
+/// The C library's words for a signal, in lower case.
+fn signal_text(signal: i32) -> String {
+    // SAFETY: the answer is null or a C string that stays as it is until the next call.
+    unsafe {
+        let text = libc::strsignal(signal);
+        if text.is_null() {
+            return String::new();
+        }
+        CStr::from_ptr(text).to_string_lossy().to_lowercase()
+    }
+}
+
+fn borrow_stderr<'a>() -> BorrowedFd<'a> {
+    // SAFETY: the hook's own standard error, which it has been given just before.
+    unsafe { BorrowedFd::borrow_raw(2) }
 }
 
 fn own_environment() -> Vec<CString> {

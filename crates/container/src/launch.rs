@@ -11,7 +11,7 @@ use crate::listener::Listener;
 use crate::namespaces::{self, Layout};
 use crate::stage::{self, Task};
 use crate::sys::{self, CLONE_PARENT, Side};
-use crate::{labels, limits, mapped_root, mounts, sysctl};
+use crate::{labels, limits, mapped_root, mounts, network_devices, sysctl};
 use gamut_abi::plan::{MountKind, NamespaceKind, NamespaceSource, Plan, Process, RootSource};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, OwnedFd};
@@ -109,13 +109,13 @@ pub fn create(
     // are mapped with the caller's privileges.
     let as_caller = layout.has_user && layout.new_mount;
     let mut mapper = Mapper::new(plan, &layout);
-    let sources = mounts::clone_sources(&plan.mounts, as_caller, &mut mapper)?;
+    let sources = mounts::clone_sources(plan, as_caller, &mut mapper)?;
     let layers = match &plan.root.source {
         RootSource::Overlay {
             lower,
             idmapped: true,
             ..
-        } if layout.has_user && !is_mapped_here(&plan.root.source) => {
+        } if as_caller && !is_mapped_here(&plan.root.source) => {
             idmap::map_layers(&mut mapper, lower)?
         }
         _ => Vec::new(),
@@ -200,6 +200,7 @@ pub fn create(
         let ready = conversation.until_ready_directly(first, |pid| host_hooks(plan, pid))?;
         (pidfd, ready)
     };
+    network_devices::move_all(plan, unreaped.pid())?;
     let Conversation {
         channel,
         warnings,
@@ -364,6 +365,11 @@ fn check(plan: &Plan, layout: &Layout<'_>) -> Result<(), Error> {
     {
         return refuse(
             "a sysfs in a user namespace needs a network namespace of its own; bind /sys instead",
+        );
+    }
+    if !plan.network_devices.is_empty() && !has(NamespaceKind::Network) {
+        return refuse(
+            "linux.netDevices needs a network namespace of the container's own, new or joined",
         );
     }
     labels::check(&plan.process)?;

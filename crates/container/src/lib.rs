@@ -32,6 +32,8 @@ mod listener;
 mod mapped_root;
 mod mounts;
 mod namespaces;
+mod netlink;
+mod network_devices;
 mod newidmap;
 pub mod passwd;
 mod path;

@@ -72,7 +72,7 @@ impl<'a> Listener<'a> {
             return Err(Error::invalid(
                 "linux.seccomp.listenerPath: is needed for SCMP_ACT_NOTIFY; name the socket of the seccomp agent",
             )
-            .of_kind(FailureKind::Invalid));
+            .of_kind(FailureKind::Unsupported));
         };
         let failed = |errno| {
             Error::with_detail(

@@ -7,7 +7,7 @@ use crate::idmap::Mapper;
 use crate::path::{self, Missing, RootDirectory};
 use crate::sys::{self, Errno, FilesystemContext};
 use crate::{copy_up, foreign, root};
-use gamut_abi::plan::{Mount, MountKind, Plan, Propagation};
+use gamut_abi::plan::{Mount, MountKind, Plan, Propagation, RootSource};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// What may be mounted over below /proc: files that describe the machine and that file systems
@@ -39,15 +39,17 @@ pub(crate) enum Detached {
 /// Opens the sources of bind mounts, as copies of the host's mounts: all of them, or only those
 /// whose ids are mapped. The other entries, and those that this process may not copy, are `None`.
 pub(crate) fn clone_sources(
-    mounts: &[Mount],
+    plan: &Plan,
     all: bool,
     mapper: &mut Mapper<'_>,
 ) -> Result<Vec<Option<OwnedFd>>, Error> {
-    mounts
+    plan.mounts
         .iter()
-        .map(|mount| {
+        .enumerate()
+        .map(|(index, mount)| {
             let Some(idmap) = &mount.idmap else {
-                if !all {
+                // What an earlier mount may show is opened once that is there (see [`within`]).
+                if !all || within(plan, index).is_some() {
                     return Ok(None);
                 }
                 return match clone_source(mount) {
@@ -95,10 +97,12 @@ pub(crate) fn prepare(
     plan.mounts
         .iter()
         .zip(sources)
-        .map(|(mount, source)| match &mount.kind {
+        .enumerate()
+        .map(|(index, (mount, source))| match &mount.kind {
             MountKind::Bind { .. } => {
                 let source = match source {
                     Some(source) => Some(source),
+                    None if within(plan, index).is_some() => None,
                     None => clone_source(mount)?,
                 };
                 let Some(source) = source else {
@@ -120,6 +124,53 @@ pub(crate) fn prepare(
             MountKind::Cgroup | MountKind::CgroupUnified => Ok(None),
         })
         .collect()
+}
+
+/// The source of a bind inside the container, if it lies there and a mount that comes before may
+/// cover it: mounts are made in their order (runtime-spec, config.md, "Mounts"), so that one has to
+/// be there first.
+fn within(plan: &Plan, index: usize) -> Option<&str> {
+    let RootSource::Directory { path } = &plan.root.source else {
+        return None;
+    };
+    let MountKind::Bind { source, .. } = &plan.mounts.get(index)?.kind else {
+        return None;
+    };
+    let inside = source.strip_prefix(path.trim_end_matches('/'))?;
+    if !inside.starts_with('/') {
+        return None;
+    }
+    let covered = plan.mounts.iter().take(index).any(|mount| {
+        path::clean(&mount.destination).is_ok_and(|destination| {
+            inside
+                .strip_prefix(&destination)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    });
+    covered.then_some(inside)
+}
+
+/// Copies the source of a bind inside the container, as the mounts before it show it.
+fn clone_within(
+    plan: &Plan,
+    mount: &Mount,
+    source: &str,
+    root: &RootDirectory,
+) -> Result<Detached, Error> {
+    let what = || ["bind ", source, " of the container on ", &mount.destination].concat();
+    let recursive = matches!(
+        mount.kind,
+        MountKind::Bind {
+            recursive: true,
+            ..
+        }
+    );
+    let tree = root
+        .open(source, libc::O_PATH)
+        .and_then(|source| sys::clone_tree(source.as_fd(), c"", recursive))
+        .map_err(|errno| Error::system(&what(), errno))?;
+    adjust_bind(mount, &tree, plan.root.propagation)?;
+    Ok(Detached::Tree(tree))
 }
 
 /// Makes the mounts of control groups, as this process's cgroup namespace shows them.
@@ -231,11 +282,18 @@ fn filesystem(
     } else {
         0
     };
-    context.mount(set & !later).map_err(|errno| {
+    let tree = context.mount(set & !later).map_err(|errno| {
         let log = context.log();
         let options = describe(options);
         Error::with_detail(&what(), errno, if log.is_empty() { &options } else { &log })
-    })
+    })?;
+    if let Some(label) = label.filter(|_| fstype == "mqueue") {
+        // It takes no context, but its root can be labelled.
+        sys::set_selinux_label(tree.as_fd(), label).map_err(|errno| {
+            Error::with_detail(&what(), errno, "the SELinux context in linux.mountLabel")
+        })?;
+    }
+    Ok(tree)
 }
 
 /// File systems of the kernel's own have labels by its policy.
@@ -263,8 +321,12 @@ pub(crate) fn attach(
     root: &RootDirectory,
 ) -> Result<Vec<OwnedFd>, Error> {
     let mut read_only_later = Vec::new();
-    for (mount, tree) in plan.mounts.iter().zip(detached) {
-        let Some(tree) = tree else { continue };
+    for (index, (mount, tree)) in plan.mounts.iter().zip(detached).enumerate() {
+        let tree = match (tree, within(plan, index)) {
+            (Some(tree), _) => tree,
+            (None, Some(source)) => clone_within(plan, mount, source, root)?,
+            (None, None) => continue,
+        };
         let destination = path::clean(&mount.destination)?;
         if destination == "/" {
             return Err(Error::invalid(

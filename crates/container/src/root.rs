@@ -18,34 +18,80 @@ pub(crate) fn propagation_flag(propagation: Propagation) -> u64 {
     }
 }
 
-/// Mounts the root over its mount point. Every mount of this namespace must be private by now.
-/// `layers` are those of an overlay whose ids are mapped; `ready` is the root if the caller has
-/// mounted it.
-pub(crate) fn mount(
-    root: &Root,
-    layers: Vec<OwnedFd>,
-    ready: Option<OwnedFd>,
-) -> Result<RootDirectory, Error> {
-    let mount = match (&root.source, ready) {
-        (RootSource::Overlay { .. }, Some(ready)) => ready,
-        (RootSource::Directory { path }, _) => {
-            let name = sys::c_string(path).doing("open root directory", path)?;
-            sys::clone_tree(sys::cwd(), &name, true).doing("open root directory", path)?
-        }
-        (RootSource::Overlay { .. }, None) => {
-            match overlay(&root.source, layers, &root.mount_point)? {
-                Overlay::Detached(mount) => mount,
-                // The classic call has attached it already.
-                Overlay::Attached(mount) => return Ok(RootDirectory(mount)),
+/// What a root is made of, opened.
+pub(crate) enum Source {
+    Layers(Directories),
+    /// A copy of the mounts of a directory.
+    Tree(OwnedFd),
+    /// An overlay that the caller has mounted.
+    Ready(OwnedFd),
+}
+
+/// A root's source, and what it is mounted over.
+pub(crate) struct Opened {
+    source: Source,
+    mount_point: OwnedFd,
+}
+
+impl Opened {
+    /// Opens both, in the mount namespace of the stage and still as the caller's user: the
+    /// container's root may not be let through to them. `mapped` are the layers of an overlay
+    /// whose ids have been mapped; empty if they are taken as they are. `ready` is the overlay if
+    /// the caller has mounted it.
+    pub(crate) fn open(
+        root: &Root,
+        mapped: Vec<OwnedFd>,
+        ready: Option<OwnedFd>,
+    ) -> Result<Self, Error> {
+        let source = match (&root.source, ready) {
+            (RootSource::Overlay { .. }, Some(ready)) => Source::Ready(ready),
+            (RootSource::Directory { path }, _) => sys::c_string(path)
+                .and_then(|name| sys::clone_tree(sys::cwd(), &name, true))
+                .doing("open root directory", path)
+                .map(Source::Tree)?,
+            (
+                RootSource::Overlay {
+                    lower, upper, work, ..
+                },
+                None,
+            ) => {
+                let mut directories = Directories::open(lower, upper.as_deref(), work.as_deref())?;
+                if !mapped.is_empty() {
+                    directories.lower = mapped;
+                    directories.detached = true;
+                }
+                Source::Layers(directories)
             }
-        }
-    };
-    if let RootSource::Directory { .. } = root.source {
-        sys::mount_setattr(mount.as_fd(), 0, 0, libc::MS_PRIVATE, true)
-            .doing("make root private", "")?;
+        };
+        let mount_point = open_mount_point(&root.mount_point)?;
+        Ok(Self {
+            source,
+            mount_point,
+        })
     }
-    let target = open_mount_point(&root.mount_point)?;
-    sys::move_mount(mount.as_fd(), target.as_fd()).doing("mount root over", &root.mount_point)?;
+}
+
+/// Mounts the root over its mount point. Every mount of this namespace must be private by now.
+pub(crate) fn mount(root: &Root, opened: Opened) -> Result<RootDirectory, Error> {
+    let Opened {
+        source,
+        mount_point,
+    } = opened;
+    let mount = match source {
+        Source::Tree(tree) => {
+            sys::mount_setattr(tree.as_fd(), 0, 0, libc::MS_PRIVATE, true)
+                .doing("make root private", "")?;
+            tree
+        }
+        Source::Ready(mount) => mount,
+        Source::Layers(directories) => match overlay(root, &directories, &mount_point)? {
+            Overlay::Detached(mount) => mount,
+            // The classic call has attached it already.
+            Overlay::Attached(mount) => return Ok(RootDirectory(mount)),
+        },
+    };
+    sys::move_mount(mount.as_fd(), mount_point.as_fd())
+        .doing("mount root over", &root.mount_point)?;
     Ok(RootDirectory(mount))
 }
 
@@ -62,9 +108,11 @@ enum Overlay {
 /// Descriptors of an overlay's directories. The kernel is told their numbers, relative to
 /// `/proc/self/fd`: short, without characters to escape, and the container's mount table shows no
 /// path of the host.
-struct Directories {
+pub(crate) struct Directories {
     lower: Vec<OwnedFd>,
     upper: Option<(OwnedFd, OwnedFd)>,
+    /// The layers are mounts that are attached nowhere yet.
+    detached: bool,
 }
 
 impl Directories {
@@ -91,32 +139,25 @@ impl Directories {
                     ));
                 }
             },
+            detached: false,
         })
     }
 }
 
 /// Attaches detached layers where the root will cover them: overlayfs takes only mounts of this
 /// mount namespace.
-fn attach_layers(layers: &[OwnedFd], mount_point: &str) -> Result<(), Error> {
-    let attach = || -> sys::SysResult<()> {
-        let context = FilesystemContext::open(c"tmpfs")?;
-        context.set(c"source", Some(c"layers"))?;
-        let shelf = context.mount(0)?;
-        let target = sys::open(
-            sys::cwd(),
-            &sys::c_string(mount_point)?,
-            libc::O_PATH | libc::O_DIRECTORY,
-        )?;
-        sys::move_mount(shelf.as_fd(), target.as_fd())?;
-        for layer in layers {
-            let name = number(layer);
-            sys::mkdir(shelf.as_fd(), &name, 0o700)?;
-            let place = sys::open(shelf.as_fd(), &name, libc::O_PATH | libc::O_DIRECTORY)?;
-            sys::move_mount(layer.as_fd(), place.as_fd())?;
-        }
-        Ok(())
-    };
-    attach().doing("mount the mapped layers below", mount_point)
+fn attach_layers(layers: &[OwnedFd], mount_point: &OwnedFd) -> sys::SysResult<OwnedFd> {
+    let context = FilesystemContext::open(c"tmpfs")?;
+    context.set(c"source", Some(c"layers"))?;
+    let shelf = context.mount(0)?;
+    sys::move_mount(shelf.as_fd(), mount_point.as_fd())?;
+    for layer in layers {
+        let name = number(layer);
+        sys::mkdir(shelf.as_fd(), &name, 0o700)?;
+        let place = sys::open(shelf.as_fd(), &name, libc::O_PATH | libc::O_DIRECTORY)?;
+        sys::move_mount(layer.as_fd(), place.as_fd())?;
+    }
+    Ok(shelf)
 }
 
 fn number(fd: &OwnedFd) -> CString {
@@ -124,24 +165,32 @@ fn number(fd: &OwnedFd) -> CString {
     CString::new(fd.as_raw_fd().to_string()).unwrap_or_default()
 }
 
-fn overlay(source: &RootSource, layers: Vec<OwnedFd>, mount_point: &str) -> Result<Overlay, Error> {
+fn overlay(
+    root: &Root,
+    directories: &Directories,
+    mount_point: &OwnedFd,
+) -> Result<Overlay, Error> {
     let RootSource::Overlay {
-        lower,
-        upper,
-        work,
         volatile,
         userxattr,
-        idmapped: _,
-    } = source
+        ..
+    } = &root.source
     else {
         return Err(Error::invalid("the root is not an overlay"));
     };
-    let mut directories = Directories::open(lower, upper.as_deref(), work.as_deref())?;
-    if !layers.is_empty() {
-        attach_layers(&layers, mount_point)?;
-        directories.lower = layers;
-    }
-    overlay_of(&directories, *volatile, *userxattr, mount_point)
+    let shelf = if directories.detached {
+        let attached = attach_layers(&directories.lower, mount_point);
+        Some(attached.doing("mount the mapped layers below", &root.mount_point)?)
+    } else {
+        None
+    };
+    let options = OverlayOptions {
+        volatile: *volatile,
+        userxattr: *userxattr,
+        mount_point: &root.mount_point,
+        shelf: shelf.as_ref(),
+    };
+    overlay_of(directories, &options)
 }
 
 /// An overlay of detached layers whose ids are mapped; the last of them holds the directories
@@ -153,7 +202,9 @@ pub(crate) fn mapped_overlay(
     volatile: bool,
     mount_point: &str,
 ) -> Result<OwnedFd, Error> {
-    attach_layers(&layers, mount_point)?;
+    let place = open_mount_point(mount_point)?;
+    let shelf =
+        attach_layers(&layers, &place).doing("mount the mapped layers below", mount_point)?;
     let Some(writable) = layers.pop() else {
         return Err(Error::invalid("the root has no layer"));
     };
@@ -173,8 +224,15 @@ pub(crate) fn mapped_overlay(
     let directories = Directories {
         lower: layers,
         upper: Some((directory(upper)?, work)),
+        detached: true,
     };
-    match overlay_of(&directories, volatile, false, mount_point)? {
+    let options = OverlayOptions {
+        volatile,
+        userxattr: false,
+        mount_point,
+        shelf: Some(&shelf),
+    };
+    match overlay_of(&directories, &options)? {
         Overlay::Detached(mount) => Ok(mount),
         Overlay::Attached(mount) => {
             sys::clone_tree(mount.as_fd(), c"", false).doing("copy", "the root")
@@ -197,12 +255,15 @@ fn act_as_owner(directory: &OwnedFd) -> Result<(), Error> {
     capabilities::set(held).doing("set", "capabilities")
 }
 
-fn overlay_of(
-    directories: &Directories,
+struct OverlayOptions<'a> {
     volatile: bool,
     userxattr: bool,
-    mount_point: &str,
-) -> Result<Overlay, Error> {
+    mount_point: &'a str,
+    /// Where the layers are attached, if they have been detached.
+    shelf: Option<&'a OwnedFd>,
+}
+
+fn overlay_of(directories: &Directories, options: &OverlayOptions<'_>) -> Result<Overlay, Error> {
     let descriptors = sys::open(
         sys::cwd(),
         c"/proc/self/fd",
@@ -211,7 +272,9 @@ fn overlay_of(
     .doing("open", "/proc/self/fd")?;
     sys::fchdir(descriptors.as_fd()).doing("enter", "/proc/self/fd")?;
     let mut flags: Vec<&std::ffi::CStr> = Vec::new();
-    if volatile && let Some((_, work)) = &directories.upper {
+    if options.volatile
+        && let Some((_, work)) = &directories.upper
+    {
         // The mark of an earlier mount, by which the kernel makes sure that somebody has thought
         // about a power cut in between. Whoever asks for `volatile` has.
         if sys::unlink(work.as_fd(), c"work/incompat/volatile/dirty").is_ok() {
@@ -219,12 +282,15 @@ fn overlay_of(
         }
         flags.push(c"volatile");
     }
-    if userxattr {
+    if options.userxattr {
         flags.push(c"userxattr");
     }
     match overlay_detached(directories, &flags)? {
         Some(mount) => Ok(Overlay::Detached(mount)),
-        None => overlay_classic(directories, &flags, mount_point).map(Overlay::Attached),
+        None => {
+            let place = Place::new(options.mount_point, options.shelf)?;
+            overlay_classic(directories, &flags, &place).map(Overlay::Attached)
+        }
     }
 }
 
@@ -281,11 +347,49 @@ fn overlay_detached(
         .map_err(|errno| failed("mount the overlay", errno))
 }
 
+/// Where mount(2) puts an overlay: over the mount point by its path, or on the shelf, which is open
+/// to the container's root whatever the path leads through.
+struct Place<'a> {
+    mount_point: &'a str,
+    target: CString,
+    shelf: Option<(&'a OwnedFd, OwnedFd)>,
+}
+
+impl<'a> Place<'a> {
+    fn new(mount_point: &'a str, shelf: Option<&'a OwnedFd>) -> Result<Self, Error> {
+        let Some(shelf) = shelf else {
+            return Ok(Self {
+                mount_point,
+                target: sys::c_string(mount_point).doing("open mount point", mount_point)?,
+                shelf: None,
+            });
+        };
+        let place = sys::mkdir(shelf.as_fd(), c"root", 0o700)
+            .and_then(|()| sys::open(shelf.as_fd(), c"root", libc::O_PATH | libc::O_DIRECTORY))
+            .doing("make a place for the root below", mount_point)?;
+        Ok(Self {
+            mount_point,
+            // Relative to /proc/self/fd.
+            target: number(&place),
+            shelf: Some((shelf, place)),
+        })
+    }
+
+    /// What lies on top there by now.
+    fn reopen(&self) -> Result<OwnedFd, Error> {
+        match &self.shelf {
+            None => open_mount_point(self.mount_point),
+            Some((shelf, _)) => sys::open(shelf.as_fd(), c"root", libc::O_PATH | libc::O_DIRECTORY)
+                .doing("open the root below", self.mount_point),
+        }
+    }
+}
+
 /// By mount(2): every option in one page, which holds some hundreds of layers as numbers.
 fn overlay_classic(
     directories: &Directories,
     flags: &[&std::ffi::CStr],
-    mount_point: &str,
+    place: &Place<'_>,
 ) -> Result<OwnedFd, Error> {
     let mut data = Vec::with_capacity(1024);
     data.extend_from_slice(b"lowerdir=");
@@ -311,15 +415,14 @@ fn overlay_classic(
         ));
     }
     let data = CString::new(data).unwrap_or_default();
-    let target = sys::c_string(mount_point).doing("open mount point", mount_point)?;
     let read_only = if directories.upper.is_none() {
         libc::MS_RDONLY
     } else {
         0
     };
-    sys::mount_classic(c"overlay", &target, c"overlay", read_only, &data)
-        .doing("mount the overlay over", mount_point)?;
-    open_mount_point(mount_point)
+    sys::mount_classic(c"overlay", &place.target, c"overlay", read_only, &data)
+        .doing("mount the overlay over", place.mount_point)?;
+    place.reopen()
 }
 
 /// Makes the root the root of this process and of the mount namespace, and lets go of everything

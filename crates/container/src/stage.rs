@@ -24,7 +24,7 @@ pub(crate) struct Task<'a> {
     pub layout: &'a Layout<'a>,
     /// Bind sources that the parent has opened with its own privileges.
     pub sources: Vec<Option<OwnedFd>>,
-    /// Layers of the root that the parent has mapped; empty if they are taken by their paths.
+    /// Layers of the root that the parent has mapped; empty if they are taken as they are.
     pub layers: Vec<OwnedFd>,
     /// The root, if the caller has mounted it.
     pub root: Option<OwnedFd>,
@@ -113,7 +113,7 @@ fn start_hooks(hooks: Option<&Hooks>, program: &execute::Program) -> Result<(), 
         name: "startContainer",
         state: &hooks.state("created", std::process::id()),
         directory: "",
-        inherited: Some(program.environment()),
+        inside: Some(program),
     }
     .all(&hooks.start_container)
 }
@@ -145,6 +145,12 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
     }
     // Before anything of the set-up hides the host's /proc, or takes the right to write there.
     labels::set_for_execve(&plan.process)?;
+    let layers = std::mem::take(&mut task.layers);
+    let ready = task.root.take();
+    let opened = layout
+        .new_mount
+        .then(|| root::Opened::open(&plan.root, layers, ready))
+        .transpose()?;
     if layout.has_user {
         namespaces::become_root_inside()?;
     }
@@ -160,8 +166,8 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
     }
     sys::umask(0);
     let mut warnings = Vec::new();
-    let (root, streams) = if layout.new_mount {
-        build_root(&mut task, &mut gate, &mut warnings)?
+    let (root, streams) = if let Some(opened) = opened {
+        build_root(&mut task, &mut gate, opened, &mut warnings)?
     } else {
         gate.pass()?;
         if layout.new_cgroup {
@@ -291,6 +297,7 @@ pub(crate) fn streams<'a>(
 fn build_root<'a>(
     task: &mut Task<'a>,
     gate: &mut Gate<'_>,
+    opened: root::Opened,
     warnings: &mut Vec<String>,
 ) -> Result<(RootDirectory, Streams<'a>), Error> {
     let (plan, layout) = (task.plan, task.layout);
@@ -310,11 +317,7 @@ fn build_root<'a>(
     sysctl::apply(plan, proc_mount(plan, &detached))?;
 
     sys::set_propagation_everywhere(libc::MS_PRIVATE).doing("make private", "all mounts")?;
-    let root = root::mount(
-        &plan.root,
-        std::mem::take(&mut task.layers),
-        task.root.take(),
-    )?;
+    let root = root::mount(&plan.root, opened)?;
     gate.pass()?;
     if layout.new_cgroup {
         sys::unshare(libc::CLONE_NEWCGROUP).doing("make namespace", "cgroup")?;
@@ -368,7 +371,7 @@ fn hooks_before_root(hooks: &Hooks, root: &RootDirectory, channel: &Channel) -> 
         name: "createContainer",
         state: &hooks.state("creating", std::process::id()),
         directory: "",
-        inherited: None,
+        inside: None,
     }
     .all(&hooks.create_container)
 }

@@ -446,6 +446,22 @@ pub(crate) fn fchmod(fd: BorrowedFd<'_>, mode: u32) -> SysResult<()> {
     check_int(unsafe { libc::fchmod(fd.as_raw_fd(), mode) }).map(drop)
 }
 
+/// Labels what a descriptor of any kind refers to (setxattr(2), `security.selinux`).
+pub(crate) fn set_selinux_label(fd: BorrowedFd<'_>, label: &str) -> SysResult<()> {
+    let path = c_string(&["/proc/self/fd/", &fd.as_raw_fd().to_string()].concat())?;
+    // SAFETY: path and name are NUL-terminated, the label is readable for its length.
+    check_int(unsafe {
+        libc::setxattr(
+            path.as_ptr(),
+            c"security.selinux".as_ptr(),
+            label.as_ptr().cast(),
+            label.len(),
+            0,
+        )
+    })
+    .map(drop)
+}
+
 /// fchdir(2).
 pub(crate) fn fchdir(fd: BorrowedFd<'_>) -> SysResult<()> {
     // SAFETY: plain call with a valid descriptor.

@@ -25,4 +25,4 @@ mod volume_use;
 
 pub use engine::{Caller, Engine};
 pub use error::{Error, Result};
-pub use options::{Options, Rootless, find_groups};
+pub use options::{DelegatedGroups, Options, Rootless, find_groups};

@@ -22,6 +22,8 @@ pub struct Options {
     pub storage_driver: Option<Snapshotter>,
     /// Why there are no control groups to be had; `None` if there are.
     pub without_groups: Option<String>,
+    /// Controllers that groups can have, as `memory`; `None` for all that the machine has.
+    pub controllers: Option<Vec<String>>,
     /// Give containers that do not say otherwise user ids of their own.
     pub remap_users: bool,
     /// Set if the engine is an ordinary user's.
@@ -48,8 +50,21 @@ pub struct Rootless {
 ///
 /// # Errors
 /// Why there is none, in words.
-pub fn find_groups() -> Result<String, String> {
-    gamut_cgroup::delegated().map(|parent| format!("{}/gamut", parent.trim_end_matches('/')))
+pub fn find_groups() -> Result<DelegatedGroups, String> {
+    let delegated = gamut_cgroup::delegated()?;
+    Ok(DelegatedGroups {
+        parent: format!("{}/gamut", delegated.path.trim_end_matches('/')),
+        controllers: delegated.controllers,
+    })
+}
+
+/// Control groups that an ordinary user has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DelegatedGroups {
+    /// For [`Options::cgroup_parent`].
+    pub parent: String,
+    /// For [`Options::controllers`].
+    pub controllers: Vec<String>,
 }
 
 impl Default for Options {
@@ -63,6 +78,7 @@ impl Default for Options {
             cgroup_parent: "/gamut".to_owned(),
             storage_driver: None,
             without_groups: None,
+            controllers: None,
             remap_users: false,
             rootless: None,
             registries: PathBuf::from("/etc/gamut/registries.json"),

@@ -5,8 +5,8 @@ use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
 use crate::image_use::failed;
 use gamut_image::{
-    Credentials, Distribution, Found, LoggedIn, Platform, Progress, PullOptions, Pushed,
-    RegistryOptions, RegistrySettings,
+    Credentials, Distribution, LoggedIn, Platform, Progress, PullOptions, Pushed, RegistryOptions,
+    RegistrySettings, SearchResult,
 };
 use gamut_spec::reference::Reference;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ impl Engine {
         term: &str,
         limit: usize,
         credentials: Option<Credentials>,
-    ) -> Result<Vec<Found>> {
+    ) -> Result<Vec<SearchResult>> {
         let options = self.registry_options(credentials)?;
         gamut_image::search(term, limit, &options).map_err(|error| failed(&error))
     }

@@ -39,8 +39,8 @@ pub use manifest::{
 pub use platform::Platform;
 pub use progress::{Event, NoProgress, Progress, Step};
 pub use registry::{
-    Credentials, Distribution, Found, LoggedIn, PullOptions, PullPolicy, Pushed, RegistryOptions,
-    RegistrySettings, fuzz_challenge, fuzz_registry_settings, login, search,
+    Credentials, Distribution, LoggedIn, PullOptions, PullPolicy, Pushed, RegistryOptions,
+    RegistrySettings, SearchResult, fuzz_challenge, fuzz_registry_settings, login, search,
 };
 pub use store::commit::CommitOptions;
 pub use store::fsck::Finding;

@@ -4,11 +4,11 @@ use crate::error::Error;
 use crate::log::Logger;
 use gamut_abi::hooks::Hooks;
 use gamut_isolation::compile::{
-    CompileOptions, Compiled, Network, ProcessOptions, compile, is_host_network,
+    CompileOptions, Compiled, Network, ProcessOptions, compile, is_host_network, read_config,
+    read_process,
 };
 use gamut_isolation::contract::RootSource;
-use oci_spec::runtime::{Capability, Spec};
-use serde_json::{Map, Value};
+use oci_spec::runtime::{Process, Spec};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -44,6 +44,34 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(text)
 }
 
+/// Reads a configuration; what of it had to be left out is told to `logger`.
+///
+/// # Errors
+/// If it is none; the error tells where in the text, and in which file, something is wrong.
+pub fn parse_config(path: &Path, text: &[u8], logger: &Logger<'_>) -> Result<Spec, Error> {
+    told(path, read_config(text), logger)
+}
+
+/// As [`parse_config`], for the process of an `exec`.
+///
+/// # Errors
+/// As [`parse_config`].
+pub fn parse_process(path: &Path, text: &[u8], logger: &Logger<'_>) -> Result<Process, Error> {
+    told(path, read_process(text), logger)
+}
+
+fn told<T>(
+    path: &Path,
+    read: Result<(T, Vec<String>), serde_json::Error>,
+    logger: &Logger<'_>,
+) -> Result<T, Error> {
+    let (value, warnings) = read.map_err(|error| wrong(path, &error))?;
+    for warning in warnings {
+        logger.warning(&warning);
+    }
+    Ok(value)
+}
+
 /// Reads JSON; an error tells where in the text, and in which file, something is wrong.
 ///
 /// # Errors
@@ -52,77 +80,12 @@ pub fn parse<T: serde::de::DeserializeOwned>(path: &Path, text: &[u8]) -> Result
     serde_json::from_slice(text).map_err(|error| wrong(path, &error))
 }
 
-fn wrong(path: &Path, error: &serde_json::Error) -> Error {
+/// An error in a file.
+pub fn wrong(path: &Path, error: &serde_json::Error) -> Error {
     Error::Content {
         path: path.to_owned(),
         problem: error.to_string(),
     }
-}
-
-/// As [`parse`], for a configuration (or, with an empty `pointer`, a process) of callers that
-/// leave out what is zero, or know capabilities that nobody else does. The latter are told to
-/// `warn`.
-///
-/// # Errors
-/// As [`parse`].
-pub fn parse_leniently<T: serde::de::DeserializeOwned>(
-    path: &Path,
-    text: &[u8],
-    pointer: &str,
-    warn: impl FnMut(String),
-) -> Result<T, Error> {
-    let first = match serde_json::from_slice(text) {
-        Ok(value) => return Ok(value),
-        Err(error) => wrong(path, &error),
-    };
-    let Ok(mut value) = serde_json::from_slice::<Value>(text) else {
-        return Err(first);
-    };
-    if value
-        .pointer_mut(pointer)
-        .is_some_and(|process| repair(process, warn))
-    {
-        return serde_json::from_value(value).map_err(|error| wrong(path, &error));
-    }
-    Err(first)
-}
-
-/// Fills in a user and takes unknown capabilities out; false if there was nothing of that kind.
-fn repair(process: &mut Value, mut warn: impl FnMut(String)) -> bool {
-    let Some(process) = process.as_object_mut() else {
-        return false;
-    };
-    let mut changed = false;
-    let user = process
-        .entry("user")
-        .or_insert_with(|| Value::Object(Map::new()));
-    for id in ["uid", "gid"] {
-        if let Some(user) = user.as_object_mut()
-            && !user.contains_key(id)
-        {
-            changed = true;
-            user.insert(id.to_owned(), Value::from(0));
-        }
-    }
-    let sets = process
-        .get_mut("capabilities")
-        .and_then(Value::as_object_mut);
-    for (set, names) in sets.into_iter().flatten() {
-        let Some(names) = names.as_array_mut() else {
-            continue;
-        };
-        names.retain(|name| {
-            let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
-            if !known {
-                changed = true;
-                warn(format!(
-                    "process.capabilities.{set}: ignoring unknown capability {name}"
-                ));
-            }
-            known
-        });
-    }
-    changed
 }
 
 impl Bundle {
@@ -135,9 +98,7 @@ impl Bundle {
         let path = fs::canonicalize(given).map_err(Error::file("open bundle", given))?;
         let config = path.join("config.json");
         let text = read_file(&config)?;
-        let spec = parse_leniently(&config, &text, "/process", |warning| {
-            logger.warning(&warning);
-        })?;
+        let spec = parse_config(&config, &text, logger)?;
         Ok(Self { path, spec, text })
     }
 
@@ -156,11 +117,18 @@ impl Bundle {
         fs::canonicalize(&path).map_err(Error::file("open root.path", &path))
     }
 
-    /// Compiles the configuration for container `id`.
+    /// Compiles the configuration for container `id`. With `systemd_cgroup` a configuration that
+    /// names no control group gets one from systemd.
     ///
     /// # Errors
     /// With the field that is wrong or not supported.
-    pub fn compile(&self, id: &str, root: &Path) -> Result<Compiled, Error> {
+    pub fn compile(
+        &self,
+        id: &str,
+        root: &Path,
+        inherit_keyring: bool,
+        systemd_cgroup: bool,
+    ) -> Result<Compiled, Error> {
         let linux = self.spec.linux().as_ref();
         let configured = linux
             .and_then(|linux| linux.cgroups_path().as_ref())
@@ -171,9 +139,14 @@ impl Bundle {
             mount_point: root.to_owned(),
             bundle: Some(self.path.clone()),
             network: Network::Config,
-            cgroup_path: (!configured).then(|| format!("/gamut-runtime/{id}")),
+            cgroup_path: match (configured, systemd_cgroup) {
+                (true, _) => None,
+                (false, true) => Some(format!("system.slice:gamut-runtime:{id}")),
+                (false, false) => Some(format!("/gamut-runtime/{id}")),
+            },
             process: ProcessOptions {
                 create_cwd: true,
+                inherit_keyring,
                 ..ProcessOptions::default()
             },
             is_host_network,
@@ -212,29 +185,5 @@ fn inherit_environment(hooks: &mut Hooks) {
         for hook in list {
             hook.env.get_or_insert_with(|| own.clone());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use oci_spec::runtime::Process;
-
-    #[test]
-    fn what_is_zero_may_be_left_out() {
-        let text = br#"{"args": ["true"], "cwd": "/", "user": {"gid": 5},
-            "capabilities": {"bounding": ["CAP_KILL", "CAP_OF_THE_FUTURE"]}}"#;
-        let mut warnings = Vec::new();
-        let read = |text: &[u8], warnings: &mut Vec<String>| {
-            parse_leniently::<Process>(Path::new("p"), text, "", |warning| warnings.push(warning))
-        };
-        let process = read(text, &mut warnings).unwrap();
-        assert_eq!((process.user().uid(), process.user().gid()), (0, 5));
-        assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].contains("CAP_OF_THE_FUTURE"), "{warnings:?}");
-        let error = read(b"{\"cwd\": 5}", &mut warnings).unwrap_err();
-        assert!(error.to_string().contains("invalid type"), "{error}");
-        read(b"{", &mut warnings).unwrap_err();
-        read(b"[]", &mut warnings).unwrap_err();
     }
 }

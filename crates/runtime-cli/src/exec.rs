@@ -1,7 +1,7 @@
 //! `exec`: a further process in a container.
 
 use crate::arguments::Exec;
-use crate::bundle::{parse_leniently, read_file};
+use crate::bundle::{parse_process, read_file};
 use crate::error::Error;
 use crate::hand_over::{Program, callers, check_terminal, preserved};
 use crate::log::Logger;
@@ -26,9 +26,7 @@ pub fn exec(root: &Root<'_>, options: &Exec, logger: &Logger<'_>) -> Result<(), 
     let init = running(&container, options.ignore_paused)?;
     let spec = container.configuration()?;
     let process = match &options.process {
-        Some(path) => parse_leniently(path, &read_file(path)?, "", |warning| {
-            logger.warning(&warning);
-        })?,
+        Some(path) => parse_process(path, &read_file(path)?, logger)?,
         None => from_options(&spec, options)?,
     };
     let compiled = compile_exec(&spec, &options.id, &process)?;

@@ -27,7 +27,7 @@ pub fn show() -> Result<(), Error> {
                 "v1": true,
                 "v2": true,
                 "systemd": supported::SYSTEMD_CGROUPS,
-                "systemdUser": supported::SYSTEMD_CGROUPS,
+                "systemdUser": false,
                 "rdma": supported::RDMA,
             },
             "seccomp": {
@@ -42,7 +42,7 @@ pub fn show() -> Result<(), Error> {
             "selinux": {"enabled": supported::SELINUX},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": supported::IDMAPPED_MOUNTS}},
-            "netDevices": {"enabled": false},
+            "netDevices": {"enabled": supported::NETWORK_DEVICES},
         },
         "potentiallyUnsafeConfigAnnotations": [],
     });

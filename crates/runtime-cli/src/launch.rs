@@ -41,14 +41,16 @@ fn execute(
     // First of all: their numbers are as good as any for what is opened next.
     let listening = listen_fds();
     let files = preserved(3, listening.saturating_add(launch.preserve_fds))?;
-    if launch.no_new_keyring {
-        return Err(Error::Unsupported("option --no-new-keyring".to_owned()));
-    }
     let callers = callers(&launch.callers, logger)?;
     let bundle = Bundle::read(launch.bundle.as_deref(), logger)?;
     logger.debug(|| format!("bundle {} is read", bundle.path.display()));
     let rootfs = bundle.root()?;
-    let mut compiled = bundle.compile(&launch.id, &rootfs)?;
+    let mut compiled = bundle.compile(
+        &launch.id,
+        &rootfs,
+        launch.no_new_keyring,
+        root.systemd_cgroup(),
+    )?;
     check_terminal(
         compiled.plan.process.terminal.is_some(),
         verb != OciVerb::Run,

@@ -8,6 +8,7 @@ use gamut_abi::hooks::Hooks;
 use gamut_abi::oci::{CONFIG_FILE, GATE_FILE, PID_FILE, STATE_FILE};
 use gamut_cgroup::{Group, Hierarchies};
 use gamut_container::Gate;
+use gamut_isolation::compile::read_config;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub struct Root<'a> {
     path: &'a Path,
     /// It was named by the caller, and so should be there.
     is_given: bool,
+    systemd_cgroup: bool,
 }
 
 /// What `create` and `run` write down before anything exists.
@@ -94,7 +96,13 @@ impl<'a> Root<'a> {
         Self {
             path: &global.root,
             is_given: global.root_is_given,
+            systemd_cgroup: global.systemd_cgroup,
         }
+    }
+
+    /// Systemd makes the control groups of containers that name none.
+    pub fn systemd_cgroup(&self) -> bool {
+        self.systemd_cgroup
     }
 
     /// Makes the state directory of a new container.
@@ -238,7 +246,9 @@ impl Container {
     pub fn configuration(&self) -> Result<Spec, Error> {
         let path = self.directory.join(CONFIG_FILE);
         // What is wrong with it has been told when it was first read.
-        bundle::parse_leniently(&path, &bundle::read_file(&path)?, "/process", drop)
+        let read = read_config(&bundle::read_file(&path)?);
+        let (spec, _) = read.map_err(|error| bundle::wrong(&path, &error))?;
+        Ok(spec)
     }
 }
 
@@ -316,6 +326,7 @@ mod tests {
         let global = Global {
             root: root.path().to_owned(),
             root_is_given: true,
+            systemd_cgroup: false,
             log: crate::arguments::Log::default(),
         };
         fs::create_dir(root.path().join("a")).unwrap();

@@ -441,3 +441,27 @@ fn what_is_told_twice_is_done_once() {
     assert!(warning.contains("CAP_OF_OTHERS"), "{warning}");
     rig.assert_clean();
 }
+
+#[test]
+fn mounts_are_made_in_their_order() {
+    // The second bind has the first as its source.
+    let Some(rig) = Rig::new(&["true"]) else {
+        return;
+    };
+    fs::create_dir(rig.path("source")).unwrap();
+    fs::write(rig.path("source/file"), "content\n").unwrap();
+    for name in ["mnt", "final"] {
+        fs::create_dir(rig.path("bundle/rootfs").to_owned() + "/" + name).unwrap();
+    }
+    rig.configure_with(&["cat", "/final/file"], |config| {
+        let bind = |source: String, destination: &str| {
+            json!({"source": source, "destination": destination, "type": "bind",
+                "options": ["rbind"]})
+        };
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(bind(rig.path("source"), "/mnt"));
+        mounts.push(bind(rig.path("bundle/rootfs/mnt"), "/final"));
+    });
+    assert_eq!(rig.ok(&["run", "a"]), "content\n");
+    rig.assert_clean();
+}

@@ -13,6 +13,8 @@ pub(super) struct Place {
     pub cgroup_parent: String,
     /// Why there are no control groups.
     pub without_groups: Option<String>,
+    /// Controllers that control groups can have, if not all.
+    pub controllers: Option<Vec<String>>,
     /// Set for an ordinary user.
     pub rootless: Option<Rootless>,
 }
@@ -34,6 +36,7 @@ impl Place {
                     .clone()
                     .unwrap_or(defaults.cgroup_parent),
                 without_groups: None,
+                controllers: None,
                 rootless: None,
             });
         }
@@ -53,17 +56,20 @@ impl Place {
             tracing::warn!("{warning}");
         }
         let groups = match &arguments.cgroup_parent {
-            Some(parent) => Ok(parent.clone()),
-            None => find_groups(),
+            Some(parent) => Ok((parent.clone(), None)),
+            None => find_groups().map(|groups| (groups.parent, Some(groups.controllers))),
         };
         if let Err(reason) = &groups {
             tracing::warn!("limits are not applied: {reason}");
         }
+        let without_groups = groups.as_ref().err().cloned();
+        let (cgroup_parent, controllers) = groups.unwrap_or((defaults.cgroup_parent, None));
         Ok(Self {
             data_root,
             run_root,
-            without_groups: groups.as_ref().err().cloned(),
-            cgroup_parent: groups.unwrap_or(defaults.cgroup_parent),
+            without_groups,
+            cgroup_parent,
+            controllers,
             rootless: Some(Rootless {
                 uid: entered.uid,
                 is_new: entered.is_new,

@@ -3,6 +3,7 @@
 use crate::Case;
 use crate::rig::{self, Rig, read_all, run, run_with, wait};
 use gamut_abi::hooks::{Hook, Hooks};
+use gamut_abi::plan::Seccomp;
 use gamut_container::{CreateOptions, ExecOptions, Stdio, create, exec_with, run_hooks};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,6 +12,7 @@ use std::path::Path;
 pub const CASES: &[Case] = &[
     ("hooks_of_the_host", hooks_of_the_host),
     ("hooks_run_in_order_and_in_their_places", hooks_in_order),
+    ("a_hook_inside_is_confined", hook_inside_is_confined),
     ("a_hook_that_fails_stops_the_container", hook_fails),
     ("extra_files_become_three_and_following", extra_files),
 ];
@@ -102,6 +104,40 @@ fn hooks_in_order(rig: &mut Rig) {
         format!("startContainer\n{state}\nprogram\n")
     );
     fs::remove_file(&log).unwrap();
+}
+
+fn hook_inside_is_confined(rig: &mut Rig) {
+    /// `return SECCOMP_RET_ERRNO | EPERM` for mkdir(2) and mkdirat(2) of x86-64, else allow.
+    fn filter() -> Seccomp {
+        let instruction = |code: u16, on_true: u8, on_false: u8, value: u32| {
+            let mut bytes = [0; 8];
+            bytes[..2].copy_from_slice(&code.to_ne_bytes());
+            bytes[2..4].copy_from_slice(&[on_true, on_false]);
+            bytes[4..].copy_from_slice(&value.to_ne_bytes());
+            u64::from_ne_bytes(bytes)
+        };
+        Seccomp {
+            program: vec![
+                instruction(0x20, 0, 0, 0),
+                instruction(0x15, 2, 0, 83),
+                instruction(0x15, 1, 0, 258),
+                instruction(0x06, 0, 0, 0x7fff_0000),
+                instruction(0x06, 0, 0, 0x0005_0001),
+            ],
+            flags: 0,
+        }
+    }
+    let mut plan = rig.script("echo never");
+    plan.process.seccomp = Some(filter());
+    plan.hooks = Some(Hooks {
+        state: String::from("{\"id\":\"t\""),
+        start_container: vec![hook("mkdir /made")],
+        ..Hooks::default()
+    });
+    let error = run_with(&plan, &[]).unwrap_err();
+    assert!(error.message.contains("not permitted"), "{error}");
+    plan.process.seccomp = None;
+    assert_eq!(run(&plan).output, "never\n");
 }
 
 fn hook_fails(rig: &mut Rig) {

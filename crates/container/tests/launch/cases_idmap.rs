@@ -6,7 +6,7 @@ use gamut_abi::plan::{
     IdMapping, MountIdmap, Namespace, NamespaceKind, NamespaceSource, Plan, Propagation, RootSource,
 };
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Command;
 
 pub const CASES: &[Case] = &[
@@ -14,6 +14,7 @@ pub const CASES: &[Case] = &[
     ("idmap_as_the_container", as_the_container),
     ("idmap_recursive", recursive),
     ("idmap_layers", layers),
+    ("idmap_directory_root", directory_root),
     ("idmap_refused", refused),
     ("mounts_recursive_attributes", recursive_attributes),
     ("mounts_unbindable_root", unbindable_root),
@@ -44,7 +45,7 @@ fn volume(rig: &Rig) -> String {
     fs::write(format!("{source}/file"), "x").unwrap();
     chown(format!("{source}/file"), Some(7), Some(8)).unwrap();
     chown(&source, Some(7), Some(8)).unwrap();
-    fs::set_permissions(&source, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    fs::set_permissions(&source, PermissionsExt::from_mode(0o777)).unwrap();
     source
 }
 
@@ -99,7 +100,9 @@ fn recursive(rig: &mut Rig) {
     let source = volume(rig);
     let below = format!("{source}/below");
     fs::create_dir(&below).unwrap();
-    let mounted = Mounted::tmpfs(&below);
+    let other = rig.path("other");
+    fs::create_dir(&other).unwrap();
+    let mounted = Mounted::bind(&other, &below);
     fs::write(format!("{below}/file"), "x").unwrap();
     chown(format!("{below}/file"), Some(7), Some(7)).unwrap();
     let mut plan = rig.script("stat -c %u /v/file /v/below/file");
@@ -125,6 +128,9 @@ fn layers(rig: &mut Rig) {
     fs::create_dir_all(format!("{layer}/data")).unwrap();
     fs::write(format!("{layer}/data/file"), "from the layer").unwrap();
     chown(format!("{layer}/data/file"), Some(7), Some(8)).unwrap();
+    // Only root of the host gets here.
+    let private = rig.path("upper") + "/..";
+    fs::set_permissions(&private, PermissionsExt::from_mode(0o700)).unwrap();
     let mut plan = rig.script(
         "stat -c %u:%g /bin /data/file; cat /data/file; echo >> /data/file && stat -c %u /data/file; grep -c layers /proc/self/mountinfo",
     );
@@ -152,6 +158,27 @@ fn layers(rig: &mut Rig) {
     assert_eq!(copy.uid(), 100_007);
 }
 
+fn directory_root(rig: &mut Rig) {
+    let root = rig.path("root");
+    let copy = Command::new("cp")
+        .args(["-a", &rig.layer(), &root])
+        .status();
+    assert!(copy.unwrap().success());
+    // Only root of the host gets here.
+    let private = rig.path("upper") + "/..";
+    fs::set_permissions(&private, PermissionsExt::from_mode(0o700)).unwrap();
+    let mut plan = rig.script("stat -c %u /bin; cat /proc/self/uid_map");
+    map_user(&mut plan);
+    plan.root.source = RootSource::Directory { path: root };
+    // A directory is shown as it is: its files are of a user whom the container does not know.
+    for directory in ["proc", "dev", "sys"] {
+        fs::create_dir(format!("{}/{directory}", rig.path("root"))).unwrap();
+    }
+    let outcome = run(&plan);
+    assert!(outcome.output.starts_with("65534\n"), "{}", outcome.output);
+    assert!(outcome.output.contains("100000"), "{}", outcome.output);
+}
+
 fn refused(rig: &mut Rig) {
     let mut plan = rig.plan(&["true"]);
     let mut mapped = bind("/proc", "/v");
@@ -171,13 +198,21 @@ fn refused(rig: &mut Rig) {
     assert!(error.message.contains("it has none"), "{error}");
 }
 
-/// A tmpfs that goes again, whatever the case does. The table of mounts is this process's own.
+/// A mount that goes again, whatever the case does. The table of mounts is this process's own.
 struct Mounted(String);
 
 impl Mounted {
     fn tmpfs(path: &str) -> Self {
         let status = Command::new("mount")
             .args(["-t", "tmpfs", "tmpfs", path])
+            .status();
+        assert!(status.unwrap().success());
+        Self(path.to_owned())
+    }
+
+    fn bind(source: &str, path: &str) -> Self {
+        let status = Command::new("mount")
+            .args(["--bind", source, path])
             .status();
         assert!(status.unwrap().success());
         Self(path.to_owned())
@@ -263,8 +298,16 @@ fn shared_and_slave(rig: &mut Rig) {
     plan.root.propagation = Propagation::Slave;
     let outcome = run(&plan);
     drop(mounted);
+    let mut lines: Vec<&str> = outcome.output.lines().collect();
+    lines.sort_unstable();
     assert_eq!(
-        outcome.output,
-        "/v master -\n/s shared -\n/p - tmpfs\n/u unbindable -\n/ - overlay\n"
+        lines,
+        [
+            "/ - overlay",
+            "/p - tmpfs",
+            "/s shared -",
+            "/u unbindable -",
+            "/v master -"
+        ]
     );
 }

@@ -79,6 +79,17 @@ fn answer(descriptor: &OwnedFd) {
     const RECEIVE: u64 = 0xc050_2100;
     const SEND: u64 = 0xc018_2101;
     loop {
+        let mut poll = libc::pollfd {
+            fd: descriptor.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // Kernels before 6.11 would wait for a notification of those who have gone.
+        // SAFETY: one valid entry.
+        unsafe { libc::poll(&raw mut poll, 1, -1) };
+        if poll.revents & libc::POLLIN == 0 {
+            return;
+        }
         let mut notification = [0_u64; 10];
         // SAFETY: struct seccomp_notif has 80 bytes, which must be zero.
         let got =

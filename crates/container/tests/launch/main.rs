@@ -14,6 +14,7 @@ mod cases_hooks;
 mod cases_idmap;
 mod cases_listener;
 mod cases_namespaces;
+mod cases_network;
 mod cases_process;
 mod cases_scheduling;
 mod rig;
@@ -31,6 +32,7 @@ fn main() {
         cases_scheduling::CASES,
         cases_idmap::CASES,
         cases_listener::CASES,
+        cases_network::CASES,
     ]
     .concat();
     let (flags, wanted): (Vec<String>, Vec<String>) = std::env::args()

@@ -27,6 +27,16 @@ pub async fn top(request: Request, name: &str) -> Result<Response, ApiError> {
 /// `GET /containers/{id}/stats`: every second, or once.
 pub async fn stats(request: Request, name: &str) -> Result<Response, ApiError> {
     let record = request.engine.container(name)?;
+    // Nothing would be told by zeros.
+    if let Some(reason) = &request.engine.options().without_groups {
+        return Err(ApiError::new(
+            gamut_spec::error::ErrorKind::Conflict,
+            format!(
+                "cannot measure container {}: it has no control group: {reason}",
+                record.name
+            ),
+        ));
+    }
     let stream = request.flag_or("stream", true);
     let one_shot = request.flag("one-shot");
     let header = (record.id.clone(), format!("/{}", record.name));

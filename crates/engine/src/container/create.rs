@@ -50,7 +50,7 @@ impl Engine {
         let name = self.reserve_name(name, &id)?;
         let made = self
             .lease_ids(&spec)
-            .and_then(|ids| self.make(caller, &id, &name, spec, &image, process, ids));
+            .and_then(|ids| self.make(caller, (&id, &name), spec, &image, process, ids));
         let leased = made.as_ref().ok().and_then(|one| one.read(|one| one.ids));
         match made {
             Ok(container) => {
@@ -146,8 +146,7 @@ impl Engine {
     fn make(
         &self,
         caller: &Caller,
-        id: &str,
-        name: &str,
+        (id, name): (&str, &str),
         spec: ContainerSpec,
         image: &Image,
         process: ResolvedProcess,

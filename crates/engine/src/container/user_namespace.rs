@@ -13,8 +13,6 @@ use std::str::FromStr;
 
 /// Ids of a container unless it asks for another number.
 const USUAL_COUNT: u32 = 65_536;
-/// Fewer do not hold what every image has.
-const LEAST_COUNT: u32 = 1;
 /// Ids to lease from: systemd and distributions leave them unused ("Users, Groups, UIDs and GIDs
 /// on systemd Systems"), and they are few enough for a signed number, so that
 /// `net.ipv4.ping_group_range` can hold them.
@@ -57,7 +55,7 @@ impl FromStr for UserNamespaceMode {
             Some(("container", name)) if !name.is_empty() => Ok(Self::Container(name.to_owned())),
             Some(("auto", option)) => match option.split_once('=') {
                 Some(("size", number)) => match number.parse::<u32>() {
-                    Ok(count) if count >= LEAST_COUNT && count <= POOL.end - POOL.start => {
+                    Ok(count) if (1..=POOL.end - POOL.start).contains(&count) => {
                         Ok(Self::Auto(Some(count)))
                     }
                     _ => invalid("the size is no number of ids"),

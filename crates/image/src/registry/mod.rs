@@ -26,7 +26,7 @@ pub use authentication::fuzz_challenge;
 pub use distribution::Distribution;
 pub use login::{LoggedIn, login};
 pub use push::Pushed;
-pub use search::{Found, search};
+pub use search::{SearchResult, search};
 pub use settings::{RegistrySettings, fuzz_registry_settings};
 
 /// Who the caller is to a registry.

@@ -17,7 +17,7 @@ const HUB: &str = "index.docker.io";
 
 /// A repository that was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub struct Found {
+pub struct SearchResult {
     /// Its name.
     #[serde(default, deserialize_with = "or_default")]
     pub name: String,
@@ -38,7 +38,7 @@ pub struct Found {
 #[derive(Deserialize)]
 struct Answer {
     #[serde(default, deserialize_with = "or_default")]
-    results: Vec<Found>,
+    results: Vec<SearchResult>,
 }
 
 /// Where a term is searched for, and what.
@@ -55,7 +55,7 @@ fn place_of(term: &str) -> (&str, &str) {
 /// # Errors
 /// [`Error::Registry`] if it cannot be reached or has no search; [`Error::Malformed`] if its
 /// answer makes no sense.
-pub fn search(term: &str, limit: usize, options: &RegistryOptions) -> Result<Vec<Found>> {
+pub fn search(term: &str, limit: usize, options: &RegistryOptions) -> Result<Vec<SearchResult>> {
     let (host, rest) = place_of(term);
     let connection = Connection::to_host(host, term, &options.trust())?;
     let url = connection

@@ -15,6 +15,7 @@ mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
+mod read;
 mod resources;
 mod scheduling;
 mod seccomp;
@@ -30,6 +31,7 @@ pub use exec::{CompiledExec, compile_exec};
 pub use hooks::STATE_VERSION;
 pub use listener::seccomp_listener;
 pub use process::{ProcessOptions, compile_process};
+pub use read::{read_config, read_process};
 pub use resources::resources;
 
 use crate::contract::RootSource;
@@ -67,7 +69,8 @@ pub struct CompileOptions {
     pub bundle: Option<PathBuf>,
     /// The network.
     pub network: Network,
-    /// Path of the control group below every hierarchy; `None` takes `linux.cgroupsPath`.
+    /// Path of the control group below every hierarchy, or `SLICE:PREFIX:NAME` for a scope of
+    /// systemd; `None` takes `linux.cgroupsPath`.
     pub cgroup_path: Option<String>,
     /// User, groups, working directory and init. `seccomp` is set from the configuration.
     pub process: ProcessOptions,
@@ -126,6 +129,7 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         linux.gid_mappings().as_deref(),
         &namespaces,
     )?;
+    let network_devices = namespaces::network_devices(linux, &namespaces)?;
     let time_offsets = namespaces::time_offsets(linux, &namespaces)?;
     let own_names = namespaces.is_new(NamespaceKind::Uts)
         || namespaces
@@ -189,7 +193,7 @@ pub fn compile(spec: &Spec, mut options: CompileOptions) -> Result<Compiled, Err
         cgroup,
         personality: scheduling::personality(linux)?,
         memory_policy: scheduling::memory_policy(linux)?,
-        network_devices: Vec::new(),
+        network_devices,
         mount_label: process::label("linux.mountLabel", linux.mount_label().as_deref())?,
         process,
         hooks,
@@ -337,22 +341,30 @@ fn cgroup(
             Ok(None)
         };
     };
+    let (path, systemd) = configured_cgroup_path(field, &path)?;
     Ok(Some(Cgroup {
-        path: cgroup_path(field, &path)?,
+        path,
         resources,
         owner,
+        systemd,
     }))
 }
 
-/// A path of a control group as `/a/b`: no `..`, and not systemd's `slice:prefix:name`.
+/// The path of a container's control group, and whether systemd makes it: `SLICE:PREFIX:NAME` is a
+/// scope of systemd's.
+fn configured_cgroup_path(field: &str, path: &str) -> Result<(String, bool), Error> {
+    if path.starts_with('/') || path.matches(':').count() != 2 {
+        return Ok((cgroup_path(field, path)?, false));
+    }
+    text(field, path)?;
+    let path =
+        gamut_cgroup::systemd_path(path).map_err(|error| invalid(field, error.to_string()))?;
+    Ok((path, true))
+}
+
+/// A path of a control group as `/a/b`, without `..`.
 pub(crate) fn cgroup_path(field: &str, path: &str) -> Result<String, Error> {
     text(field, path)?;
-    if !path.starts_with('/') && path.matches(':').count() == 2 {
-        return Err(invalid(
-            field,
-            format!("{path:?} is for systemd's driver; use a path such as /gamut/NAME"),
-        ));
-    }
     if path.split('/').any(|part| part == "..") {
         return Err(invalid(field, format!("{path:?} leads upwards")));
     }
@@ -368,7 +380,7 @@ pub(crate) fn cgroup_path(field: &str, path: &str) -> Result<String, Error> {
 
 /// Entry for fuzzers: parses `config.json` and compiles it. Must not panic on any input.
 pub fn fuzz_config(bytes: &[u8]) {
-    let Ok(spec) = serde_json::from_slice::<Spec>(bytes) else {
+    let Ok((spec, _)) = read_config(bytes) else {
         return;
     };
     let options = CompileOptions {

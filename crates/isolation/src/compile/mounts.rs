@@ -4,9 +4,11 @@ use super::CompileOptions;
 use super::field::{absolute, invalid, lexically_clean, path_text};
 use super::mount_options::{Options, READ_ONLY};
 use super::namespaces::id_mapping_list;
+use crate::contract::RootSource;
 use crate::error::Error;
 use gamut_abi::plan::{Mount, MountIdmap, MountKind};
 use oci_spec::runtime::{LinuxIdMapping, Mount as OciMount};
+use std::path::Path;
 
 /// Places below `/proc` that may be mounted over, as lxcfs and nested containers do. Anything
 /// else there could hide from the runtime what it writes its security settings to.
@@ -84,7 +86,7 @@ pub(super) fn binds_dev(mounts: &[Mount]) -> bool {
 }
 
 fn compile_mount(entry: &str, mount: &OciMount, context: &Context<'_>) -> Result<Mount, Error> {
-    let destination = absolute(&format!("{entry}.destination"), mount.destination())?;
+    let destination = destination(&format!("{entry}.destination"), mount, context.options)?;
     let place = lexically_clean(&destination);
     if place == "/" {
         return Err(invalid(
@@ -197,6 +199,21 @@ fn idmap(
         gid_mappings: list("gidMappings", mount.gid_mappings())?,
         recursive: words.idmap.unwrap_or(false),
     }))
+}
+
+/// Where it is mounted, inside the container. A relative path is one below `/` (runtime-spec,
+/// config.md, "Mounts"). One that begins with the root's own path on the host is taken without it,
+/// as runc does for the sake of old callers.
+fn destination(field: &str, mount: &OciMount, options: &CompileOptions) -> Result<String, Error> {
+    let path = Path::new("/").join(mount.destination());
+    let inside = match &options.root {
+        RootSource::Directory(root) if root != Path::new("/") => path
+            .strip_prefix(root)
+            .map(|rest| Path::new("/").join(rest))
+            .ok(),
+        _ => None,
+    };
+    absolute(field, inside.as_deref().unwrap_or(&path))
 }
 
 fn refuse_data(field: &str, words: &Options, what: &str) -> Result<(), Error> {

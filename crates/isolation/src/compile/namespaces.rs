@@ -3,7 +3,9 @@
 use super::field::{absolute, invalid};
 use super::{CompileOptions, Network};
 use crate::error::Error;
-use gamut_abi::plan::{IdMapping, Namespace, NamespaceKind, NamespaceSource, TimeOffset};
+use gamut_abi::plan::{
+    IdMapping, Namespace, NamespaceKind, NamespaceSource, NetworkDevice, TimeOffset,
+};
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 use std::os::fd::OwnedFd;
 
@@ -212,6 +214,64 @@ fn overlap(a: &IdMapping, b: &IdMapping) -> bool {
     let ranges_meet =
         |a_start: u32, b_start: u32| a_start < b_start + b.size && b_start < a_start + a.size;
     ranges_meet(a.container_id, b.container_id) || ranges_meet(a.host_id, b.host_id)
+}
+
+/// Longest name of an interface in bytes (Linux `IFNAMSIZ`, less the NUL).
+const MAX_INTERFACE_BYTES: usize = 15;
+
+fn interface(field: &str, name: &str) -> Result<(), Error> {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':');
+    if name.is_empty()
+        || name.len() > MAX_INTERFACE_BYTES
+        || matches!(name, "." | "..")
+        || !name.bytes().all(plain)
+    {
+        return Err(invalid(
+            field,
+            format!("{name:?} is not the name of a network interface"),
+        ));
+    }
+    Ok(())
+}
+
+/// Compiles `linux.netDevices`, sorted by the names on the host.
+pub(super) fn network_devices(
+    linux: &Linux,
+    namespaces: &Namespaces,
+) -> Result<Vec<NetworkDevice>, Error> {
+    let mut compiled: Vec<NetworkDevice> = Vec::new();
+    for (name, device) in linux.net_devices().iter().flatten() {
+        let field = format!("linux.netDevices.{name}");
+        if namespaces.host_network {
+            return Err(invalid(
+                field,
+                "needs a network namespace of the container's own, not the host's",
+            ));
+        }
+        interface(&field, name)?;
+        let container_name = match device.name().as_deref() {
+            None | Some("") => name,
+            Some(new) => {
+                interface(&format!("{field}.name"), new)?;
+                new
+            }
+        };
+        if compiled
+            .iter()
+            .any(|other| other.container_name == *container_name)
+        {
+            return Err(invalid(
+                format!("{field}.name"),
+                format!("{container_name:?} is already another interface of the container"),
+            ));
+        }
+        compiled.push(NetworkDevice {
+            name: name.clone(),
+            container_name: container_name.to_owned(),
+        });
+    }
+    compiled.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(compiled)
 }
 
 /// Compiles `linux.timeOffsets`.

@@ -11,13 +11,14 @@ pub const NAMESPACES: [&str; 8] = [
 ];
 
 /// Actions of `linux.seccomp`.
-pub const SECCOMP_ACTIONS: [&str; 8] = [
+pub const SECCOMP_ACTIONS: [&str; 9] = [
     "SCMP_ACT_ALLOW",
     "SCMP_ACT_ERRNO",
     "SCMP_ACT_KILL",
     "SCMP_ACT_KILL_PROCESS",
     "SCMP_ACT_KILL_THREAD",
     "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
     "SCMP_ACT_TRACE",
     "SCMP_ACT_TRAP",
 ];
@@ -43,20 +44,23 @@ pub const SECCOMP_FLAGS: [&str; 3] = [
     "SECCOMP_FILTER_FLAG_TSYNC",
 ];
 
-/// `process.apparmorProfile`.
-pub const APPARMOR: bool = false;
+/// `process.apparmorProfile`, where the host has it.
+pub const APPARMOR: bool = true;
 
-/// `process.selinuxLabel`.
-pub const SELINUX: bool = false;
+/// `process.selinuxLabel`, where the host has it.
+pub const SELINUX: bool = true;
 
 /// `mounts[].uidMappings`.
-pub const IDMAPPED_MOUNTS: bool = false;
+pub const IDMAPPED_MOUNTS: bool = true;
+
+/// `linux.netDevices`.
+pub const NETWORK_DEVICES: bool = true;
 
 /// `linux.resources.rdma`.
-pub const RDMA: bool = false;
+pub const RDMA: bool = true;
 
-/// Control groups by way of systemd.
-pub const SYSTEMD_CGROUPS: bool = false;
+/// Control groups by way of the host's systemd. Users' own ones are not asked yet.
+pub const SYSTEMD_CGROUPS: bool = true;
 
 /// Names of all capabilities, in the order of their numbers.
 #[must_use]

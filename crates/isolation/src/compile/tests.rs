@@ -477,9 +477,26 @@ fn mounts_of_each_kind() {
 }
 
 #[test]
+fn destinations_are_inside_the_container() {
+    // Relative to its root (runtime-spec), or with the root's own path before it (runc).
+    for (destination, inside) in [
+        ("a/b", "/a/b"),
+        ("/rootfs/a", "/a"),
+        ("/rootfsa", "/rootfsa"),
+    ] {
+        let mount = one_mount(json!({"destination": destination, "type": "tmpfs"}));
+        assert_eq!(mount.destination, inside);
+    }
+}
+
+#[test]
 fn wrong_mounts_are_named() {
     for (mount, field) in [
-        (json!({"destination": "a", "type": "proc"}), "destination"),
+        (json!({"destination": "", "type": "proc"}), "destination"),
+        (
+            json!({"destination": "/rootfs", "type": "proc"}),
+            "destination",
+        ),
         (
             json!({"destination": "/a/..", "type": "proc"}),
             "destination",
@@ -651,10 +668,26 @@ fn control_group_paths() {
         ("a", Some("/a")),
         ("/", None),
         ("/a/../b", None),
-        ("system.slice:p:n", None),
     ] {
         assert_eq!(cgroup_path("f", path).ok().as_deref(), clean, "{path}");
     }
+    let group = |path: &str| {
+        let spec = config(json!({"linux": {"cgroupsPath": path}}));
+        let options = CompileOptions {
+            cgroup_path: None,
+            ..options()
+        };
+        compile(&spec, options).map(|compiled| {
+            let group = compiled.plan.cgroup.unwrap();
+            (group.path, group.systemd)
+        })
+    };
+    assert_eq!(
+        group("a-b.slice:p:n").unwrap(),
+        ("/a.slice/a-b.slice/p-n.scope".to_owned(), true)
+    );
+    assert_eq!(group("/a:b:c").unwrap(), ("/a:b:c".to_owned(), false));
+    group("a:b:c").unwrap_err();
     let spec = config(json!({"linux": {"resources": {"pids": {"limit": 5}}}}));
     compile(
         &spec,

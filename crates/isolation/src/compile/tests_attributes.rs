@@ -177,3 +177,25 @@ fn groups_are_delegated_where_the_container_may_write() {
     let shared = json!([{"type": "mount"}, {"type": "user"}]);
     assert_eq!(owner(json!([]), shared), None);
 }
+
+#[test]
+fn interfaces_move_into_a_network_of_the_containers_own() {
+    let plan = good(json!({"linux": {"netDevices": {"eth1": {}, "eth0": {"name": "net0"}}}})).plan;
+    let names: Vec<_> = plan
+        .network_devices
+        .iter()
+        .map(|device| (device.name.as_str(), device.container_name.as_str()))
+        .collect();
+    assert_eq!(names, [("eth0", "net0"), ("eth1", "eth1")]);
+    for (devices, field) in [
+        (json!({"a/b": {}}), "linux.netDevices.a/b"),
+        (
+            json!({"eth0": {"name": "0123456789abcdef"}}),
+            "linux.netDevices.eth0.name",
+        ),
+    ] {
+        assert_eq!(refused(json!({"linux": {"netDevices": devices}})), field);
+    }
+    let host = json!({"linux": {"namespaces": [{"type": "mount"}], "netDevices": {"eth0": {}}}});
+    assert_eq!(refused(host), "linux.netDevices.eth0");
+}

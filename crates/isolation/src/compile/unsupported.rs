@@ -33,16 +33,6 @@ pub(super) fn spec(spec: &Spec) -> Result<(), Error> {
 
 /// Checks `linux`.
 pub(super) fn linux(linux: &Linux) -> Result<(), Error> {
-    if linux
-        .net_devices()
-        .as_ref()
-        .is_some_and(|devices| !devices.is_empty())
-    {
-        return Err(unsupported(
-            "linux.netDevices",
-            "give the sandbox a prepared network namespace",
-        ));
-    }
     if linux.intel_rdt().is_some() {
         return Err(unsupported("linux.intelRdt", LEAVE_OUT));
     }

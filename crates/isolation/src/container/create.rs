@@ -11,6 +11,7 @@ use gamut_abi::control::Launch;
 use gamut_abi::plan::{NamespaceKind, NamespaceSource, Plan};
 use gamut_abi::status::State;
 use gamut_supervisor::read_status;
+use oci_spec::runtime::{LinuxIdMapping, Spec};
 use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -31,7 +32,7 @@ impl ContainerLevel {
             return Ok(started);
         }
         let network = self.network(&call, &workload.sandbox_id)?;
-        prepare_writable(&workload.root).map_err(|error| call.system(error))?;
+        prepare_writable(&workload.root, &workload.config).map_err(|error| call.system(error))?;
         let attached = std::mem::take(&mut workload.attached);
         let compiled =
             compile::compile(&workload.config, self.compile_options(&workload, network))?;
@@ -295,24 +296,44 @@ fn join_owner(plan: &mut Plan, descriptors: &mut Vec<OwnedFd>) -> io::Result<()>
 }
 
 /// Makes the directories of the writable layer where they are missing. The top directory of an
-/// overlay shows the owner and mode of the writable one, so that it takes them from the image.
-fn prepare_writable(root: &RootSource) -> io::Result<()> {
+/// overlay shows the owner and mode of the writable one, so that it takes them from the image, as
+/// the container's user namespace maps them.
+fn prepare_writable(root: &RootSource, config: &Spec) -> io::Result<()> {
     let RootSource::Layers {
         lower, writable, ..
     } = root
     else {
         return Ok(());
     };
-    make_directory(&writable.join("work"), 0o700)?;
+    let linux = config.linux().as_ref();
+    let uids = linux.and_then(|linux| linux.uid_mappings().as_deref());
+    let gids = linux.and_then(|linux| linux.gid_mappings().as_deref());
+    let work = writable.join("work");
+    if make_directory(&work, 0o700)? && (uids.is_some() || gids.is_some()) {
+        std::os::unix::fs::chown(&work, Some(mapped(uids, 0)), Some(mapped(gids, 0)))?;
+    }
     let upper = writable.join("upper");
     if make_directory(&upper, 0o755)?
         && let Some(top) = lower.first()
     {
         let like = fs::metadata(top)?;
-        std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid()))?;
+        let (uid, gid) = (mapped(uids, like.uid()), mapped(gids, like.gid()));
+        std::os::unix::fs::chown(&upper, Some(uid), Some(gid))?;
         fs::set_permissions(&upper, fs::Permissions::from_mode(like.mode() & 0o7777))?;
     }
     Ok(())
+}
+
+/// An id of the image as it is on the host: mapped, or itself where there is no mapping for it.
+fn mapped(mappings: Option<&[LinuxIdMapping]>, id: u32) -> u32 {
+    mappings
+        .unwrap_or_default()
+        .iter()
+        .find_map(|mapping| {
+            let offset = id.checked_sub(mapping.container_id())?;
+            (offset < mapping.size()).then(|| mapping.host_id().saturating_add(offset))
+        })
+        .unwrap_or(id)
 }
 
 /// Makes a directory; false if it was there.
@@ -324,5 +345,28 @@ fn make_directory(path: &Path, mode: u32) -> io::Result<bool> {
             let text = format!("make {}: {error}", path.display());
             Err(io::Error::new(error.kind(), text))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime::LinuxIdMappingBuilder;
+
+    #[test]
+    fn ids_of_the_image_are_mapped() {
+        let mapping = |container: u32, host: u32, size: u32| {
+            LinuxIdMappingBuilder::default()
+                .container_id(container)
+                .host_id(host)
+                .size(size)
+                .build()
+                .unwrap()
+        };
+        let list = [mapping(0, 100_000, 10), mapping(1000, 7, 1)];
+        for (id, host) in [(0, 100_000), (9, 100_009), (10, 10), (1000, 7)] {
+            assert_eq!(mapped(Some(&list), id), host);
+        }
+        assert_eq!(mapped(None, 5), 5);
     }
 }

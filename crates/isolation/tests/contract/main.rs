@@ -10,6 +10,7 @@
 mod body;
 mod faults;
 mod support;
+mod users;
 
 use support::{ContainerRig, Rig};
 
@@ -28,6 +29,16 @@ fn the_container_level_keeps_the_contract() {
     body::run(&rig);
     faults::run(&rig);
     faults::of_containers(&rig, &checks);
+    drop(rig);
+    checks.nothing_is_left();
+}
+
+#[test]
+fn images_are_shared_by_users() {
+    let Some(ContainerRig { rig, checks }) = support::container_rig() else {
+        return;
+    };
+    users::layers_are_shared_by_users(&rig);
     drop(rig);
     checks.nothing_is_left();
 }

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Everything the body needs to know about a level.
@@ -77,7 +78,9 @@ pub fn container_rig() -> Option<ContainerRig> {
         return None;
     };
     let run = tempfile::tempdir().unwrap();
-    let cgroup_parent = format!("/gamut-test-{}", std::process::id());
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let cgroup_parent = format!("/gamut-test-{}-{number}", std::process::id());
     let options = ContainerOptions {
         run_root: run.path().join("run"),
         supervisor: supervisor(),

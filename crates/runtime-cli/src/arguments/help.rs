@@ -134,6 +134,8 @@ GLOBAL OPTIONS:
    --log FILE                   append errors to a file, too
    --log-format text|json       how (default: text)
    --debug                      tell what is being done
+   --systemd-cgroup             let systemd make the control group if config.json names none;
+                                one named SLICE:PREFIX:NAME is systemd's anyway
    --rootless auto|true|false   accepted; what cannot be done is warned about
    -h, --help                   this text, or that of a verb
    -v, --version                the version

@@ -4,8 +4,10 @@
 //! Options are those of runc; one dash is as good as two, as callers of runc are used to.
 
 mod help;
+mod reader;
 #[cfg(test)]
 mod tests;
+mod values;
 mod verbs;
 mod words;
 
@@ -41,6 +43,8 @@ pub struct Global {
     pub root: PathBuf,
     /// It was given, and is not the default.
     pub root_is_given: bool,
+    /// Systemd makes the control groups that the configuration names no path for.
+    pub systemd_cgroup: bool,
     /// Where errors are told besides on stderr.
     pub log: Log,
 }
@@ -70,6 +74,7 @@ impl Arguments {
         let mut global = Global {
             root: PathBuf::new(),
             root_is_given: false,
+            systemd_cgroup: false,
             log: Log::default(),
         };
         match Self::verb(&mut words, &mut global) {
@@ -104,9 +109,7 @@ impl Arguments {
                     }
                     "--criu" | "--log-level" => drop(words.text(&name, value)?),
                     "--systemd-cgroup" => {
-                        if flag(&name, value.as_deref())? {
-                            return Err(Error::Unsupported(format!("option {name}")));
-                        }
+                        global.systemd_cgroup = flag(&name, value.as_deref())?;
                     }
                     "-h" | "--help" => return Ok(Verb::Help(String::new())),
                     "-v" | "--version" => return Ok(Verb::Version),
@@ -116,7 +119,7 @@ impl Arguments {
                     if global.root.as_os_str().is_empty() {
                         global.root = default_root();
                     }
-                    return verbs::verb(words, &verb);
+                    return reader::verb(words, &verb);
                 }
             }
         }

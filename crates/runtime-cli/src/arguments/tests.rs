@@ -20,6 +20,7 @@ fn a_whole_line() {
             global: Global {
                 root: PathBuf::from("/r"),
                 root_is_given: true,
+                systemd_cgroup: false,
                 log: Log {
                     file: Some(PathBuf::from("/l")),
                     json: true,
@@ -144,7 +145,7 @@ fn help_is_known_for_every_verb() {
 
 #[test]
 fn what_is_still_to_come_says_so() {
-    for line in ["checkpoint c", "restore c", "--systemd-cgroup run c"] {
+    for line in ["checkpoint c", "restore c"] {
         let error = parse(line).unwrap_err();
         assert!(error.contains("not supported yet"), "{line}: {error}");
     }

@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(mode & 0o111, 0o111);
         let refused = [
             File::options().write(true).open(&path).map(drop),
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)),
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)),
             std::os::unix::fs::chown(&path, Some(1), None),
         ];
         for result in refused {
@@ -333,7 +333,7 @@ mod tests {
         // The mode is sealed where the kernel knows that seal (Linux 6.3).
         // SAFETY: no pointers.
         let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
-        let mode = std::fs::Permissions::from_mode(0);
+        let mode = std::fs::Permissions::from_mode(0o600);
         let changed = std::fs::set_permissions(&path, mode);
         assert_eq!(changed.is_err(), seals & libc::F_SEAL_EXEC != 0);
     }

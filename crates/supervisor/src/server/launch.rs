@@ -288,7 +288,12 @@ pub(crate) fn make_group(
         return Ok(None);
     };
     let hierarchies = Hierarchies::detect().map_err(|error| group_failure(&error))?;
-    let group = Group::at(&hierarchies, &cgroup.path).map_err(|error| group_failure(&error))?;
+    let named = if cgroup.systemd {
+        Group::at_systemd(&hierarchies, &cgroup.path)
+    } else {
+        Group::at(&hierarchies, &cgroup.path)
+    };
+    let group = named.map_err(|error| group_failure(&error))?;
     match group.create() {
         // Groups are not an ordinary user's to make unless they are delegated.
         Err(error) if is_forbidden(error.errno()) && gamut_container::is_unprivileged() => {

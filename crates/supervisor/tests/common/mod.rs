@@ -158,6 +158,7 @@ impl Sandbox {
                 path: format!("/gamut-test-{}/{id}", std::process::id()),
                 resources: Resources::default(),
                 owner: None,
+                systemd: false,
             }),
             personality: None,
             memory_policy: None,

@@ -286,7 +286,7 @@ fn what_the_engine_mounts_there_is_no_change() {
     }
     let layers = [base];
     assert!(told(&upper, &layers).is_empty());
-    let merged = View::of_layers(&[&[upper.clone()], &layers[..]].concat()).unwrap();
+    let merged = View::of_layers(&[std::slice::from_ref(&upper), &layers[..]].concat()).unwrap();
     let mut archive = Vec::new();
     assert!(!pack_changes(merged.root(), &[], &mut archive).unwrap());
     drop(merged);
@@ -310,7 +310,7 @@ fn names_of_whiteouts_are_left_out_of_a_layer() {
     write(&upper.join(".wh.victim"), "");
     write(&upper.join(".wh..wh..opq"), "");
     let target = stage.path().join("layer");
-    layer(&upper, &[base.clone()], &target);
+    layer(&upper, std::slice::from_ref(&base), &target);
     assert!(listing(&[target, base]).contains_key("victim"));
 }
 
@@ -398,7 +398,7 @@ fn layers_of_random_changes_give_what_was_seen() {
         let upper = stage.join("upper");
         let target = stage.join("layer");
         layer(&upper, &layers, &target);
-        let before = listing(&[&[upper.clone()], &layers[..]].concat());
+        let before = listing(&[std::slice::from_ref(&upper), &layers[..]].concat());
         let after = listing(&[&[target], &layers[..]].concat());
         assert_eq!(
             before,
