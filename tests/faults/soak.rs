@@ -58,7 +58,7 @@ fn turn(daemon: &Daemon, client: u32, number: u64) {
     }
     assert!(daemon.ok(&["logs", &name]).starts_with("begun"));
     daemon.ok(&["ps", "-a"]);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         daemon.ok(&["stop", "-t", "0", &name]);
     }
     daemon.ok(&["rm", "-f", "-v", &name]);
