@@ -300,3 +300,27 @@ fn prune_tells_what_du_sees() {
     );
     daemon.finish();
 }
+
+#[test]
+fn a_commit_takes_the_health_check_along() {
+    let Some(daemon) = Daemon::with_busybox() else {
+        return;
+    };
+    daemon.ok(&[
+        "create",
+        "--name",
+        "box",
+        "--health-cmd",
+        "true",
+        "--health-retries",
+        "7",
+        "busybox",
+        "true",
+    ]);
+    daemon.ok(&["commit", "box", "checked:1"]);
+    let image = daemon.json(&["image", "inspect", "checked:1"]);
+    let check = &image[0]["Config"]["Healthcheck"];
+    assert_eq!(check["Test"], serde_json::json!(["CMD-SHELL", "true"]));
+    assert_eq!(check["Retries"], 7);
+    daemon.finish();
+}

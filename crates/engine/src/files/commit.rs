@@ -9,6 +9,7 @@ use crate::container::live::Container;
 use crate::container::record::{ContainerRecord, Phase};
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
+use crate::health::Healthcheck;
 use crate::snapshotter::copied_root;
 use gamut_image::{CommitOptions, ExecutionConfig};
 use gamut_spec::reference::Reference;
@@ -181,11 +182,6 @@ impl Engine {
         let base = self.image(&record.image_id)?;
         let mut config = configuration(&record);
         config.shell.clone_from(&base.config.config.shell);
-        if config.healthcheck.is_none() {
-            config
-                .healthcheck
-                .clone_from(&base.config.config.healthcheck);
-        }
         let options = CommitOptions {
             config: match &request.config {
                 Some(given) => filled(given.clone(), config),
@@ -332,6 +328,13 @@ fn configuration(record: &ContainerRecord) -> ExecutionConfig {
         labels: spec.labels.clone(),
         stop_signal: spec.stop_signal.clone(),
         stop_timeout: spec.stop_timeout_seconds,
+        // The image's own is part of it already.
+        healthcheck: spec.healthcheck.as_ref().map(|check| {
+            json!(Healthcheck {
+                shell: Vec::new(),
+                ..check.clone()
+            })
+        }),
         ..ExecutionConfig::default()
     }
 }
