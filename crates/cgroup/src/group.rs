@@ -192,7 +192,16 @@ impl Group {
         for hierarchy in self.hierarchies.list.iter() {
             self.write(hierarchy, "cgroup.procs", &pid)?;
         }
+        self.note_occupied();
         Ok(())
+    }
+
+    /// Says that a process is in the group which came there by itself ([`Group::enter`]) or was
+    /// cloned into it: what has kept its place in a scope of systemd until then ends.
+    pub fn note_occupied(&self) {
+        if let Some(unit) = &self.unit {
+            unit.release_placeholder();
+        }
     }
 
     /// Moves the caller, a process of a single thread, into the group in every hierarchy; with
@@ -236,9 +245,7 @@ impl Group {
         for hierarchy in self.hierarchies.list.iter().filter(chosen) {
             self.write(hierarchy, "cgroup.procs", &pid)?;
         }
-        if let Some(unit) = &self.unit {
-            unit.release_placeholder();
-        }
+        self.note_occupied();
         Ok(())
     }
 

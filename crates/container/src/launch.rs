@@ -183,6 +183,9 @@ pub fn create(
         limits::raise_hard(pid, &plan.process.rlimits);
         namespaces::write_mappings(pid, &plan.uid_mappings, &plan.gid_mappings)?;
     }
+    if let Some(group) = group.filter(|_| directory.is_some()) {
+        group.note_occupied();
+    }
     admit(&mut conversation, pid, &plan.process)?;
     let (pidfd, unreaped) = if layout.intermediate {
         let map_ids = |channel: &Channel, child: u32| {

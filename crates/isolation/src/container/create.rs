@@ -296,8 +296,10 @@ fn join_owner(plan: &mut Plan, descriptors: &mut Vec<OwnedFd>) -> io::Result<()>
 }
 
 /// Makes the directories of the writable layer where they are missing. The top directory of an
-/// overlay shows the owner and mode of the writable one, so that it takes them from the image, as
-/// the container's user namespace maps them.
+/// overlay shows the owner and mode of the writable one, so that it takes them from the image. An
+/// overlay with a user namespace of the container's own is mounted over mapped layers, the writable
+/// one included, so that files on disk have the ids of the inside; but where this process is in a
+/// user namespace itself, only the layers of the image are mapped.
 fn prepare_writable(root: &RootSource, config: &Spec) -> io::Result<()> {
     let RootSource::Layers {
         lower, writable, ..
@@ -306,6 +308,7 @@ fn prepare_writable(root: &RootSource, config: &Spec) -> io::Result<()> {
         return Ok(());
     };
     let linux = config.linux().as_ref();
+    let linux = linux.filter(|_| crate::user_namespace::is_nested());
     let uids = linux.and_then(|linux| linux.uid_mappings().as_deref());
     let gids = linux.and_then(|linux| linux.gid_mappings().as_deref());
     let work = writable.join("work");
