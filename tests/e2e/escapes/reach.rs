@@ -1,6 +1,6 @@
 //! What of the engine a container, or an ordinary user of the host, can reach.
 
-use gamut_tests::Daemon;
+use gamut_tests::{Daemon, eventually};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -68,6 +68,12 @@ fn ordinary_users_of_the_host_get_into_no_directory_of_the_engine() {
         &["-v", "vol:/vol"],
         "cp /bin/busybox /vol/root; chmod 6755 /vol/root; exec sleep 1000",
     );
+    eventually("the program is there", || {
+        daemon
+            .gamut(&["exec", "here", "test", "-u", "/vol/root"])
+            .code
+            == 0
+    });
     // The directory of the test itself is closed; what counts is what the engine makes.
     for root in [daemon.data_root(), daemon.run_root()] {
         let mut open = vec![root.clone()];
