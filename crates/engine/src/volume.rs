@@ -7,7 +7,8 @@ use gamut_spec::error::ErrorKind;
 use gamut_spec::{id, time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -57,7 +58,9 @@ impl Volumes {
     /// If the directories cannot be made or read.
     pub fn open(data_root: &Path, state_root: &Path) -> Result<(Self, Vec<Damaged>)> {
         let directory = data_root.join("volumes");
+        // Closed: a container's root may leave set-user-id programs in a volume (CVE-2021-41091).
         fs::create_dir_all(&directory)
+            .and_then(|()| fs::set_permissions(&directory, Permissions::from_mode(0o700)))
             .map_err(|source| Error::system(format!("make {}", directory.display()), source))?;
         let store = Collection::open(state_root, "volume", RECORD_VERSION)?;
         store.sweep()?;
