@@ -72,12 +72,12 @@ fn clone_source(mount: &Mount) -> Result<Option<OwnedFd>, Error> {
         return Ok(None);
     };
     let name = sys::c_string(source).doing("bind", source)?;
-    let tree = match sys::clone_tree(sys::cwd(), &name, *recursive) {
-        // Not of this mount namespace.
-        Err(Errno(libc::EINVAL)) if foreign::is_foreign(source) => {
-            foreign::clone_tree(source, *recursive)
-        }
-        cloned => cloned,
+    // What lies in another container is never looked up by its path from here: that container
+    // could have put a link there, which would lead to the host's files.
+    let tree = if foreign::is_foreign(source) {
+        foreign::clone_tree(source, *recursive)
+    } else {
+        sys::clone_tree(sys::cwd(), &name, *recursive)
     };
     let tree = tree.map_err(|errno| {
         Error::system(

@@ -108,8 +108,8 @@ impl Engine {
     pub fn open(options: Options, runtime: Handle) -> Result<Arc<Self>> {
         let data_root = &options.data_root;
         for (directory, mode) in [
-            (data_root.clone(), 0o711),
-            (data_root.join("containers"), 0o711),
+            (data_root.clone(), 0o710),
+            (data_root.join("containers"), 0o710),
             (data_root.join("state"), 0o700),
             (options.run_root.clone(), 0o711),
         ] {

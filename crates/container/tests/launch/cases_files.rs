@@ -1,7 +1,7 @@
 //! Root file systems, mounts, and what hostile images make of them.
 
 use crate::Case;
-use crate::rig::{Rig, bind, filesystem, run, run_with};
+use crate::rig::{Rig, bind, end, filesystem, run, run_with, start};
 use gamut_abi::control::FailureKind;
 use gamut_abi::plan::{DeviceNode, MountKind, Propagation, RootSource};
 use std::fs;
@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     ("files_tmpfs", tmpfs),
     ("files_binds", binds),
     ("files_symlink_attacks", symlink_attacks),
+    ("files_foreign_links", foreign_links),
     ("files_proc_is_protected", proc_is_protected),
     ("files_devices", devices),
     ("files_cgroup_mount", cgroup_mount),
@@ -216,6 +217,34 @@ fn binds(rig: &mut Rig) {
         error.message,
         "bind /no/such/path on /v2: no such file or directory",
     );
+}
+
+/// A bind from another container's root: its links do not lead to files of the host.
+fn foreign_links(rig: &mut Rig) {
+    let victim = rig.path("victim");
+    fs::create_dir_all(&victim).unwrap();
+    let layer = rig.path("image");
+    fs::create_dir_all(format!("{layer}/place")).unwrap();
+    fs::write(format!("{layer}/place/inside"), "").unwrap();
+    symlink(&victim, format!("{layer}/trap")).unwrap();
+    let mut plan = rig.plan(&["sleep", "100"]);
+    lowers(&mut plan).insert(0, layer);
+    let donor = start(&plan);
+    let of_donor = |path: &str| format!("/proc/{}/root/{path}", donor.pid);
+    let mut plan = rig.script("ls /mnt");
+    if let RootSource::Overlay { upper, work, .. } = &mut plan.root.source {
+        for (directory, name) in [(upper, "upper2"), (work, "work2")] {
+            fs::create_dir_all(rig.path(name)).unwrap();
+            *directory = Some(rig.path(name));
+        }
+    }
+    plan.mounts.push(bind(&of_donor("place"), "/mnt"));
+    assert_eq!(run(&plan).output, "inside\n");
+    plan.mounts.pop();
+    plan.mounts.push(bind(&of_donor("trap"), "/mnt"));
+    let error = run_with(&plan, &[]).unwrap_err();
+    assert!(error.message.contains("bind /proc/"), "{error}");
+    end(donor);
 }
 
 fn symlink_attacks(rig: &mut Rig) {

@@ -130,7 +130,7 @@ fn ids_of_binds_are_mapped() {
         compiled.plan.root.source,
         plan::RootSource::Overlay {
             idmapped: true,
-            userxattr: true,
+            userxattr: false,
             ..
         }
     ));
