@@ -206,5 +206,5 @@ fn extra_files(rig: &mut Rig) {
     assert_eq!(read_all(output), expected);
     wait(child.pid);
     rig::end(container);
-    assert!(Path::new("/etc/hostname").exists());
+    assert!(Path::new("/etc/group").exists());
 }
