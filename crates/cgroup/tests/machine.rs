@@ -539,17 +539,22 @@ fn the_root_of_a_delegated_subtree_is_vacated() {
         eprintln!("SKIPPED: there is no v2 hierarchy");
         return;
     };
-    let test = TestGroup::new(&hierarchies);
-    test.group.create().unwrap();
-    let root = format!("{}{}", machine.path, test.group.path());
-    let delegated = Hierarchies::with_roots(&[gamut_cgroup::HierarchyRoot {
-        path: root.clone(),
-        v2: true,
-        controllers: vec![Controller::Pids],
-    }])
-    .unwrap();
+    let delegate = |test: &TestGroup| {
+        test.group.create().unwrap();
+        let root = format!("{}{}", machine.path, test.group.path());
+        let delegated = Hierarchies::with_roots(&[gamut_cgroup::HierarchyRoot {
+            path: root.clone(),
+            v2: true,
+            controllers: vec![Controller::Pids],
+        }]);
+        (root, delegated.unwrap())
+    };
+    let empty = TestGroup::new(&hierarchies);
+    let (root, delegated) = delegate(&empty);
     assert!(!delegated.vacate_root().unwrap(), "there is nobody");
     assert!(!std::path::Path::new(&root).join("init").exists());
+    let test = TestGroup::new(&hierarchies);
+    let (root, delegated) = delegate(&test);
     let mut children = [shell(&test.group, "true"), shell(&test.group, "true")];
     assert!(delegated.vacate_root().unwrap());
     let read = |name: &str| std::fs::read_to_string(format!("{root}/{name}")).unwrap();

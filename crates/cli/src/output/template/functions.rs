@@ -8,8 +8,10 @@ use super::evaluate::{display, is_true};
 
 /// Widths and paddings beyond this are mistakes.
 const WIDTH_LIMIT: usize = 4096;
-/// Longer texts are mistakes: `json` of a text quotes it, so that a chain of them doubles it.
+/// Longer texts are mistakes.
 const TEXT_LIMIT_BYTES: usize = 16 << 20;
+/// Longest text that `json` quotes: a chain of them doubles it each time.
+const QUOTED_LIMIT_BYTES: usize = 1 << 20;
 
 /// Calls a function by name.
 pub(super) fn call(name: &str, arguments: &[Value], is_header: bool) -> Result<Value, String> {
@@ -32,6 +34,9 @@ fn apply(name: &str, arguments: &[Value], is_header: bool) -> Result<Value, Stri
         return arguments.first().cloned().ok_or_else(wrong);
     }
     match (name, arguments) {
+        ("json", [Value::String(text)]) if text.len() > QUOTED_LIMIT_BYTES => {
+            Err(format!("json of a text of {} bytes", text.len()))
+        }
         ("json", [value]) => Ok(value.to_string().into()),
         ("upper", [value]) => Ok(text(value)?.to_uppercase().into()),
         ("lower", [value]) => Ok(text(value)?.to_lowercase().into()),
