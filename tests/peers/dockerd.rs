@@ -74,23 +74,31 @@ fn dockerd_runs_containers() {
     let missing = dockerd.run(&["--rm"], &["nosuch"]);
     assert_eq!(missing.code, 127, "{missing:#?}");
 
-    drop(dockerd.run(&["-d", "--name", "c"], &["sleep", "1000"]).ok());
-    let inside = dockerd.docker(&["exec", "c", "sh", "-c", "echo in; exit 3"]);
+    drop(
+        dockerd
+            .run(&["-d", "--name", "box"], &["sleep", "1000"])
+            .ok(),
+    );
+    let inside = dockerd.docker(&["exec", "box", "sh", "-c", "echo in; exit 3"]);
     assert_eq!(
         (inside.code, inside.stdout.trim()),
         (3, "in"),
         "{inside:#?}"
     );
-    assert!(dockerd.docker(&["top", "c"]).ok().contains("sleep"));
-    drop(dockerd.docker(&["stats", "--no-stream", "c"]).ok());
-    drop(dockerd.docker(&["pause", "c"]).ok());
-    drop(dockerd.docker(&["unpause", "c"]).ok());
-    drop(dockerd.docker(&["update", "--cpu-shares", "512", "c"]).ok());
-    let checkpoint = dockerd.docker(&["checkpoint", "create", "c", "one"]);
+    assert!(dockerd.docker(&["top", "box"]).ok().contains("sleep"));
+    drop(dockerd.docker(&["stats", "--no-stream", "box"]).ok());
+    drop(dockerd.docker(&["pause", "box"]).ok());
+    drop(dockerd.docker(&["unpause", "box"]).ok());
+    drop(
+        dockerd
+            .docker(&["update", "--cpu-shares", "512", "box"])
+            .ok(),
+    );
+    let checkpoint = dockerd.docker(&["checkpoint", "create", "box", "one"]);
     assert_ne!(checkpoint.code, 0, "{checkpoint:#?}");
-    drop(dockerd.docker(&["kill", "c"]).ok());
-    assert_eq!(dockerd.docker(&["wait", "c"]).ok().trim(), "137");
-    drop(dockerd.docker(&["start", "c"]).ok());
-    drop(dockerd.docker(&["rm", "-f", "c"]).ok());
+    drop(dockerd.docker(&["kill", "box"]).ok());
+    assert_eq!(dockerd.docker(&["wait", "box"]).ok().trim(), "137");
+    drop(dockerd.docker(&["start", "box"]).ok());
+    drop(dockerd.docker(&["rm", "-f", "box"]).ok());
     assert_eq!(dockerd.docker(&["ps", "-a", "-q"]).ok().trim(), "");
 }
