@@ -21,8 +21,6 @@ Something that stays, and that answers you:
 
   gamut run -d --name web -p 8080:80 hello-http
   curl http://localhost:8080/anything
-
-The same image, with the same command, in stronger isolation: add --isolation microvm.
 ";
 
 extern "C" fn main(_stack: *const usize) -> ! {
