@@ -5,6 +5,7 @@
 
 use super::node::{BELOW, Node};
 use super::pack::Pack;
+use super::walk::present;
 use gamut_image::layer::sys;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -154,9 +155,9 @@ impl Comparison<'_> {
         is_touched: bool,
         is_guided: bool,
     ) -> io::Result<Option<Level>> {
-        let merged = found(Node::open(self.trees.merged, &path, BELOW))?;
+        let merged = present(Node::open(self.trees.merged, &path, BELOW))?;
         let lower = if in_lower {
-            found(Node::open(self.trees.lower, &path, BELOW))?
+            present(Node::open(self.trees.lower, &path, BELOW))?
         } else {
             None
         };
@@ -276,7 +277,7 @@ pub(super) fn pack_changes(
             continue;
         }
         // What has gone since was there when it was looked for; the next layer may say so.
-        let Some(node) = found(Node::open(merged, &change.path, BELOW))? else {
+        let Some(node) = present(Node::open(merged, &change.path, BELOW))? else {
             continue;
         };
         let mut path = change.path.clone();
@@ -311,7 +312,7 @@ fn differs(one: &Node, other: &Node) -> io::Result<bool> {
 }
 
 fn is_redirected(upper: BorrowedFd<'_>, path: &[u8]) -> io::Result<bool> {
-    let Some(node) = found(Node::open(upper, path, BELOW))? else {
+    let Some(node) = present(Node::open(upper, path, BELOW))? else {
         return Ok(true);
     };
     Ok(!node.xattrs(|name| REDIRECTS.contains(&name))?.is_empty())
@@ -319,7 +320,7 @@ fn is_redirected(upper: BorrowedFd<'_>, path: &[u8]) -> io::Result<bool> {
 
 /// The names in a directory; none if it is not there or is something else.
 fn names_in(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<BTreeSet<Vec<u8>>> {
-    let Some(directory) = found(Node::open_directory(root, path, BELOW))? else {
+    let Some(directory) = present(Node::open_directory(root, path, BELOW))? else {
         return Ok(BTreeSet::new());
     };
     let directory = sys::openat2(directory.fd.as_fd(), c".", sys::DIRECTORY, sys::BENEATH)?;
@@ -327,21 +328,6 @@ fn names_in(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<BTreeSet<Vec<u8>>> 
         .into_iter()
         .map(|found| found.name.into_bytes())
         .collect())
-}
-
-/// What has gone, or has become something else on the way, is not there.
-fn found(node: io::Result<Node>) -> io::Result<Option<Node>> {
-    match node {
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ESTALE)
-            ) =>
-        {
-            Ok(None)
-        }
-        node => node.map(Some),
-    }
 }
 
 fn joined(parent: &[u8], name: &[u8]) -> Vec<u8> {

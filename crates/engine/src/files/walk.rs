@@ -69,7 +69,7 @@ fn enter(directory: BorrowedFd<'_>, path: Vec<u8>) -> io::Result<Option<Level>> 
 }
 
 /// What has gone, or has become something else on the way, is not there.
-fn present<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+pub(super) fn present<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     match found {
         Err(error)
             if matches!(
