@@ -70,7 +70,7 @@ fn describe(engine: &Engine, record: &ContainerRecord) -> Value {
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": engine.apparmor_profile(record),
         "ExecIDs": Value::Null,
         "HostConfig": host_config(record),
         "GraphDriver": {

@@ -220,7 +220,8 @@ impl Engine {
     /// Checks what can be checked before anything is made.
     fn check(&self, spec: &ContainerSpec) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
-        security::SecurityOptions::parse(&spec.security_options)?;
+        let security = security::SecurityOptions::parse(&spec.security_options)?;
+        self.apparmor.check(&security.apparmor)?;
         super::capabilities::resolve(
             &spec.capabilities_add,
             &spec.capabilities_drop,

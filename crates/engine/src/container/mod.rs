@@ -1,5 +1,6 @@
 //! Containers: what is asked for, what is recorded, and their lifecycle.
 
+pub mod apparmor;
 pub mod attach;
 mod boot;
 pub mod capabilities;

@@ -244,6 +244,7 @@ impl Engine {
             etc_directory,
             shared_pids: (pid_of(&record.spec.pid_mode, "PID namespace")?, ipc_donor),
             has_terminal_group: self.groups.contains(oci::TERMINAL_GROUP),
+            apparmor: self.apparmor,
             hostname: &self.hostname,
         };
         oci::runtime_spec(record, &surroundings)
