@@ -12,6 +12,7 @@ pub mod layer;
 pub mod tar;
 
 mod archive;
+mod assembly;
 mod blobs;
 mod changes;
 mod compression;
@@ -20,6 +21,7 @@ mod digest;
 mod error;
 mod healthcheck;
 mod manifest;
+mod parallel;
 mod pipeline;
 mod platform;
 mod progress;
@@ -27,8 +29,10 @@ mod records;
 mod referrers;
 mod registry;
 mod store;
+mod writeback;
 
 pub use archive::import::ImportOptions;
+pub use assembly::fuzz_assembly;
 pub use compression::plain as decompressed;
 pub use config::{ExecutionConfig, History, ImageConfiguration, fuzz_config};
 pub use digest::Digest;

@@ -9,8 +9,11 @@ use crate::compression::Compression;
 use crate::digest::{Digest, chain_ids};
 use crate::error::{Error, Result};
 
-/// The version of the file's format.
-const VERSION: u32 = 1;
+/// The version of the file's format. 2 has recipes of layers, which older builds would take for
+/// archives.
+const VERSION: u32 = 2;
+/// The oldest version that is read; it is written anew with the next change.
+const OLDEST_VERSION: u32 = 1;
 
 /// The content of `references.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +61,10 @@ pub(crate) struct LayerRecord {
     pub(crate) blob_bytes: u64,
     /// How the blob is compressed.
     pub(crate) compression: Compression,
+    /// The blob is not the archive but a recipe: how to put it together from the unpacked files
+    /// ([`crate::assembly`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_recipe: bool,
     /// Bytes of the files unpacked.
     pub(crate) unpacked_bytes: u64,
     /// The blob was damaged and has been removed; the image still runs from the unpacked layer.
@@ -74,6 +81,14 @@ impl Default for Records {
             names: BTreeMap::new(),
             digests: BTreeMap::new(),
         }
+    }
+}
+
+impl LayerRecord {
+    /// Whether the archive with that digest is to be had without changing how it is compressed:
+    /// plain, or as it is stored.
+    pub(crate) fn gives(&self, digest: &Digest) -> bool {
+        *digest == self.diff_id || (*digest == self.blob && !self.is_recipe)
     }
 }
 
@@ -103,17 +118,18 @@ impl ImageRecord {
 impl Records {
     /// Parses the file.
     pub(crate) fn parse(bytes: &[u8], object: &str) -> Result<Self> {
-        let records: Self = serde_json::from_slice(bytes)
+        let mut records: Self = serde_json::from_slice(bytes)
             .map_err(|error| Error::malformed(object, format!("damaged: {error}")))?;
-        if records.version != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&records.version) {
             return Err(Error::Unsupported {
                 object: object.to_owned(),
                 reason: format!(
-                    "its version is {}, this build reads version {VERSION}; use the build that wrote it",
+                    "its version is {}, this build reads up to version {VERSION}; use the build that wrote it",
                     records.version
                 ),
             });
         }
+        records.version = VERSION;
         Ok(records)
     }
 
@@ -137,16 +153,27 @@ impl Records {
             .collect()
     }
 
-    /// A layer with that diff id, however stored.
+    /// A layer with that diff id, however stored; rather one that needs no unpacked files.
     pub(crate) fn layer_by_diff_id(&self, diff_id: &Digest) -> Option<&LayerRecord> {
         self.all_layers()
-            .find(|layer| !layer.lost && layer.diff_id == *diff_id)
+            .filter(|layer| !layer.lost && layer.diff_id == *diff_id)
+            .min_by_key(|layer| layer.is_recipe)
     }
 
-    /// A layer stored as that blob.
+    /// A layer stored as that archive.
     pub(crate) fn layer_by_blob(&self, blob: &Digest) -> Option<&LayerRecord> {
         self.all_layers()
-            .find(|layer| !layer.lost && layer.blob == *blob)
+            .find(|layer| !layer.lost && !layer.is_recipe && layer.blob == *blob)
+    }
+
+    /// Where (by chain id) the layer with that diff id is unpacked, as far as images tell.
+    pub(crate) fn chains_of(&self, diff_id: &Digest) -> BTreeSet<Digest> {
+        self.images
+            .values()
+            .flat_map(|image| image.layers.iter().zip(image.chain_ids()))
+            .filter(|(layer, _)| layer.diff_id == *diff_id)
+            .map(|(_, chain)| chain)
+            .collect()
     }
 
     fn all_layers(&self) -> impl Iterator<Item = &LayerRecord> {
@@ -230,6 +257,7 @@ mod tests {
                     blob: Digest::of(b"blob"),
                     blob_bytes: 4,
                     compression: Compression::Gzip,
+                    is_recipe: true,
                     unpacked_bytes: 9,
                     lost: false,
                 }],
@@ -249,13 +277,16 @@ mod tests {
 
     #[test]
     fn other_versions_and_damage_are_refused() {
-        let future = br#"{"version":2,"images":{},"names":{},"digests":{}}"#;
+        let future = br#"{"version":3,"images":{},"names":{},"digests":{}}"#;
         assert!(
             Records::parse(future, "x")
                 .unwrap_err()
                 .to_string()
-                .contains("version is 2")
+                .contains("version is 3")
         );
+        // The version before is read, and written as this one.
+        let before = br#"{"version":1,"images":{},"names":{},"digests":{}}"#;
+        assert_eq!(Records::parse(before, "x").unwrap(), Records::default());
         assert!(
             Records::parse(b"{", "x")
                 .unwrap_err()

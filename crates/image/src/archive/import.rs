@@ -1,6 +1,6 @@
 //! `import`: a file system archive becomes an image of one layer.
 
-use std::io::Read;
+use std::io::{BufReader, Read};
 
 use gamut_spec::reference::Reference;
 use gamut_spec::time;
@@ -13,6 +13,8 @@ use crate::pipeline::LayerWriter;
 use crate::platform::Platform;
 use crate::store::ImageStore;
 use crate::store::incoming::{Incoming, Naming};
+
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// How to import.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +36,7 @@ impl ImageStore {
     /// [`crate::Error::Layer`], [`crate::Error::Read`], [`crate::Error::Io`].
     pub fn import(
         &self,
-        mut reader: impl Read,
+        reader: impl Read,
         name: Option<&Reference>,
         options: &ImportOptions,
     ) -> Result<String> {
@@ -49,6 +51,7 @@ impl ImageStore {
             .collect();
         let mut incoming = Incoming::new(self, "import")?;
         let mut writer = LayerWriter::new(&self.layout, "imported archive");
+        let mut reader = BufReader::with_capacity(BUFFER_BYTES, reader);
         writer.copy_from(&mut reader, &mut |_| Ok(()))?;
         let layer = incoming.add_layer(writer.finish()?.wait()?);
         let created = time::rfc3339(time::now_ns());

@@ -9,7 +9,6 @@ mod save;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::or_default;
-pub(crate) use save::check_layers;
 
 /// An entry of `manifest.json` in a `docker save` archive.
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Finding and repairing damage.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -8,12 +8,14 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use super::locks::State;
+use super::source::LayerSource;
 use super::unpack::{self, digest_of_name};
 use super::{ImageStore, Key, entries};
 use crate::blobs::{self, StagedDir};
 use crate::config::ImageConfiguration;
 use crate::digest::{self, Digest, chain_ids};
 use crate::error::{Error, Result};
+use crate::layer::Extracted;
 use crate::manifest::MAX_CONFIG_BYTES;
 use crate::records::{ImageRecord, LayerRecord, Records};
 
@@ -42,8 +44,9 @@ impl ImageStore {
     /// the store wait meanwhile.
     ///
     /// With `repair`, damage is put right: layers are unpacked again from their blobs; an image
-    /// that cannot be used any more is removed; a damaged blob whose layer is unpacked is removed
-    /// and comes back when the image is next pulled or loaded.
+    /// that cannot be used any more is removed, as where a file is damaged of a layer of which
+    /// only the files are kept; a damaged blob whose layer is unpacked is removed and comes back
+    /// when the image is next pulled or loaded.
     ///
     /// # Errors
     /// [`Error::Io`] if the store cannot be read at all.
@@ -57,7 +60,7 @@ impl ImageStore {
         check.records(&mut state)?;
         let bad_blobs = check.blobs(&state)?;
         check.images(&mut state, &bad_blobs)?;
-        check.layers(&state)?;
+        check.layers(&mut state, &bad_blobs)?;
         check.unused(&state)?;
         check.ingest(&state)?;
         Ok(check.findings)
@@ -253,54 +256,129 @@ impl Check<'_> {
     }
 
     /// Every unpacked layer is what its archive holds.
-    fn layers(&mut self, state: &State) -> Result<()> {
-        let layout = self.store.layout.clone();
-        let mut seen = BTreeSet::new();
-        let images: Vec<ImageRecord> = state.records.images.values().cloned().collect();
-        for image in images {
+    fn layers(&mut self, state: &mut State, bad: &BTreeSet<Digest>) -> Result<()> {
+        let layout = &self.store.layout;
+        let is_usable = |layer: &&LayerRecord| {
+            !layer.lost && !bad.contains(&layer.blob) && layout.blob(&layer.blob).exists()
+        };
+        let mut places: BTreeMap<Digest, Vec<(Vec<Digest>, LayerRecord)>> = BTreeMap::new();
+        for image in state.records.images.values() {
             let chains = image.chain_ids();
             for (position, (chain, layer)) in chains.iter().zip(&image.layers).enumerate() {
-                let place = layout.layer(chain);
-                if !seen.insert(*chain) || !place.exists() || !layout.blob(&layer.blob).exists() {
-                    continue; // absent layers are unpacked when they are needed
-                }
-                let Ok((fresh, extracted)) =
-                    unpack::from_blob(&layout, &layout.blob(&layer.blob), layer)
-                else {
-                    continue; // the damaged blob has been found above
-                };
-                let lowers: Vec<_> = chains
-                    .get(..position)
-                    .unwrap_or_default()
-                    .iter()
-                    .rev()
-                    .map(|lower| layout.layer_fs(lower))
-                    .collect();
-                unpack::complete(&fresh, &extracted, &lowers, layer)?;
-                let problem = if layer_record(&place)
-                    .as_ref()
-                    .is_none_or(|found| found.diff_id != layer.diff_id)
-                {
-                    Some("half unpacked".to_owned())
-                } else {
-                    difference(&fresh.path.join("fs"), &place.join("fs"))
-                        .map_err(Error::io("compare", &place))?
-                        .map(|path| format!("damaged: {path} differs from the archive"))
-                };
-                if let Some(problem) = problem {
-                    self.found(
-                        place.display().to_string(),
-                        format!("{problem}; unpacked again"),
-                    );
-                    if self.repair {
-                        layout.sync()?;
-                        let old = StagedDir::take(&layout, &place)?;
-                        fresh.keep(&place)?;
-                        blobs::sync_dir(&layout.layers())?;
-                        drop(old);
-                    }
+                let below = chains.get(..position).unwrap_or_default();
+                if is_usable(&layer) {
+                    let ways = places.entry(*chain).or_default();
+                    ways.push((below.to_vec(), layer.clone()));
                 }
             }
+        }
+        let mut lost = BTreeSet::new();
+        for (chain, ways) in places {
+            if !self.layer(state, &chain, &ways)? {
+                lost.insert(chain);
+            }
+        }
+        let mut records = state.records.clone();
+        for (id, image) in &state.records.images {
+            let mut layers = image.layers.iter().zip(image.chain_ids());
+            if layers.any(|(layer, chain)| layer.is_recipe && lost.contains(&chain)) {
+                self.found(
+                    format!("image {id}"),
+                    "unusable; removed, pull or load it again",
+                );
+                records.images.remove(id);
+            }
+        }
+        records.drop_dangling();
+        if self.repair {
+            self.store.edit(&mut *state, |present| *present = records)?;
+        }
+        Ok(())
+    }
+
+    /// One unpacked layer, and the ways in which images have it stored, each with the chain ids of
+    /// what is below. False if its files are damaged, and nothing is there to unpack it from.
+    fn layer(
+        &mut self,
+        state: &State,
+        chain: &Digest,
+        ways: &[(Vec<Digest>, LayerRecord)],
+    ) -> Result<bool> {
+        let layout = self.store.layout.clone();
+        let place = layout.layer(chain);
+        let needs_files = ways.iter().any(|(_, layer)| layer.is_recipe);
+        if !place.exists() && !needs_files {
+            return Ok(true); // unpacked when it is needed
+        }
+        let mut failure = None;
+        for (below, layer) in ways {
+            let blob = layout.blob(&layer.blob);
+            // A recipe fits the layer wherever it is unpacked.
+            let mut files = vec![layout.layer_fs(chain)];
+            if layer.is_recipe {
+                let others = state.records.chains_of(&layer.diff_id);
+                files.extend(others.iter().map(|chain| layout.layer_fs(chain)));
+            }
+            for files in files {
+                let source = LayerSource::new(layer, blob.clone(), &files);
+                match unpack::from_source(&layout, &source) {
+                    Ok(fresh) => {
+                        if place.exists() {
+                            self.compare(chain, below, layer, fresh)?;
+                        }
+                        return Ok(true);
+                    }
+                    Err(error) if layer.is_recipe && failure.is_none() => failure = Some(error),
+                    Err(_) => {}
+                }
+            }
+        }
+        if let Some(error) = &failure {
+            let why = gamut_spec::error::chain(error);
+            self.found(place.display().to_string(), format!("damaged: {why}"));
+        }
+        Ok(failure.is_none())
+    }
+
+    /// Holds an unpacked layer against one that has just been unpacked from its archive.
+    fn compare(
+        &mut self,
+        chain: &Digest,
+        below: &[Digest],
+        layer: &LayerRecord,
+        (fresh, extracted): (StagedDir, Extracted),
+    ) -> Result<()> {
+        let layout = self.store.layout.clone();
+        let place = layout.layer(chain);
+        let lowers: Vec<_> = below
+            .iter()
+            .rev()
+            .map(|lower| layout.layer_fs(lower))
+            .collect();
+        unpack::complete(&fresh, &extracted, &lowers, layer)?;
+        let problem = if layer_record(&place)
+            .as_ref()
+            .is_none_or(|found| found.diff_id != layer.diff_id)
+        {
+            Some("half unpacked".to_owned())
+        } else {
+            difference(&fresh.path.join("fs"), &place.join("fs"))
+                .map_err(Error::io("compare", &place))?
+                .map(|path| format!("damaged: {path} differs from the archive"))
+        };
+        let Some(problem) = problem else {
+            return Ok(());
+        };
+        self.found(
+            place.display().to_string(),
+            format!("{problem}; unpacked again"),
+        );
+        if self.repair {
+            layout.sync()?;
+            let old = StagedDir::take(&layout, &place)?;
+            fresh.keep(&place)?;
+            blobs::sync_dir(&layout.layers())?;
+            drop(old);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ pub(crate) mod incoming;
 mod locks;
 pub(crate) mod prune;
 pub(crate) mod remove;
+pub(crate) mod source;
 mod unpack;
 pub(crate) mod usage;
 
@@ -30,12 +31,13 @@ use crate::platform::Platform;
 use crate::records::{ImageRecord, Records, familiar};
 pub(crate) use locks::{Busy, Key, Lease};
 use locks::{Shared, State};
+use source::LayerSource;
 
 /// A store of images in a directory of its own.
 ///
-/// Layout: `blobs/sha256/<digest>` (manifests, configurations, layers as they came),
-/// `layers/<chain id>/{fs,layer.json}` (unpacked), `references.json`, `ingest/` (what is on its
-/// way in or out; emptied at open), `lock`.
+/// Layout: `blobs/sha256/<digest>` (manifests, configurations, layers as they came or recipes of
+/// them), `layers/<chain id>/{fs,layer.json}` (unpacked), `references.json`, `ingest/` (what is on
+/// its way in or out; emptied at open), `lock`.
 #[derive(Debug)]
 pub struct ImageStore {
     pub(crate) layout: Layout,
@@ -63,6 +65,22 @@ pub struct Image {
     pub last_tagged_ns: u64,
     pub(crate) digest: Digest,
     pub(crate) record: ImageRecord,
+}
+
+impl Image {
+    /// All that the image is made of.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        let chains = self.record.chain_ids().into_iter().map(Key::Layer);
+        self.record.blobs(self.digest).map(Key::Blob).chain(chains)
+    }
+
+    /// Where each of its layers comes from, bottom first, as far as they are there.
+    pub(crate) fn sources(&self, store: &ImageStore) -> Result<Vec<LayerSource>> {
+        let layers = self.record.layers.iter().zip(self.record.chain_ids());
+        layers
+            .map(|(layer, chain)| store.source(layer, &chain))
+            .collect()
+    }
 }
 
 /// An image in a list.
