@@ -114,4 +114,6 @@ pub struct OciCallers {
     pub pidfd_socket: Option<String>,
     /// File to which an error is appended, in JSON if the second is true.
     pub log: Option<(String, bool)>,
+    /// Tell what is being done as well, in the log or, if there is none, on standard error.
+    pub debug: bool,
 }

@@ -327,9 +327,11 @@ fn build_root<'a>(
         .hooks
         .as_ref()
         .filter(|hooks| hooks.waits_before_root());
+    let channel = gate.channel;
+    let map_ids = |index, tree| ids_mapped_by_parent(channel, index, tree);
     let read_only_later = if let Some(hooks) = early {
         // They expect everything to be mounted, and the host's root still to be there.
-        let later = mounts::attach(plan, detached, &root)?;
+        let later = mounts::attach(plan, detached, &root, &map_ids)?;
         devices::make(plan, &root, host_devices)?;
         hooks_before_root(hooks, &root, gate.channel)?;
         warnings.extend(root::enter(&root)?.map(str::to_owned));
@@ -337,7 +339,7 @@ fn build_root<'a>(
     } else {
         warnings.extend(root::enter(&root)?.map(str::to_owned));
         // From here on nothing of the host can be reached by any path.
-        let later = mounts::attach(plan, detached, &root)?;
+        let later = mounts::attach(plan, detached, &root, &map_ids)?;
         devices::make(plan, &root, host_devices)?;
         later
     };
@@ -358,6 +360,26 @@ fn build_root<'a>(
     }
     root::finish(&root, plan)?;
     Ok((root, streams))
+}
+
+/// Has the parent map the ids of a copy of a mount, which it does to the copy itself.
+fn ids_mapped_by_parent(
+    channel: &Channel,
+    index: usize,
+    tree: OwnedFd,
+) -> Result<OwnedFd, Error> {
+    let request = Message::MapIds {
+        index: u32::try_from(index).map_err(|_| Error::invalid("there are too many mounts"))?,
+        tree,
+    };
+    channel.say(&request);
+    match request {
+        Message::MapIds { tree, .. } if channel.wait() => Ok(tree),
+        _ => Err(Error::system(
+            "wait for the ids of a mount to be mapped",
+            Errno(libc::ECANCELED),
+        )),
+    }
 }
 
 /// Lets the parent run the hooks of the host, then runs those of the container's namespaces.

@@ -46,6 +46,7 @@ pub fn compile_exec(spec: &Spec, id: &str, process: &Process) -> Result<Compiled
         root: RootSource::Directory(nowhere.clone()),
         mount_point: nowhere,
         bundle: None,
+        exact_bind_flags: false,
         network: Network::Config,
         cgroup_path: None,
         process: ProcessOptions::default(),

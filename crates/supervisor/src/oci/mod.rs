@@ -6,6 +6,7 @@
 //! log: the caller's standard streams are the container's.
 
 mod callers;
+mod debug;
 mod exec;
 mod foreground;
 mod make;
@@ -67,6 +68,14 @@ pub fn main() -> ExitCode {
 }
 
 fn tell(verb: &str, id: &str, callers: &OciCallers, failure: &Failure) {
+    // The program is the caller's, and so is the message about it, as a shell would have it.
+    if matches!(
+        failure.kind,
+        FailureKind::ExecutableNotFound | FailureKind::ExecutableDenied
+    ) && verb == "run"
+    {
+        return report::program_error(callers, &failure.message);
+    }
     let message = [verb, " ", id, ": ", &failure.message].concat();
     report::error(callers, &message);
 }
