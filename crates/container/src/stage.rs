@@ -70,6 +70,10 @@ pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
     }
     if gate.is_some() {
         gate::heed_signals();
+        // An init does more than the program may.
+        if !is_init && let Err(error) = program.install_with_listener(&channel) {
+            fail(&channel, error);
+        }
     }
     channel.say(&Message::Ready);
     let channel = match gate {
