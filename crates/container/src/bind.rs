@@ -6,6 +6,9 @@ use crate::sys::{self, Errno};
 use gamut_abi::plan::{Mount, NamespaceKind, Plan, Propagation};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// What is done, for errors that say by themselves to which mount.
+const SET_FLAGS: &str = "set its flags";
+
 /// Bits to clear with bits to set: access times are one field, set as a whole.
 pub(crate) fn attribute_bits(mount: &Mount) -> (u64, u64) {
     let times = libc::MOUNT_ATTR_NOATIME | libc::MOUNT_ATTR_STRICTATIME;
@@ -32,7 +35,7 @@ pub(crate) fn adjust(plan: &Plan, mount: &Mount, tree: &OwnedFd) -> Result<(), E
         .propagation
         .unwrap_or((default_propagation(plan.root.propagation), true));
     let propagation = root::propagation_flag(propagation);
-    let what = || ["set attributes of the bind on ", &mount.destination].concat();
+    let system = |errno| Error::system(SET_FLAGS, errno);
     let fd = tree.as_fd();
     let adjusted = match mount.implied_clear {
         Some(implied) => {
@@ -40,7 +43,7 @@ pub(crate) fn adjust(plan: &Plan, mount: &Mount, tree: &OwnedFd) -> Result<(), E
                 .namespaces
                 .iter()
                 .any(|namespace| namespace.kind == NamespaceKind::User);
-            set_exactly(fd, (set, clear, implied), locked, &what)?;
+            set_exactly(fd, (set, clear, implied), locked)?;
             sys::mount_setattr(fd, 0, 0, propagation, everywhere)
         }
         None if set | clear == 0 || mount.attributes_recursive == everywhere => {
@@ -54,7 +57,7 @@ pub(crate) fn adjust(plan: &Plan, mount: &Mount, tree: &OwnedFd) -> Result<(), E
             Some((set, clear)) => sys::mount_setattr(fd, set, clear, 0, true),
             None => Ok(()),
         })
-        .map_err(|errno| Error::system(&what(), errno))
+        .map_err(system)
 }
 
 /// Flags that a user namespace locks: `ST_*` as fstatfs(2) shows them, and their `MOUNT_ATTR_*`.
@@ -72,9 +75,8 @@ fn set_exactly(
     tree: BorrowedFd<'_>,
     (set, clear, implied): (u64, u64, u64),
     locked: bool,
-    what: &dyn Fn() -> String,
 ) -> Result<(), Error> {
-    let system = |errno| Error::system(&what(), errno);
+    let system = |errno| Error::system(SET_FLAGS, errno);
     if !locked {
         match sys::mount_setattr(tree, set, clear | implied, 0, false) {
             // The caller is in a user namespace himself.
@@ -86,7 +88,7 @@ fn set_exactly(
     let before = sys::mount_flags(tree).map_err(system)?;
     sys::mount_setattr(tree, set, clear | implied & !kept, 0, false).map_err(|errno| {
         let detail = "flags of the source that user namespaces lock cannot be cleared";
-        Error::with_detail(&what(), errno, detail)
+        Error::with_detail(SET_FLAGS, errno, detail)
     })?;
     let after = sys::mount_flags(tree).map_err(system)?;
     let times = libc::ST_NOATIME | libc::ST_NODIRATIME | libc::ST_RELATIME;
@@ -107,5 +109,5 @@ fn set_exactly(
         "; leave out the options that undo them",
     ]
     .concat();
-    Err(Error::with_detail(&what(), Errno(libc::EPERM), &detail))
+    Err(Error::with_detail(SET_FLAGS, Errno(libc::EPERM), &detail))
 }

@@ -57,10 +57,10 @@ pub(crate) fn clone_sources(
                 }
                 return match clone_source(mount) {
                     Err(error) if error.errno == libc::EPERM => Ok(None),
-                    other => other,
+                    other => other.map_err(|error| naming(mount, error)),
                 };
             };
-            let source = clone_source(mount)?;
+            let source = clone_source(mount).map_err(|error| naming(mount, error))?;
             if let Some(tree) = &source {
                 map_ids_of(mount, idmap, tree, mapper)?;
             }
@@ -91,7 +91,9 @@ pub(crate) fn map_ids_within(
         .ok()
         .and_then(|index| plan.mounts.get(index));
     let Some((mount, idmap)) = mount.and_then(|mount| Some((mount, mount.idmap.as_ref()?))) else {
-        return Err(Error::invalid("there is no such mount whose ids are mapped"));
+        return Err(Error::invalid(
+            "there is no such mount whose ids are mapped",
+        ));
     };
     map_ids_of(mount, idmap, tree, mapper)
 }
@@ -108,12 +110,7 @@ fn clone_source(mount: &Mount) -> Result<Option<OwnedFd>, Error> {
     } else {
         sys::clone_tree(sys::cwd(), &name, *recursive)
     };
-    let tree = tree.map_err(|errno| {
-        Error::system(
-            &["bind ", source, " on ", &mount.destination].concat(),
-            errno,
-        )
-    })?;
+    let tree = tree.map_err(|errno| Error::system("bind it", errno))?;
     Ok(Some(tree))
 }
 
@@ -127,36 +124,66 @@ pub(crate) fn prepare(
         .iter()
         .zip(sources)
         .enumerate()
-        .map(|(index, (mount, source))| match &mount.kind {
-            MountKind::Bind { .. } => {
-                let source = match source {
-                    Some(source) => Some(source),
-                    None if within(plan, index).is_some() => None,
-                    None => clone_source(mount)?,
-                };
-                let Some(source) = source else {
-                    return Ok(None);
-                };
-                bind::adjust(plan, mount, &source)?;
-                Ok(Some(Detached::Tree(source)))
-            }
-            // Its mode comes from what it covers.
-            MountKind::Filesystem {
-                fstype, options, ..
-            } if follows_mode(fstype, options) => Ok(None),
-            MountKind::Filesystem {
-                fstype,
-                source,
-                options,
-                ..
-            } => {
-                let label = plan.mount_label.as_deref();
-                let tree = filesystem(mount, fstype, source, options, label)?;
-                Ok(Some(Detached::Tree(tree)))
-            }
-            MountKind::Cgroup | MountKind::CgroupUnified => Ok(None),
+        .map(|(index, (mount, source))| {
+            prepare_one(plan, index, mount, source).map_err(|error| naming(mount, error))
         })
         .collect()
+}
+
+fn prepare_one(
+    plan: &Plan,
+    index: usize,
+    mount: &Mount,
+    source: Option<OwnedFd>,
+) -> Result<Option<Detached>, Error> {
+    match &mount.kind {
+        MountKind::Bind { .. } => {
+            let source = match source {
+                Some(source) => Some(source),
+                None if within(plan, index).is_some() => None,
+                None => clone_source(mount)?,
+            };
+            let Some(source) = source else {
+                return Ok(None);
+            };
+            bind::adjust(plan, mount, &source)?;
+            Ok(Some(Detached::Tree(source)))
+        }
+        // Its mode comes from what it covers.
+        MountKind::Filesystem {
+            fstype, options, ..
+        } if follows_mode(fstype, options) => Ok(None),
+        MountKind::Filesystem {
+            fstype,
+            source,
+            options,
+            ..
+        } => {
+            let label = plan.mount_label.as_deref();
+            let tree = filesystem(mount, fstype, source, options, label)?;
+            Ok(Some(Detached::Tree(tree)))
+        }
+        MountKind::Cgroup | MountKind::CgroupUnified => Ok(None),
+    }
+}
+
+/// An error about a mount, with what was to be mounted where.
+fn naming(mount: &Mount, error: Error) -> Error {
+    let source = match &mount.kind {
+        MountKind::Bind { source, .. } | MountKind::Filesystem { source, .. } => source,
+        MountKind::Cgroup => "cgroup",
+        MountKind::CgroupUnified => "cgroup2",
+    };
+    let message = [
+        "error mounting \"",
+        source,
+        "\" to rootfs at \"",
+        &mount.destination,
+        "\": ",
+        &error.message,
+    ]
+    .concat();
+    Error { message, ..error }
 }
 
 /// Whether this is a tmpfs that takes over the mode of the directory that it covers.
@@ -238,7 +265,6 @@ fn clone_within(
     map_ids: &MapIds<'_>,
 ) -> Result<Detached, Error> {
     let mount = &plan.mounts[index];
-    let what = || ["bind ", source, " of the container on ", &mount.destination].concat();
     let recursive = matches!(
         mount.kind,
         MountKind::Bind {
@@ -249,7 +275,7 @@ fn clone_within(
     let tree = root
         .open(source, libc::O_PATH)
         .and_then(|source| sys::clone_tree(source.as_fd(), c"", recursive))
-        .map_err(|errno| Error::system(&what(), errno))?;
+        .map_err(|errno| Error::system("bind it inside the container", errno))?;
     let tree = match &mount.idmap {
         Some(_) => map_ids(index, tree)?,
         None => tree,
@@ -290,7 +316,7 @@ fn filesystem(
     options: &[(String, Option<String>)],
     label: Option<&str>,
 ) -> Result<OwnedFd, Error> {
-    let what = || ["mount ", fstype, " on ", &mount.destination].concat();
+    let what = || ["mount ", fstype].concat();
     let system = |errno| Error::system(&what(), errno);
     let name = sys::c_string(fstype).map_err(system)?;
     let context = FilesystemContext::open(&name).map_err(|errno| match errno {
@@ -370,35 +396,47 @@ pub(crate) fn attach(
 ) -> Result<Vec<OwnedFd>, Error> {
     let mut read_only_later = Vec::new();
     for (index, (mount, tree)) in plan.mounts.iter().zip(detached).enumerate() {
-        let destination = path::clean(&mount.destination)?;
-        if destination == "/" {
-            return Err(Error::invalid(
-                "nothing can be mounted on / itself; choose another root",
-            ));
-        }
-        let tree = match (tree, within(plan, index)) {
-            (Some(tree), _) => tree,
-            (None, Some(source)) => clone_within(plan, index, source, root, map_ids)?,
-            (None, None) => match tmpfs_over(plan, mount, &destination, root)? {
-                Some(tree) => tree,
-                None => continue,
-            },
-        };
-        match tree {
-            Detached::Cgroup(tree) => {
-                let (target, _) = root.open_or_make(&destination, Missing::Directory)?;
-                refuse_proc(&destination, &target, false)?;
-                cgroup_mount::attach(&tree, &target, &destination)?;
-            }
-            Detached::Tree(tree) => {
-                attach_tree(mount, &tree, &destination, root)?;
-                if is_read_only_later(mount) {
-                    read_only_later.push(tree);
-                }
-            }
-        }
+        let later = attach_one(plan, index, tree, root, map_ids);
+        read_only_later.extend(later.map_err(|error| naming(mount, error))?);
     }
     Ok(read_only_later)
+}
+
+/// Attaches a mount. Answers it if it becomes read-only later.
+fn attach_one(
+    plan: &Plan,
+    index: usize,
+    tree: Option<Detached>,
+    root: &RootDirectory,
+    map_ids: &MapIds<'_>,
+) -> Result<Option<OwnedFd>, Error> {
+    let mount = &plan.mounts[index];
+    let destination = path::clean(&mount.destination)?;
+    if destination == "/" {
+        return Err(Error::invalid(
+            "nothing can be mounted on / itself; choose another root",
+        ));
+    }
+    let tree = match (tree, within(plan, index)) {
+        (Some(tree), _) => tree,
+        (None, Some(source)) => clone_within(plan, index, source, root, map_ids)?,
+        (None, None) => match tmpfs_over(plan, mount, &destination, root)? {
+            Some(tree) => tree,
+            None => return Ok(None),
+        },
+    };
+    match tree {
+        Detached::Cgroup(tree) => {
+            let (target, _) = root.open_or_make(&destination, Missing::Directory)?;
+            refuse_proc(&destination, &target, false)?;
+            cgroup_mount::attach(&tree, &target, &destination)?;
+            Ok(None)
+        }
+        Detached::Tree(tree) => {
+            attach_tree(mount, &tree, &destination, root)?;
+            Ok(is_read_only_later(mount).then_some(tree))
+        }
+    }
 }
 
 fn attach_tree(
@@ -407,8 +445,8 @@ fn attach_tree(
     destination: &str,
     root: &RootDirectory,
 ) -> Result<(), Error> {
-    let what = || ["mount on ", destination].concat();
-    let stat = sys::fstat(tree.as_fd()).map_err(|errno| Error::system(&what(), errno))?;
+    let system = |errno| Error::system("attach it", errno);
+    let stat = sys::fstat(tree.as_fd()).map_err(system)?;
     let missing = if sys::is_directory(&stat) {
         Missing::Directory
     } else {
@@ -424,7 +462,7 @@ fn attach_tree(
         root.open_without_links(destination, libc::O_PATH | libc::O_DIRECTORY)
             .map_err(|errno| {
                 Error::with_detail(
-                    &what(),
+                    "attach it",
                     errno,
                     &[fstype, " must be mounted on ordinary directory"].concat(),
                 )
@@ -439,10 +477,9 @@ fn attach_tree(
         && fstype == "tmpfs"
         && existed
     {
-        fill_tmpfs(tree, &target, *copy_up)
-            .map_err(|errno| Error::system(&["fill the tmpfs on ", destination].concat(), errno))?;
+        fill_tmpfs(tree, &target, *copy_up).map_err(|errno| Error::system("fill it", errno))?;
     }
-    sys::move_mount(tree.as_fd(), target.as_fd()).map_err(|errno| Error::system(&what(), errno))?;
+    sys::move_mount(tree.as_fd(), target.as_fd()).map_err(system)?;
     if fstype.is_empty() {
         return Ok(());
     }
@@ -450,8 +487,7 @@ fn attach_tree(
         None | Some((Propagation::Private, _)) => Ok(()),
         Some((propagation, everywhere)) => {
             let flag = root::propagation_flag(propagation);
-            sys::mount_setattr(tree.as_fd(), 0, 0, flag, everywhere)
-                .map_err(|errno| Error::system(&what(), errno))
+            sys::mount_setattr(tree.as_fd(), 0, 0, flag, everywhere).map_err(system)
         }
     }
 }

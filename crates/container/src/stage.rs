@@ -171,7 +171,7 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
     sys::umask(0);
     let mut warnings = Vec::new();
     let (root, streams) = if let Some(opened) = opened {
-        build_root(&mut task, &mut gate, opened, &mut warnings)?
+        build_root(&mut task, &mut gate, opened, &mut warnings).map_err(during_set_up)?
     } else {
         gate.pass()?;
         if layout.new_cgroup {
@@ -204,6 +204,12 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
         channel.say(&Message::Warning(warning));
     }
     Ok(program)
+}
+
+/// The words by which engines know errors of this part.
+fn during_set_up(error: Error) -> Error {
+    let message = ["error during container init: ", &error.message].concat();
+    Error { message, ..error }
 }
 
 /// Nobody may look into the stage, and it does not outlive its parent.
@@ -367,11 +373,7 @@ fn build_root<'a>(
 }
 
 /// Has the parent map the ids of a copy of a mount, which it does to the copy itself.
-fn ids_mapped_by_parent(
-    channel: &Channel,
-    index: usize,
-    tree: OwnedFd,
-) -> Result<OwnedFd, Error> {
+fn ids_mapped_by_parent(channel: &Channel, index: usize, tree: OwnedFd) -> Result<OwnedFd, Error> {
     let request = Message::MapIds {
         index: u32::try_from(index).map_err(|_| Error::invalid("there are too many mounts"))?,
         tree,

@@ -100,6 +100,7 @@ pub fn callers(given: &Callers, logger: &Logger<'_>) -> Result<OciCallers, Error
         pidfd_socket: path(&given.pidfd_socket)?,
         log: path(&logger.log().file)?.map(|file| (file, logger.log().json)),
         debug: logger.log().debug,
+        program: logger.log().program.clone(),
     })
 }
 

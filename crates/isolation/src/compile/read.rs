@@ -3,8 +3,8 @@
 use oci_spec::runtime::{
     Arch, Capability, LinuxResources, MemoryPolicyFlagType, MemoryPolicyModeType, Process, Spec,
 };
-use serde::de::Error as _;
 use serde::de::DeserializeOwned;
+use serde::de::Error as _;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
@@ -111,7 +111,10 @@ fn read<T: DeserializeOwned>(
 
 /// Names the field of a memory policy that nobody knows: the library only tells the place.
 fn check_memory_policy(config: &Value) -> Result<(), serde_json::Error> {
-    let Some(policy) = config.pointer("/linux/memoryPolicy").filter(|p| p.is_object()) else {
+    let Some(policy) = config
+        .pointer("/linux/memoryPolicy")
+        .filter(|p| p.is_object())
+    else {
         return Ok(());
     };
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -41,9 +41,7 @@ pub(super) fn made(callers: &OciCallers, pid: u32) {
 /// Tells that a further process has become its program.
 pub(super) fn executed(callers: &OciCallers, pid: u32) {
     child(callers, pid);
-    report::debug(callers, || {
-        String::from("setns_init: about to exec: done")
-    });
+    report::debug(callers, || String::from("setns_init: about to exec: done"));
 }
 
 fn child(callers: &OciCallers, pid: u32) {

@@ -11,8 +11,8 @@ pub(super) fn error(callers: &OciCallers, message: &str) {
     report(callers, "error", message);
 }
 
-/// Reports that the program could not be executed: on stderr by the bare message.
-pub(super) fn program_error(callers: &OciCallers, message: &str) {
+/// Reports what went wrong in a message that says who speaks by itself.
+pub(super) fn bare_error(callers: &OciCallers, message: &str) {
     let _ = std::io::stderr().write_all([message, "\n"].concat().as_bytes());
     append(callers, "error", message);
 }
