@@ -106,6 +106,8 @@ pub struct OciSubgroup {
 /// Where callers are told what they wait for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OciCallers {
+    /// Name by which the command was called, for messages.
+    pub program: String,
     /// File for the process id, in the host's view.
     pub pid_file: Option<String>,
     /// Unix stream socket to which the master of the terminal is sent.
@@ -114,4 +116,6 @@ pub struct OciCallers {
     pub pidfd_socket: Option<String>,
     /// File to which an error is appended, in JSON if the second is true.
     pub log: Option<(String, bool)>,
+    /// Tell what is being done as well, in the log or, if there is none, on standard error.
+    pub debug: bool,
 }

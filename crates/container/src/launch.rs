@@ -1,7 +1,7 @@
 //! Launching a container: the caller's side.
 
 use crate::channel::{self, Channel};
-use crate::conversation::{Conversation, Unreaped};
+use crate::conversation::{Conversation, Request, Unreaped};
 use crate::devices::HostDevices;
 use crate::error::{Context, Error};
 use crate::gate::Gate;
@@ -125,7 +125,6 @@ pub fn create(
     } else {
         None
     };
-    drop(mapper);
     let host_devices = if as_caller {
         HostDevices::clone(plan)
     } else {
@@ -187,6 +186,10 @@ pub fn create(
         group.note_occupied();
     }
     admit(&mut conversation, pid, &plan.process)?;
+    let serve = |pid: u32, request: Request| match request {
+        Request::Hooks => host_hooks(plan, pid),
+        Request::MapIds { index, tree } => mounts::map_ids_within(plan, index, &tree, &mut mapper),
+    };
     let (pidfd, unreaped) = if layout.intermediate {
         let map_ids = |channel: &Channel, child: u32| {
             if !layout.new_user {
@@ -198,9 +201,9 @@ pub fn create(
             let _ = channel.go();
             Ok(())
         };
-        conversation.until_ready(first, map_ids, |pid| host_hooks(plan, pid))?
+        conversation.until_ready(first, map_ids, serve)?
     } else {
-        let ready = conversation.until_ready_directly(first, |pid| host_hooks(plan, pid))?;
+        let ready = conversation.until_ready_directly(first, serve)?;
         (pidfd, ready)
     };
     network_devices::move_all(plan, unreaped.pid())?;

@@ -10,6 +10,7 @@
 //! namespace, so that nothing is left behind whatever ends when.
 
 mod affinity;
+mod bind;
 mod capabilities;
 mod cgroup_mount;
 mod channel;

@@ -70,6 +70,10 @@ pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
     }
     if gate.is_some() {
         gate::heed_signals();
+        // An init does more than the program may.
+        if !is_init && let Err(error) = program.install_with_listener(&channel) {
+            fail(&channel, error);
+        }
     }
     channel.say(&Message::Ready);
     let channel = match gate {
@@ -167,7 +171,7 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
     sys::umask(0);
     let mut warnings = Vec::new();
     let (root, streams) = if let Some(opened) = opened {
-        build_root(&mut task, &mut gate, opened, &mut warnings)?
+        build_root(&mut task, &mut gate, opened, &mut warnings).map_err(during_set_up)?
     } else {
         gate.pass()?;
         if layout.new_cgroup {
@@ -200,6 +204,12 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
         channel.say(&Message::Warning(warning));
     }
     Ok(program)
+}
+
+/// The words by which engines know errors of this part.
+fn during_set_up(error: Error) -> Error {
+    let message = ["error during container init: ", &error.message].concat();
+    Error { message, ..error }
 }
 
 /// Nobody may look into the stage, and it does not outlive its parent.
@@ -327,9 +337,11 @@ fn build_root<'a>(
         .hooks
         .as_ref()
         .filter(|hooks| hooks.waits_before_root());
+    let channel = gate.channel;
+    let map_ids = |index, tree| ids_mapped_by_parent(channel, index, tree);
     let read_only_later = if let Some(hooks) = early {
         // They expect everything to be mounted, and the host's root still to be there.
-        let later = mounts::attach(plan, detached, &root)?;
+        let later = mounts::attach(plan, detached, &root, &map_ids)?;
         devices::make(plan, &root, host_devices)?;
         hooks_before_root(hooks, &root, gate.channel)?;
         warnings.extend(root::enter(&root)?.map(str::to_owned));
@@ -337,7 +349,7 @@ fn build_root<'a>(
     } else {
         warnings.extend(root::enter(&root)?.map(str::to_owned));
         // From here on nothing of the host can be reached by any path.
-        let later = mounts::attach(plan, detached, &root)?;
+        let later = mounts::attach(plan, detached, &root, &map_ids)?;
         devices::make(plan, &root, host_devices)?;
         later
     };
@@ -358,6 +370,22 @@ fn build_root<'a>(
     }
     root::finish(&root, plan)?;
     Ok((root, streams))
+}
+
+/// Has the parent map the ids of a copy of a mount, which it does to the copy itself.
+fn ids_mapped_by_parent(channel: &Channel, index: usize, tree: OwnedFd) -> Result<OwnedFd, Error> {
+    let request = Message::MapIds {
+        index: u32::try_from(index).map_err(|_| Error::invalid("there are too many mounts"))?,
+        tree,
+    };
+    channel.say(&request);
+    match request {
+        Message::MapIds { tree, .. } if channel.wait() => Ok(tree),
+        _ => Err(Error::system(
+            "wait for the ids of a mount to be mapped",
+            Errno(libc::ECANCELED),
+        )),
+    }
 }
 
 /// Lets the parent run the hooks of the host, then runs those of the container's namespaces.

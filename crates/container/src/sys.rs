@@ -335,6 +335,16 @@ pub(crate) fn filesystem_magic(fd: BorrowedFd<'_>) -> SysResult<i64> {
     }
 }
 
+/// `ST_*` flags of the mount of an open file (statvfs(3)), those of the whole file system included.
+pub(crate) fn mount_flags(fd: BorrowedFd<'_>) -> SysResult<u64> {
+    let mut statvfs = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the buffer is writable; on success it has been filled.
+    unsafe {
+        check_int(libc::fstatvfs(fd.as_raw_fd(), statvfs.as_mut_ptr()))?;
+        Ok(statvfs.assume_init().f_flag)
+    }
+}
+
 /// read(2) into a buffer, once.
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize> {
     loop {

@@ -52,6 +52,8 @@ pub struct Global {
 /// Where errors are told besides on stderr.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Log {
+    /// Name by which the program was called.
+    pub program: String,
     /// A file to append to.
     pub file: Option<PathBuf>,
     /// In JSON, not as text.
@@ -75,7 +77,10 @@ impl Arguments {
             root: PathBuf::new(),
             root_is_given: false,
             systemd_cgroup: false,
-            log: Log::default(),
+            log: Log {
+                program: name.clone(),
+                ..Log::default()
+            },
         };
         match Self::verb(&mut words, &mut global) {
             Ok(verb) => Ok(Self { name, global, verb }),

@@ -22,6 +22,7 @@ fn a_whole_line() {
                 root_is_given: true,
                 systemd_cgroup: false,
                 log: Log {
+                    program: "gamut-runtime".to_owned(),
                     file: Some(PathBuf::from("/l")),
                     json: true,
                     debug: false,
