@@ -168,13 +168,13 @@ fn prepare_one(
 }
 
 /// An error about a mount, with what was to be mounted where.
-fn naming(mount: &Mount, error: Error) -> Error {
+fn naming(mount: &Mount, mut error: Error) -> Error {
     let source = match &mount.kind {
         MountKind::Bind { source, .. } | MountKind::Filesystem { source, .. } => source,
         MountKind::Cgroup => "cgroup",
         MountKind::CgroupUnified => "cgroup2",
     };
-    let message = [
+    error.message = [
         "error mounting \"",
         source,
         "\" to rootfs at \"",
@@ -183,7 +183,7 @@ fn naming(mount: &Mount, error: Error) -> Error {
         &error.message,
     ]
     .concat();
-    Error { message, ..error }
+    error
 }
 
 /// Whether this is a tmpfs that takes over the mode of the directory that it covers.

@@ -207,9 +207,9 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
 }
 
 /// The words by which engines know errors of this part.
-fn during_set_up(error: Error) -> Error {
-    let message = ["error during container init: ", &error.message].concat();
-    Error { message, ..error }
+fn during_set_up(mut error: Error) -> Error {
+    error.message = ["error during container init: ", &error.message].concat();
+    error
 }
 
 /// Nobody may look into the stage, and it does not outlive its parent.

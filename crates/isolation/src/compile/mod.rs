@@ -25,6 +25,8 @@ mod sysctl;
 mod tests;
 #[cfg(test)]
 mod tests_attributes;
+#[cfg(test)]
+mod tests_peers;
 mod unsupported;
 
 pub use exec::{CompiledExec, compile_exec};

@@ -67,7 +67,7 @@ impl Arguments {
     ///
     /// # Errors
     /// What is wrong with it, and the log that was named by then.
-    pub fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Self, (Error, Log)> {
+    pub fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Self, Box<(Error, Log)>> {
         let name = words
             .next()
             .and_then(|name| Path::new(&name).file_name()?.to_str().map(str::to_owned))
@@ -84,7 +84,7 @@ impl Arguments {
         };
         match Self::verb(&mut words, &mut global) {
             Ok(verb) => Ok(Self { name, global, verb }),
-            Err(error) => Err((error, global.log)),
+            Err(error) => Err(Box::new((error, global.log))),
         }
     }
 

@@ -3,7 +3,7 @@ use super::*;
 
 fn parse(line: &str) -> Result<Arguments, String> {
     let words = std::iter::once("gamut-runtime").chain(line.split_whitespace());
-    Arguments::parse(words.map(OsString::from)).map_err(|(error, _)| error.to_string())
+    Arguments::parse(words.map(OsString::from)).map_err(|failed| failed.0.to_string())
 }
 
 fn verb(line: &str) -> Verb {
