@@ -53,6 +53,7 @@ pub const TARGETS: &[Target] = &[
         repair: Some(wire::repair_length),
     },
     plain("health-http", gamut_engine::health::fuzz_status_line),
+    plain("image-assembly", gamut_image::fuzz_assembly),
     plain("image-config", gamut_image::fuzz_config),
     plain("log-line", gamut_engine::logs::fuzz_line),
     plain("log-splitter", gamut_supervisor::fuzz_line_splitter),

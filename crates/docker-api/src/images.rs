@@ -171,7 +171,7 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
         "Os": config.platform.os,
         "Size": image.size_bytes,
         "VirtualSize": image.size_bytes,
-        "GraphDriver": {"Name": "overlay2", "Data": {}},
+        "GraphDriver": {"Name": request.engine.snapshotter().name(), "Data": {}},
         "RootFS": {"Type": "layers", "Layers": layers},
         "Metadata": {"LastTagTime": time::rfc3339(image.last_tagged_ns)},
     });

@@ -28,9 +28,9 @@ pub struct Options {
     pub remap_users: bool,
     /// Set if the engine is an ordinary user's.
     pub rootless: Option<Rootless>,
-    /// What the administrator says about registries, as JSON: mirrors, which are insecure.
-    /// `/etc/gamut/registries.json` by default; it need not be there.
-    pub registries: PathBuf,
+    /// What is said about registries, as JSON: mirrors, which are insecure. The first of these
+    /// files that is there counts; `/etc/gamut/registries.json` by default.
+    pub registries: Vec<PathBuf>,
     /// Prepared network namespaces kept in the pool.
     pub pool_size: usize,
 }
@@ -81,7 +81,7 @@ impl Default for Options {
             controllers: None,
             remap_users: false,
             rootless: None,
-            registries: PathBuf::from("/etc/gamut/registries.json"),
+            registries: vec![PathBuf::from("/etc/gamut/registries.json")],
             pool_size: 4,
         }
     }

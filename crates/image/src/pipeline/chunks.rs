@@ -1,18 +1,58 @@
 //! Bytes on their way from one thread to others, in chunks that are shared and not copied.
 
 use std::io::{self, BufRead, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::CHUNK_BYTES;
 
 /// Chunks in flight per channel: 32 of 256 KiB are 8 MiB.
 const CHANNEL_CHUNKS: usize = 32;
 
-/// Some bytes.
-pub(super) type Chunk = Arc<Vec<u8>>;
+/// Some bytes. Their memory is used again once nobody needs them any more.
+#[derive(Default)]
+pub(super) struct Chunk {
+    bytes: Vec<u8>,
+    pool: Pool,
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.pool.give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// Memory of chunks that are done with: taking it again is cheaper than having the system map and
+/// clear new pages for every chunk.
+#[derive(Clone, Default)]
+pub(super) struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Pool {
+    /// An empty vector with room for a chunk.
+    pub(super) fn take(&self) -> Vec<u8> {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        free.pop()
+            .unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES))
+    }
+
+    /// A chunk of these bytes.
+    pub(super) fn chunk(&self, bytes: Vec<u8>) -> Arc<Chunk> {
+        let pool = self.clone();
+        Arc::new(Chunk { bytes, pool })
+    }
+
+    fn give_back(&self, mut bytes: Vec<u8>) {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes.capacity() >= CHUNK_BYTES && free.len() < CHANNEL_CHUNKS {
+            bytes.clear();
+            free.push(bytes);
+        }
+    }
+}
 
 enum Message {
-    Data(Chunk),
+    Data(Arc<Chunk>),
     End,
 }
 
@@ -21,7 +61,7 @@ pub(super) fn channel(consumed_bytes: Arc<AtomicU64>) -> (ChunkSender, ChunkRead
     let (sender, chunks) = sync_channel(CHANNEL_CHUNKS);
     let reader = ChunkReader {
         chunks,
-        current: Chunk::default(),
+        current: Arc::default(),
         start: 0,
         ended: false,
         consumed_bytes,
@@ -34,7 +74,7 @@ pub(super) struct ChunkSender(SyncSender<Message>);
 
 impl ChunkSender {
     /// Sends a chunk; `false` if nobody reads any more.
-    pub(super) fn send(&self, chunk: Chunk) -> bool {
+    pub(super) fn send(&self, chunk: Arc<Chunk>) -> bool {
         self.0.send(Message::Data(chunk)).is_ok()
     }
 
@@ -47,7 +87,7 @@ impl ChunkSender {
 /// Reads what a channel brings.
 pub(super) struct ChunkReader {
     chunks: Receiver<Message>,
-    current: Chunk,
+    current: Arc<Chunk>,
     /// What of the chunk has been read.
     start: usize,
     ended: bool,
@@ -56,11 +96,11 @@ pub(super) struct ChunkReader {
 
 impl BufRead for ChunkReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.start >= self.current.len() && !self.ended {
+        while self.start >= self.current.bytes.len() && !self.ended {
             match self.chunks.recv() {
                 Ok(Message::Data(chunk)) => {
                     self.consumed_bytes
-                        .fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                        .fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
                     self.current = chunk;
                     self.start = 0;
                 }
@@ -71,7 +111,7 @@ impl BufRead for ChunkReader {
                 }
             }
         }
-        Ok(self.current.get(self.start..).unwrap_or_default())
+        Ok(self.current.bytes.get(self.start..).unwrap_or_default())
     }
 
     fn consume(&mut self, count: usize) {

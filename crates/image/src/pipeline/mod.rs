@@ -20,7 +20,7 @@ use crate::compression::Compression;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::layer::Extracted;
-use chunks::{Chunk, ChunkSender, channel};
+use chunks::{ChunkSender, Pool, channel};
 pub(crate) use pending::PendingLayer;
 use pending::{Unpacked, Workers, joined};
 pub(crate) use work::extract_into;
@@ -58,6 +58,7 @@ pub(crate) struct LayerWriter {
     label: String,
     /// Bytes for the next chunk; before it is known what comes, all of them.
     gathered: Vec<u8>,
+    pool: Pool,
     received_bytes: u64,
     flow: Option<Flow>,
     /// Set by the first worker that fails.
@@ -80,6 +81,7 @@ impl LayerWriter {
             layout: layout.clone(),
             label: label.to_owned(),
             gathered: Vec::new(),
+            pool: Pool::default(),
             received_bytes: 0,
             flow: None,
             failed: Arc::default(),
@@ -233,8 +235,8 @@ impl LayerWriter {
         let Some(flow) = &mut self.flow else {
             return Ok(());
         };
-        let next = Vec::with_capacity(CHUNK_BYTES);
-        let chunk = Chunk::new(std::mem::replace(&mut self.gathered, next));
+        let bytes = std::mem::replace(&mut self.gathered, self.pool.take());
+        let chunk = self.pool.chunk(bytes);
         // Where unpacking has ended it has either failed, which `wait` reports, or has seen the
         // end of the archive and needs no padding: neither is a failure of sending.
         flow.to_unpacking.send(Arc::clone(&chunk));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::CHUNK_BYTES;
-use super::chunks::{ChunkReader, ChunkSender};
+use super::chunks::{ChunkReader, ChunkSender, Pool};
 use crate::assembly::{Keeper, Kept};
 use crate::blobs::StagedDir;
 use crate::compression::Compression;
@@ -57,8 +57,9 @@ pub(super) fn decode(
 ) -> io::Result<(Digest, u64)> {
     let mut decoder = compression.decoder(chunks)?;
     let mut hasher = Hasher::default();
+    let pool = Pool::default();
     loop {
-        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        let mut chunk = pool.take();
         decoder
             .by_ref()
             .take(CHUNK_BYTES as u64)
@@ -72,7 +73,7 @@ pub(super) fn decode(
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         hasher.update(&chunk);
-        output.send(Arc::new(chunk));
+        output.send(pool.chunk(chunk));
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod commit;
 pub(crate) mod fsck;
 pub(crate) mod incoming;
 mod locks;
+pub(crate) mod make;
 pub(crate) mod prune;
 pub(crate) mod remove;
 pub(crate) mod source;
