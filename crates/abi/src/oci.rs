@@ -25,6 +25,10 @@ pub const PID_FILE: &str = "pid";
 /// Socket in the state directory at which a created container waits for its start.
 pub const GATE_FILE: &str = "start.sock";
 
+/// File in the state directory of a container that shares its caller's mounts: number of its
+/// root's mount, and where that is.
+pub const MOUNT_FILE: &str = "root-mount";
+
 /// Copy of the configuration in the state directory, as it was when the container was made.
 pub const CONFIG_FILE: &str = "config.json";
 

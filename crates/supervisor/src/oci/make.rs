@@ -116,6 +116,11 @@ fn check_group(plan: &Plan) -> Result<(), Failure> {
 }
 
 fn hand_over(launch: &OciLaunch, created: &Created) -> Result<(), Failure> {
+    if let Some(id) = created.root_mount() {
+        let place = &launch.plan.root.mount_point;
+        state::write_root_mount(&launch.state_directory, id, place)
+            .map_err(|error| failure("write which mount is the root", &error))?;
+    }
     state::write_pid(&launch.state_directory, created.pid)
         .map_err(|error| failure("write the process id", &error))?;
     callers::tell(
