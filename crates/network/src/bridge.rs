@@ -24,6 +24,12 @@ pub struct BridgeConfig {
     pub table: String,
     /// The subnets to choose from.
     pub candidates: Vec<Ipv4Subnet>,
+    /// No way out and none in: workloads reach each other and the host only.
+    pub internal: bool,
+    /// Workloads speak to the outside with the host's address.
+    pub masquerade: bool,
+    /// Workloads reach each other directly, not by published ports only.
+    pub linked: bool,
 }
 
 impl Default for BridgeConfig {
@@ -49,6 +55,9 @@ impl Default for BridgeConfig {
                     Ipv4Subnet::containing(Ipv4Addr::from(address), prefix).ok()
                 })
                 .collect(),
+            internal: false,
+            masquerade: true,
+            linked: true,
         }
     }
 }
