@@ -201,6 +201,14 @@ fn checked_gateway(config: &BridgeConfig, subnet: Ipv4Subnet) -> Result<Ipv4Addr
     Ok(gateway)
 }
 
+/// The first of `candidates` that overlaps no route of the calling thread's namespace.
+///
+/// # Errors
+/// `Conflict` if none is free; the kernel's otherwise.
+pub fn free_subnet(candidates: &[Ipv4Subnet]) -> Result<Ipv4Subnet> {
+    choose_subnet(&mut NetlinkSocket::route()?, candidates)
+}
+
 fn choose_subnet(socket: &mut NetlinkSocket, candidates: &[Ipv4Subnet]) -> Result<Ipv4Subnet> {
     let routed = link::routed_subnets(socket, None)?;
     let free = |candidate: &&Ipv4Subnet| !routed.iter().any(|route| route.overlaps(**candidate));

@@ -41,7 +41,7 @@ pub mod statistics;
 mod sysctl;
 
 pub use address::{Ipv4Subnet, MacAddress};
-pub use bridge::BridgeConfig;
+pub use bridge::{BridgeConfig, free_subnet};
 pub use endpoint::{Connected, Endpoint, EndpointConfig, Prepared, interfaces, plug, route_by};
 pub use error::{Error, Refusal, Result};
 pub use finding::Finding;

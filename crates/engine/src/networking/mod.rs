@@ -1,22 +1,36 @@
-//! The default bridge: address leases, prepared namespaces and published ports.
+//! Networks: address leases, prepared namespaces, interfaces and published ports.
+//!
+//! [`record`] is what a network is, [`verbs`] makes and removes networks, [`attach`] connects
+//! running and stopped containers, [`connect`] those about to start.
+
+pub mod attach;
+mod connect;
+mod live;
+pub mod names;
+mod pools;
+mod ports;
+pub mod record;
+mod registry;
+pub mod verbs;
 
 use crate::container::record::{ContainerRecord, Lease};
-use crate::container::spec::{NetworkMode, Port, Protocol, PublishedPort};
 use crate::error::{Error, Result};
 use crate::host_ports::HostPorts;
 use crate::options::Options;
+use crate::store::{Collection, Damaged};
 use crate::system::fsck::Finding;
 use gamut_isolation::contract::Endpoint;
 use gamut_network::{
-    BridgeConfig, EndpointConfig, Ipam, MacAddress, NamespacePool, Network, PortMapping, Ports,
-    Prepared, Publication, Published,
+    BridgeConfig, NamespacePool, Network, PortMapping, Ports, Publication, Published,
 };
 use gamut_spec::error::ErrorKind;
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, OwnedFd};
+use live::Live;
+use record::{Addresses, BRIDGE, NetworkRecord};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::str::FromStr;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// How many times a port is chosen that may turn out to be taken on the host.
 const CHOICES: u32 = 32;
@@ -24,9 +38,19 @@ const CHOICES: u32 = 32;
 /// The engine's networks.
 #[derive(Debug)]
 pub struct Networking {
+    /// The default network.
+    default: Arc<Live>,
     network: Network,
-    ipam: Ipam,
+    /// User-defined networks by id.
+    networks: RwLock<BTreeMap<String, Arc<Live>>>,
+    /// Held while a network is made.
+    making: Mutex<()>,
+    store: Collection,
+    table: String,
+    started_ns: u64,
     ports: Ports,
+    /// The names of containers on user-defined networks.
+    resolver: gamut_dns::Resolver,
     /// Set where the network is not the host's.
     host_ports: Option<HostPorts>,
     pool: NamespacePool,
@@ -40,8 +64,8 @@ pub struct Networking {
 pub struct Connection {
     /// For the sandbox.
     pub endpoint: Endpoint,
-    /// For the record; `None` where the bridge is not involved.
-    pub lease: Option<Lease>,
+    /// For the record, in the order of the interfaces; none where no bridge is involved.
+    pub leases: Vec<Lease>,
 }
 
 fn failed(error: &gamut_network::Error) -> Error {
@@ -49,50 +73,119 @@ fn failed(error: &gamut_network::Error) -> Error {
 }
 
 impl Networking {
-    /// Makes or adopts the default bridge and starts the pools.
+    /// Makes or adopts the bridges of all networks and starts the pools.
     ///
     /// # Errors
-    /// If the bridge or the firewall table cannot be had.
-    pub fn open(options: &Options) -> Result<Self> {
+    /// If the default bridge or the firewall table cannot be had.
+    pub fn open(options: &Options, state_root: &Path) -> Result<(Self, Vec<Damaged>)> {
         let subnet = options
             .subnet
             .as_deref()
             .map(gamut_network::Ipv4Subnet::from_str)
             .transpose()
             .map_err(|error| failed(&error))?;
-        let config = BridgeConfig {
+        let table = options.bridge.clone();
+        let store = Collection::open(state_root, "network", record::RECORD_VERSION)?;
+        store.sweep()?;
+        let (records, damaged) = store.load::<NetworkRecord>()?;
+        let mut config = BridgeConfig {
             name: options.bridge.clone(),
             subnet,
-            table: options.bridge.clone(),
+            table: table.clone(),
             ..BridgeConfig::default()
         };
+        // Networks on record may not be in force yet: after a reboot the default one comes first.
+        config.candidates.retain(|candidate| {
+            let taken = |(_, record): &(String, NetworkRecord)| {
+                let addresses = record.addresses.as_ref();
+                addresses.is_some_and(|addresses| addresses.subnet.overlaps(*candidate))
+            };
+            !records.iter().any(taken)
+        });
         let network = Network::ensure(&config).map_err(|error| failed(&error))?;
-        let ipam =
-            Ipam::new(network.subnet(), network.gateway()).map_err(|error| failed(&error))?;
+        let started_ns = gamut_spec::time::now_ns();
+        let mut default = NetworkRecord::predefined(BRIDGE, started_ns);
+        default.bridge.clone_from(&options.bridge);
+        default.addresses = Some(Addresses {
+            subnet: network.subnet(),
+            gateway: network.gateway(),
+            range: None,
+            auxiliary: BTreeMap::new(),
+            is_configured: true,
+        });
+        default.options = registry::default_options(&network);
+        let default = Arc::new(Live::with_bridge(default, &table, network.clone())?);
         let pool =
             NamespacePool::new(&network, options.pool_size).map_err(|error| failed(&error))?;
         let loopback_pool = NamespacePool::loopback_only(options.pool_size.min(1))
             .map_err(|error| failed(&error))?;
         let is_rootless = options.rootless.is_some();
-        Ok(Self {
+        let networking = Self {
             ports: if is_rootless {
                 Ports::inside(&network)
             } else {
                 Ports::new(&network)
             },
             host_ports: is_rootless.then(|| HostPorts::new(&options.run_root)),
+            resolver: gamut_dns::Resolver::open(&options.run_root, &options.resolver)
+                .map_err(|error| names::failed(&error))?,
+            default,
             network,
-            ipam,
+            networks: RwLock::default(),
+            making: Mutex::default(),
+            store,
+            table,
+            started_ns,
             pool,
             loopback_pool,
             moving: RwLock::default(),
-        })
+        };
+        networking.take_up(records);
+        Ok((networking, damaged))
     }
 
-    /// The bridge.
-    #[must_use]
-    pub fn network(&self) -> &Network {
-        &self.network
+    /// Puts networks on record in force. One that cannot be had now is tried again when a
+    /// container needs it.
+    fn take_up(&self, records: Vec<(String, NetworkRecord)>) {
+        for (id, record) in records {
+            let name = record.name.clone();
+            let live = match Live::new(record, &self.table) {
+                Ok(live) => live,
+                Err(error) => {
+                    tracing::error!(network = name, error = %error.full_message(), "a network on record makes no sense");
+                    continue;
+                }
+            };
+            if let Err(error) = live.bridge() {
+                tracing::error!(network = name, error = %error.full_message(), "a network cannot be had now");
+            }
+            self.write().insert(id, Arc::new(live));
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<Live>>> {
+        self.networks.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Arc<Live>>> {
+        self.networks
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The network with this id that has a bridge.
+    fn live(&self, id: &str) -> Option<Arc<Live>> {
+        if id == self.default.record.id {
+            return Some(Arc::clone(&self.default));
+        }
+        self.read().get(id).cloned()
+    }
+
+    /// All networks that have a bridge.
+    fn all_live(&self) -> Vec<Arc<Live>> {
+        let mut all = vec![Arc::clone(&self.default)];
+        all.extend(self.read().values().cloned());
+        all
     }
 
     /// The published ports.
@@ -101,85 +194,16 @@ impl Networking {
         &self.ports
     }
 
-    /// Gives a container about to start its network.
-    ///
-    /// # Errors
-    /// If no address or port is free, or the kernel says no. Nothing is held then.
-    pub fn connect(&self, record: &ContainerRecord, joined: Option<&str>) -> Result<Connection> {
-        let endpoint = match &record.spec.network {
-            NetworkMode::Host => Endpoint::Host,
-            NetworkMode::Container(_) => Endpoint::Workload(joined.unwrap_or_default().to_owned()),
-            NetworkMode::None => {
-                let prepared = take(&self.loopback_pool, record)?;
-                Endpoint::Namespace(duplicate(prepared.into_namespace().as_fd())?)
-            }
-            NetworkMode::Bridge => return self.connect_bridge(record),
-        };
-        Ok(Connection {
-            endpoint,
-            lease: None,
-        })
+    /// Where network records are kept.
+    #[must_use]
+    pub fn store(&self) -> &Collection {
+        &self.store
     }
 
-    fn connect_bridge(&self, record: &ContainerRecord) -> Result<Connection> {
-        let preferred = match record.spec.address {
-            None => None,
-            Some(IpAddr::V4(address)) => Some(address),
-            Some(IpAddr::V6(address)) => {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    format!(
-                        "the address {address}: IPv6 is not supported yet on the default bridge"
-                    ),
-                ));
-            }
-        };
-        let mac = record
-            .spec
-            .mac_address
-            .as_deref()
-            .map(MacAddress::from_str)
-            .transpose()
-            .map_err(|error| failed(&error))?;
-        let address = self
-            .ipam
-            .allocate(preferred)
-            .map_err(|error| failed(&error))?;
-        self.connect_address(record, address, mac).inspect_err(|_| {
-            self.unpublish(&record.id);
-            self.ipam.release(address);
-        })
-    }
-
-    fn connect_address(
-        &self,
-        record: &ContainerRecord,
-        address: Ipv4Addr,
-        mac: Option<MacAddress>,
-    ) -> Result<Connection> {
-        let prepared = take(&self.pool, record)?;
-        let mut config = EndpointConfig::new(&self.network, address);
-        config.mac = mac;
-        let connected = prepared.connect(&config).map_err(|error| failed(&error))?;
-        let mappings = mappings(record)?;
-        let published = if mappings.is_empty() {
-            Vec::new()
-        } else {
-            self.publish(&record.id, address, &mappings)?
-        };
-        let lease = Lease {
-            address,
-            prefix: connected.endpoint.prefix,
-            gateway: self.network.gateway(),
-            mac: connected.endpoint.mac.to_string(),
-            host_interface: connected.endpoint.host_interface.clone(),
-            ports: published.iter().map(from_published).collect(),
-        };
-        let descriptor = duplicate(connected.namespace.as_fd())?;
-        Ok(Connection {
-            endpoint: Endpoint::Namespace(descriptor),
-            lease: Some(lease),
-        })
+    /// The default network's own address, by which every container reaches the host.
+    #[must_use]
+    pub fn host_gateway(&self) -> Ipv4Addr {
+        self.network.gateway()
     }
 
     fn publish(
@@ -231,31 +255,69 @@ impl Networking {
     }
 
     /// Gives back what a container held. Its namespace goes with its last process.
-    pub fn release(&self, id: &str, lease: &Lease) {
-        if !lease.ports.is_empty() {
+    pub fn release(&self, id: &str, leases: &[Lease]) {
+        if leases.iter().any(|lease| !lease.ports.is_empty()) {
             self.unpublish(id);
         }
-        self.ipam.release(lease.address);
+        if let Err(error) = self.resolver.withdraw(id) {
+            tracing::warn!(container = id, error = %gamut_spec::error::chain(&error), "cannot take back a container's names");
+        }
+        for lease in leases {
+            if let Some(live) = self.live(&lease.network_id) {
+                live.release(lease.address);
+            }
+        }
     }
 
-    /// Checks bridge, firewall and publications; with `repair`, puts them right.
-    pub fn check(
-        &self,
-        interfaces: &BTreeSet<String>,
-        ids: &BTreeSet<String>,
-        repair: bool,
-    ) -> Vec<Finding> {
-        let outcomes = if repair {
-            [
-                self.network.reconcile(interfaces),
-                self.ports.reconcile(ids),
-            ]
-        } else {
-            [self.network.check(interfaces), self.ports.check(ids)]
-        };
+    /// Checks bridges, firewall and publications; with `repair`, puts them right. `leases` are
+    /// those of all containers.
+    pub fn check(&self, leases: &[(String, Lease)], repair: bool) -> Vec<Finding> {
         let mut findings = Vec::new();
+        let mut note = |network: &str, outcome: gamut_network::Result<Vec<_>>| match outcome {
+            Ok(found) => findings.extend(found.into_iter().map(
+                |finding: gamut_network::Finding| Finding {
+                    object: network.to_owned(),
+                    problem: finding.to_string(),
+                    repaired: repair,
+                },
+            )),
+            Err(error) => findings.push(Finding {
+                object: network.to_owned(),
+                problem: gamut_spec::error::chain(&error),
+                repaired: false,
+            }),
+        };
+        let (all, ids) = held(leases);
+        for live in self.all_live() {
+            let object = if live.record.is_predefined() {
+                "network".to_owned()
+            } else {
+                format!("network {}", live.record.name)
+            };
+            let bridge = match live.bridge() {
+                Ok(bridge) => bridge,
+                Err(error) => {
+                    let problem = error.full_message();
+                    note(&object, Err(gamut_network::Error::Conflict(problem)));
+                    continue;
+                }
+            };
+            let own = own(leases, &live.record.id);
+            let outcome = if repair {
+                bridge.reconcile_among(&own, &all)
+            } else {
+                bridge.check_among(&own, &all)
+            };
+            note(&object, outcome);
+        }
+        let outcome = if repair {
+            self.ports.reconcile(&ids)
+        } else {
+            self.ports.check(&ids)
+        };
+        note("network", outcome);
         if let (true, Some(host_ports)) = (repair, &self.host_ports) {
-            let outcome = host_ports.reconcile(ids);
+            let outcome = host_ports.reconcile(&ids);
             let problems = outcome.unwrap_or_else(|error| vec![error.full_message()]);
             findings.extend(problems.into_iter().map(|problem| Finding {
                 object: "network".to_owned(),
@@ -263,39 +325,25 @@ impl Networking {
                 repaired: false,
             }));
         }
-        for outcome in outcomes {
-            match outcome {
-                Ok(found) => findings.extend(found.into_iter().map(|finding| Finding {
-                    object: "network".to_owned(),
-                    problem: finding.to_string(),
-                    repaired: repair,
-                })),
-                Err(error) => findings.push(Finding {
-                    object: "network".to_owned(),
-                    problem: gamut_spec::error::chain(&error),
-                    repaired: false,
-                }),
-            }
-        }
         findings
     }
 
     /// Takes over what containers of an earlier daemon hold, and removes what nobody holds.
-    pub fn restore(&self, live: &[(String, Lease)]) {
-        let mut interfaces = BTreeSet::new();
-        let mut ids = BTreeSet::new();
+    pub fn restore(&self, leases: &[(String, Lease)]) {
         let mut publications = Vec::new();
-        for (id, lease) in live {
-            if let Err(error) = self.ipam.reserve(lease.address) {
-                tracing::warn!(container = %id, error = %gamut_spec::error::chain(&error), "cannot keep the address of a running container");
+        for (id, lease) in leases {
+            let reserved = self
+                .live(&lease.network_id)
+                .ok_or_else(|| Error::not_found("network", &lease.network_id))
+                .and_then(|live| live.lease(Some(lease.address)));
+            if let Err(error) = reserved {
+                tracing::warn!(container = %id, error = %error.full_message(), "cannot keep the address of a running container");
             }
-            interfaces.insert(lease.host_interface.clone());
-            ids.insert(id.clone());
             if !lease.ports.is_empty() {
                 publications.push(Publication {
                     container_id: id.clone(),
                     address: lease.address,
-                    ports: lease.ports.iter().filter_map(to_published).collect(),
+                    ports: lease.ports.iter().filter_map(ports::to_published).collect(),
                 });
             }
         }
@@ -308,9 +356,15 @@ impl Networking {
                 )
             }));
         }
-        let restored = self.ports.restore(&publications);
-        let reconciled = self.network.reconcile(&interfaces);
-        for outcome in [restored, reconciled] {
+        let (all, _) = held(leases);
+        let mut outcomes = vec![self.ports.restore(&publications)];
+        for live in self.all_live() {
+            // One that cannot be had was told of when it was taken up.
+            if let Ok(bridge) = live.bridge() {
+                outcomes.push(bridge.reconcile_among(&own(leases, &live.record.id), &all));
+            }
+        }
+        for outcome in outcomes {
             match outcome {
                 Ok(findings) => {
                     for finding in findings {
@@ -325,86 +379,28 @@ impl Networking {
     }
 }
 
-/// A namespace for a container: from the pool, or for ids of its own made now.
-fn take(pool: &NamespacePool, record: &ContainerRecord) -> Result<Prepared> {
-    let taken = match record.ids {
-        None => pool.take(),
-        Some(ids) => pool.make_for_ids(ids.first, ids.count),
-    };
-    taken.map_err(|error| failed(&error))
+/// Host-side interfaces and ids of the holders of leases.
+fn held(leases: &[(String, Lease)]) -> (BTreeSet<String>, BTreeSet<String>) {
+    leases
+        .iter()
+        .map(|(id, lease)| (lease.host_interface.clone(), id.clone()))
+        .unzip()
 }
 
-fn duplicate(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd> {
-    descriptor
-        .try_clone_to_owned()
-        .map_err(|source| Error::system("keep the network namespace", source))
+/// Host-side interfaces of one network.
+fn own(leases: &[(String, Lease)], network_id: &str) -> BTreeSet<String> {
+    leases
+        .iter()
+        .filter(|(_, lease)| lease.network_id == network_id)
+        .map(|(_, lease)| lease.host_interface.clone())
+        .collect()
 }
 
-/// The ports to publish: those named, and with `publish_all` every exposed one not named.
-fn mappings(record: &ContainerRecord) -> Result<Vec<PortMapping>> {
-    let spec = &record.spec;
-    let mut list = Vec::new();
-    for published in &spec.published_ports {
-        list.push(PortMapping {
-            host_ip: published.host_address,
-            host_port: published.host_port,
-            container_port: published.container.number,
-            protocol: protocol(published.container.protocol),
-        });
-    }
-    if spec.publish_all {
-        for port in &spec.exposed_ports {
-            if !spec
-                .published_ports
-                .iter()
-                .any(|published| published.container == *port)
-            {
-                list.push(PortMapping {
-                    host_ip: None,
-                    host_port: 0,
-                    container_port: port.number,
-                    protocol: protocol(port.protocol),
-                });
-            }
-        }
-    }
-    Ok(list)
-}
-
-fn protocol(protocol: Protocol) -> gamut_network::Protocol {
-    match protocol {
-        Protocol::Tcp => gamut_network::Protocol::Tcp,
-        Protocol::Udp => gamut_network::Protocol::Udp,
-        Protocol::Sctp => gamut_network::Protocol::Sctp,
-    }
-}
-
-fn from_published(published: &Published) -> PublishedPort {
-    let protocol = match published.protocol {
-        gamut_network::Protocol::Tcp => Protocol::Tcp,
-        gamut_network::Protocol::Udp => Protocol::Udp,
-        gamut_network::Protocol::Sctp => Protocol::Sctp,
-    };
-    PublishedPort {
-        container: Port {
-            number: published.container_port,
-            protocol,
-        },
-        host_address: Some(IpAddr::V4(published.host_ip)),
-        host_port: published.host_port,
-    }
-}
-
-fn to_published(port: &PublishedPort) -> Option<Published> {
-    let host_ip = match port.host_address {
-        Some(IpAddr::V4(address)) => address,
-        None => Ipv4Addr::UNSPECIFIED,
-        Some(IpAddr::V6(_)) => return None,
-    };
-    Some(Published {
-        host_ip,
-        host_port: port.host_port,
-        container_port: port.container.number,
-        protocol: protocol(port.container.protocol),
-    })
+/// What a record's container holds, with its id.
+pub(crate) fn leases_of(record: &ContainerRecord) -> Vec<(String, Lease)> {
+    record
+        .leases
+        .iter()
+        .map(|lease| (record.id.clone(), lease.clone()))
+        .collect()
 }
