@@ -39,7 +39,7 @@ const FLOORS: &[&[&str]] = &[
         "seccomp",
         "supervisor",
     ],
-    &["isolation", "network"],
+    &["dns", "isolation", "network"],
     &["engine"],
     &["cli", "docker-api", "runtime-cli"],
 ];

@@ -471,6 +471,15 @@ impl Daemon {
             &self.lines(&["ps", "-a", "-q", "--no-trunc"]),
         );
         self.remove_each(&["volume", "rm"], &self.lines(&["volume", "ls", "-q"]));
+        let networks = [
+            "network",
+            "ls",
+            "-q",
+            "--no-trunc",
+            "--filter",
+            "type=custom",
+        ];
+        self.remove_each(&["network", "rm"], &self.lines(&networks));
         let images = self.lines(&["images", "-a", "-q", "--no-trunc"]);
         let mut added: Vec<_> = images
             .into_iter()

@@ -136,7 +136,11 @@ impl Engine {
             .map_err(|error| crate::image_use::failed(&error))?;
         let images = ImageStore::open(&data_root.join("images"))
             .map_err(|source| Error::system("open the image store", source))?;
-        let networking = Networking::open(&options)?;
+        let (networking, damaged_networks) = Networking::open(&options, &state_root)?;
+        for Damaged { path, problem } in &damaged_networks {
+            tracing::error!(path = %path.display(), problem, "a network's record cannot be read; see `gamut system fsck`");
+        }
+        damaged.extend(damaged_networks);
         let container_level = ContainerLevel::new(ContainerOptions {
             run_root: options.run_root.clone(),
             supervisor: options.supervisor.clone(),
@@ -217,7 +221,7 @@ impl Engine {
         &self.images
     }
 
-    /// The default bridge with its addresses and ports.
+    /// The networks with their addresses and ports.
     #[must_use]
     pub fn networking(&self) -> &Networking {
         &self.networking

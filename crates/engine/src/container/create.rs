@@ -4,7 +4,9 @@ use super::live::Container;
 use super::record::{
     ContainerRecord, MountKind, Provenance, RecordedState, ResolvedMount, ResolvedProcess,
 };
-use super::spec::{ContainerSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, RestartPolicy};
+use super::spec::{
+    ContainerSpec, EndpointSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, RestartPolicy,
+};
 use super::user_namespace::{IdRange, Wanted};
 use super::{health, name, oci, security, systemd, user_namespace};
 use crate::engine::{Caller, Engine};
@@ -43,14 +45,22 @@ impl Engine {
         self.level(spec.level.0)?;
         let image = self.find_image(&spec)?;
         adopt_image_defaults(&mut spec, &image);
+        let endpoints = self.resolve_endpoints(&mut spec)?;
         let mut warnings = self.check(&spec)?;
         warnings.extend(health::resolve(&mut spec, &image.config.config)?);
         let process = resolve_process(&spec, &image)?;
         let id = id::random().map_err(|source| Error::system("make an id", source))?;
         let name = self.reserve_name(name, &id)?;
-        let made = self
-            .lease_ids(&spec)
-            .and_then(|ids| self.make(caller, (&id, &name), spec, &image, process, ids));
+        let made = self.lease_ids(&spec).and_then(|ids| {
+            self.make(
+                caller,
+                (&id, &name),
+                (spec, endpoints),
+                &image,
+                process,
+                ids,
+            )
+        });
         let leased = made.as_ref().ok().and_then(|one| one.read(|one| one.ids));
         match made {
             Ok(container) => {
@@ -147,7 +157,7 @@ impl Engine {
         &self,
         caller: &Caller,
         (id, name): (&str, &str),
-        spec: ContainerSpec,
+        (spec, endpoints): (ContainerSpec, Vec<EndpointSpec>),
         image: &Image,
         process: ResolvedProcess,
         ids: Option<IdRange>,
@@ -181,7 +191,8 @@ impl Engine {
             removing: false,
             removing_volumes: false,
             ids,
-            lease: None,
+            endpoints: Some(endpoints),
+            leases: Vec::new(),
             state: RecordedState {
                 boot_id: self.boot_id.clone(),
                 ..RecordedState::default()

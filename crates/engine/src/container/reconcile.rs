@@ -108,12 +108,10 @@ impl Engine {
         }
         let leases: Vec<_> = live
             .iter()
-            .filter_map(|(container, _)| {
-                container
-                    .read(|record| record.lease.clone().map(|lease| (record.id.clone(), lease)))
-            })
+            .flat_map(|(container, _)| container.read(crate::networking::leases_of))
             .collect();
         self.networking.restore(&leases);
+        self.restore_resolver(live.iter().map(|(container, _)| &**container));
         for (container, level) in live {
             if let Err(error) = self.watch(&container, &*level) {
                 // It ended between the two looks, as a stop that outlives its daemon does.
@@ -153,9 +151,9 @@ impl Engine {
             return Ok(Next::Follow(level));
         }
         // Its lease is dead: nothing of it is in force in this process.
-        if record.lease.is_some() {
+        if !record.leases.is_empty() {
             container.settle_run(&self.store, Durability::Process, |record| {
-                record.lease = None;
+                record.leases.clear();
             });
         }
         let mut has_run = record.state.started_ns != 0;
