@@ -10,7 +10,10 @@ use crate::digest::{Digest, chain_ids};
 use crate::error::{Error, Result};
 
 /// The version of the file's format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The version before, which knows no names with two forms. What has none is written as such, so
+/// that earlier builds read it.
+const VERSION_OF_ONE_FORM: u32 = 1;
 
 /// The content of `references.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +26,9 @@ pub(crate) struct Records {
     pub(crate) names: BTreeMap<String, Digest>,
     /// Canonical name with the digest of a manifest or index → image id.
     pub(crate) digests: BTreeMap<String, Digest>,
+    /// Name or digest that means an image for Linux → the image that is its unikernel form.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) unikernels: BTreeMap<String, Digest>,
 }
 
 /// What the store knows of an image beyond its configuration.
@@ -73,6 +79,7 @@ impl Default for Records {
             images: BTreeMap::new(),
             names: BTreeMap::new(),
             digests: BTreeMap::new(),
+            unikernels: BTreeMap::new(),
         }
     }
 }
@@ -103,22 +110,29 @@ impl ImageRecord {
 impl Records {
     /// Parses the file.
     pub(crate) fn parse(bytes: &[u8], object: &str) -> Result<Self> {
-        let records: Self = serde_json::from_slice(bytes)
+        let mut records: Self = serde_json::from_slice(bytes)
             .map_err(|error| Error::malformed(object, format!("damaged: {error}")))?;
-        if records.version != VERSION {
+        if !(VERSION_OF_ONE_FORM..=VERSION).contains(&records.version) {
             return Err(Error::Unsupported {
                 object: object.to_owned(),
                 reason: format!(
-                    "its version is {}, this build reads version {VERSION}; use the build that wrote it",
+                    "its version is {}, this build reads versions up to {VERSION}; use the build that wrote it",
                     records.version
                 ),
             });
         }
+        records.version = VERSION;
         Ok(records)
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec_pretty(self).unwrap_or_default()
+        let mut records = self.clone();
+        records.version = if self.unikernels.is_empty() {
+            VERSION_OF_ONE_FORM
+        } else {
+            VERSION
+        };
+        serde_json::to_vec_pretty(&records).unwrap_or_default()
     }
 
     /// Every blob that an image needs.
@@ -153,12 +167,50 @@ impl Records {
         self.images.values().flat_map(|image| &image.layers)
     }
 
-    /// Gives an image a name with a tag, taking it from another image where need be.
-    pub(crate) fn set_name(&mut self, name: String, id: Digest, now_ns: u64) {
+    /// Gives an image, and its unikernel form if it has one, a name with a tag, taking it from
+    /// another image where need be.
+    pub(crate) fn set_name(
+        &mut self,
+        name: String,
+        id: Digest,
+        unikernel: Option<Digest>,
+        now_ns: u64,
+    ) {
+        self.set_unikernel(&name, unikernel);
         self.names.insert(name, id);
-        if let Some(image) = self.images.get_mut(&id) {
-            image.last_tagged_ns = now_ns;
+        for id in [Some(id), unikernel].into_iter().flatten() {
+            if let Some(image) = self.images.get_mut(&id) {
+                image.last_tagged_ns = now_ns;
+            }
         }
+    }
+
+    /// Makes a digest of a manifest or index mean an image, and its unikernel form if it has one.
+    pub(crate) fn set_digest(&mut self, name: String, id: Digest, unikernel: Option<Digest>) {
+        self.set_unikernel(&name, unikernel);
+        self.digests.insert(name, id);
+    }
+
+    fn set_unikernel(&mut self, name: &str, unikernel: Option<Digest>) {
+        match unikernel {
+            Some(unikernel) => {
+                self.unikernels.insert(name.to_owned(), unikernel);
+            }
+            None => {
+                self.unikernels.remove(name);
+            }
+        }
+    }
+
+    /// Names and digests of another image whose unikernel form this one is, canonical, sorted.
+    pub(crate) fn unikernel_names_of(&self, id: &Digest) -> Vec<String> {
+        keys_of(&self.unikernels, id)
+    }
+
+    /// Whether any name or digest leads to an image.
+    pub(crate) fn is_named(&self, id: &Digest) -> bool {
+        let mut named = self.names.values().chain(self.unikernels.values());
+        named.any(|named| named == id)
     }
 
     /// The names of an image, canonical, sorted.
@@ -177,10 +229,11 @@ impl Records {
             images,
             names,
             digests,
+            unikernels,
             ..
         } = self;
         let mut dropped = Vec::new();
-        for map in [names, digests] {
+        for map in [&mut *names, &mut *digests] {
             map.retain(|name, id| {
                 let keep = images.contains_key(id);
                 if !keep {
@@ -189,6 +242,9 @@ impl Records {
                 keep
             });
         }
+        unikernels.retain(|name, id| {
+            images.contains_key(id) && (names.contains_key(name) || digests.contains_key(name))
+        });
         dropped
     }
 }
@@ -240,7 +296,15 @@ mod tests {
                 origin: "load".to_owned(),
             },
         );
-        records.set_name("docker.io/library/a:latest".to_owned(), id, 5);
+        records.set_name("docker.io/library/a:latest".to_owned(), id, None, 5);
+        let written = String::from_utf8(records.to_bytes()).unwrap();
+        assert!(
+            written.contains(r#""version": 1"#),
+            "earlier builds read it"
+        );
+        let again = Records::parse(written.as_bytes(), "x").unwrap();
+        assert_eq!(again.names, records.names);
+        records.set_name("docker.io/library/b:latest".to_owned(), id, Some(id), 5);
         let again = Records::parse(&records.to_bytes(), "x").unwrap();
         assert_eq!(again, records);
         assert_eq!(again.images[&id].last_tagged_ns, 5);
@@ -249,12 +313,12 @@ mod tests {
 
     #[test]
     fn other_versions_and_damage_are_refused() {
-        let future = br#"{"version":2,"images":{},"names":{},"digests":{}}"#;
+        let future = br#"{"version":3,"images":{},"names":{},"digests":{}}"#;
         assert!(
             Records::parse(future, "x")
                 .unwrap_err()
                 .to_string()
-                .contains("version is 2")
+                .contains("version is 3")
         );
         assert!(
             Records::parse(b"{", "x")

@@ -25,6 +25,8 @@ use crate::tar::{self, Kind, Writer};
 
 struct Saved {
     image: Image,
+    /// The id of the image whose unikernel form it is.
+    form_of: Option<Digest>,
     /// Canonical names to save it by.
     names: BTreeSet<String>,
     manifest: Vec<u8>,
@@ -57,24 +59,36 @@ impl ImageStore {
         let mut order = Vec::new();
         for name in names {
             let image = self.get(name, None)?;
-            let known_names = self.shared.state().records.names_of(&image.digest);
-            let saved = match images.entry(image.digest) {
-                Entry::Occupied(present) => present.into_mut(),
-                Entry::Vacant(free) => {
-                    order.push(image.digest);
-                    let (manifest, referrers) = match as_it_came(self, &image) {
-                        Some(original) => original,
-                        None => (manifest_of(self, &image)?, Vec::new()),
-                    };
-                    free.insert(Saved {
-                        image,
-                        names: BTreeSet::new(),
-                        manifest,
-                        referrers,
-                    })
-                }
-            };
-            saved.names.extend(tag_given(name, &known_names));
+            let id = image.digest;
+            let names = tag_given(name, &self.shared.state().records.names_of(&id));
+            // The Linux form first: whoever reads no platforms takes that one.
+            let unikernel = self
+                .unikernel_of(name)
+                .map(|id| self.get(&id.to_string(), None));
+            let forms = [
+                Some((image, None)),
+                unikernel.transpose()?.map(|one| (one, Some(id))),
+            ];
+            for (image, form_of) in forms.into_iter().flatten() {
+                let saved = match images.entry(image.digest) {
+                    Entry::Occupied(present) => present.into_mut(),
+                    Entry::Vacant(free) => {
+                        order.push(image.digest);
+                        let (manifest, referrers) = match as_it_came(self, &image) {
+                            Some(original) => original,
+                            None => (manifest_of(self, &image)?, Vec::new()),
+                        };
+                        free.insert(Saved {
+                            image,
+                            form_of,
+                            names: BTreeSet::new(),
+                            manifest,
+                            referrers,
+                        })
+                    }
+                };
+                saved.names.extend(names.clone());
+            }
         }
         let _lease = self.shared.lease(images.iter().flat_map(|(id, saved)| {
             saved
@@ -295,6 +309,8 @@ fn index_of(images: &[&Saved]) -> Index {
 fn docker_manifest_of(images: &[&Saved]) -> Vec<ArchiveImage> {
     images
         .iter()
+        // Such clients know of one form only, and would give it the name of the other.
+        .filter(|saved| saved.form_of.is_none())
         .map(|saved| ArchiveImage {
             config: blob_name(&saved.image.digest),
             repo_tags: saved.names.iter().map(|name| familiar(name)).collect(),
@@ -311,7 +327,7 @@ fn docker_manifest_of(images: &[&Saved]) -> Vec<ArchiveImage> {
 
 fn repositories_of(images: &[&Saved]) -> BTreeMap<String, BTreeMap<String, String>> {
     let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    for saved in images {
+    for saved in images.iter().filter(|saved| saved.form_of.is_none()) {
         let Some(top) = saved.image.record.layers.last() else {
             continue;
         };
