@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, error::ErrorKind};
 
 use crate::client::{Address, Client};
-use crate::commands::{Verb, container, daemon, image, manual, network, registry, system, volume};
+use crate::commands::{
+    Verb, container, daemon, image, manual, network, registry, system, unikernel, volume,
+};
 use crate::error::{EXIT_ENGINE, EXIT_FAILURE, Error};
 use crate::output::print;
 use crate::rootless;
@@ -243,7 +245,7 @@ struct Noun {
     build: fn(Command) -> Command,
 }
 
-fn nouns() -> [Noun; 5] {
+fn nouns() -> [Noun; 6] {
     [
         Noun {
             name: "container",
@@ -268,6 +270,12 @@ fn nouns() -> [Noun; 5] {
             about: "Manage Gamut",
             entries: system_entries,
             build: |command| with_entries(command, system_entries()),
+        },
+        Noun {
+            name: "unikernel",
+            about: "Make unikernels",
+            entries: unikernel_entries,
+            build: |command| with_entries(command, unikernel_entries()),
         },
         Noun {
             name: "volume",
@@ -400,6 +408,13 @@ fn network_entries() -> Vec<Entry> {
             "Display detailed information on one or more networks",
         ),
     ]
+}
+
+fn unikernel_entries() -> Vec<Entry> {
+    vec![verb::<unikernel::PackArguments>(
+        "pack",
+        "Make an image of a unikernel's ELF file",
+    )]
 }
 
 fn volume_entries() -> Vec<Entry> {

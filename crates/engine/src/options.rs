@@ -12,6 +12,8 @@ pub struct Options {
     pub run_root: PathBuf,
     /// The `gamut-supervisor` executable.
     pub supervisor: PathBuf,
+    /// The `gamut-monitor` executable; without it there are no unikernels.
+    pub monitor: Option<PathBuf>,
     /// Name of the default bridge, `gamut0`.
     pub bridge: String,
     /// Subnet of the default bridge in CIDR notation; `None` chooses one that is free.
@@ -73,6 +75,7 @@ impl Default for Options {
             data_root: PathBuf::from("/var/lib/gamut"),
             run_root: PathBuf::from("/run/gamut"),
             supervisor: PathBuf::from("gamut-supervisor"),
+            monitor: None,
             bridge: "gamut0".to_owned(),
             subnet: None,
             cgroup_parent: "/gamut".to_owned(),

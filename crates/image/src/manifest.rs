@@ -103,6 +103,10 @@ pub struct Index {
 
 /// What a manifest request can bring.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of each is made per request, and taken apart at once"
+)]
 pub enum ManifestDocument {
     /// One image.
     Manifest(Manifest),

@@ -2,7 +2,7 @@
 //!
 //! Source: System V gABI, chapters 4 and 5 ("ELF Header", "Program Header", "Note Section").
 
-use super::note::{NOTE_NAME, NOTE_TYPE_UNIKERNEL, Note};
+use super::note::{DEFAULT_MEMORY_OFFSET, NOTE_NAME, NOTE_TYPE_UNIKERNEL, Note};
 use core::fmt;
 use core::ops::Range;
 
@@ -46,6 +46,29 @@ impl core::error::Error for NotUnikernel {}
 /// # Errors
 /// If it is no 64-bit x86-64 program with fixed addresses, is cut off, or has no such note.
 pub fn unikernel_note(file: &[u8]) -> Result<Note, NotUnikernel> {
+    note_description(file).and_then(|at| {
+        file.get(at)
+            .and_then(Note::from_bytes)
+            .ok_or(wrong("n_descsz", "the note of owner Gamut is too short"))
+    })
+}
+
+/// Changes the memory that a unikernel gets when nobody says otherwise, in its file.
+///
+/// # Errors
+/// As [`unikernel_note`].
+pub fn set_default_memory(file: &mut [u8], memory_bytes: u64) -> Result<(), NotUnikernel> {
+    let at = note_description(file)?.start;
+    let at = at.checked_add(DEFAULT_MEMORY_OFFSET);
+    let field = at.and_then(|at| file.get_mut(at..at.checked_add(8)?));
+    field
+        .ok_or(wrong("n_descsz", "the note of owner Gamut is too short"))?
+        .copy_from_slice(&memory_bytes.to_le_bytes());
+    Ok(())
+}
+
+/// Where the description of our note lies in the file.
+fn note_description(file: &[u8]) -> Result<Range<usize>, NotUnikernel> {
     let (offset, count) = check_header(file)?;
     let mut linked_dynamically = false;
     for index in 0..u64::from(count) {
@@ -69,9 +92,12 @@ pub fn unikernel_note(file: &[u8]) -> Result<Note, NotUnikernel> {
         let notes =
             piece(file, start, bytes).ok_or(wrong("p_offset", "a note lies beyond the file"))?;
         let alignment = double(header, 48).unwrap_or_default();
-        if let Some(description) = find_note(notes, if alignment == 8 { 8 } else { 4 }) {
-            return Note::from_bytes(description)
-                .ok_or(wrong("n_descsz", "the note of owner Gamut is too short"));
+        if let (Some(found), Some(start)) = (
+            find_note(notes, if alignment == 8 { 8 } else { 4 }),
+            start.and_then(|start| usize::try_from(start).ok()),
+        ) {
+            // Within the file, as the notes are.
+            return Ok(start.saturating_add(found.start)..start.saturating_add(found.end));
         }
     }
     Err(wrong(
@@ -123,20 +149,23 @@ fn check_header(file: &[u8]) -> Result<(u64, u16), NotUnikernel> {
     }
 }
 
-/// The description of our note among others. Names and descriptions are padded to `alignment`.
-fn find_note(mut notes: &[u8], alignment: usize) -> Option<&[u8]> {
+/// Where the description of our note lies among others. Names and descriptions are padded to
+/// `alignment`.
+fn find_note(all: &[u8], alignment: usize) -> Option<Range<usize>> {
+    let mut begun = 0_usize;
     loop {
+        let notes = all.get(begun..)?;
         let name_bytes = usize::try_from(word(notes, 0)?).ok()?;
         let description_bytes = usize::try_from(word(notes, 4)?).ok()?;
         let kind = word(notes, 8)?;
         let name: Range<usize> = 12..12_usize.checked_add(name_bytes)?;
         let start = name.end.checked_next_multiple_of(alignment)?;
         let end = start.checked_add(description_bytes)?;
-        let description = notes.get(start..end)?;
+        notes.get(start..end)?;
         if kind == NOTE_TYPE_UNIKERNEL && notes.get(name) == Some(NOTE_NAME) {
-            return Some(description);
+            return Some(begun.checked_add(start)?..begun.checked_add(end)?);
         }
-        notes = notes.get(end.checked_next_multiple_of(alignment)?..)?;
+        begun = begun.checked_add(end.checked_next_multiple_of(alignment)?)?;
     }
 }
 
@@ -169,6 +198,9 @@ fn double(bytes: &[u8], at: usize) -> Option<u64> {
 pub fn fuzz_elf(bytes: &[u8]) {
     // Whether it is one is not the point.
     let _ = unikernel_note(bytes);
+    let mut copy = bytes.to_vec();
+    let _ = set_default_memory(&mut copy, 1);
+    assert!(copy.len() == bytes.len(), "only the field changes");
 }
 
 #[cfg(test)]
@@ -231,6 +263,14 @@ mod tests {
         assert_eq!(found.abi_version, 1);
         assert_eq!(found.stack_bytes, 65_536);
         assert_eq!(found.default_memory_bytes, 8 << 20);
+        let mut bytes = file(&notes);
+        set_default_memory(&mut bytes, 16 << 20).expect("a unikernel");
+        let changed = unikernel_note(&bytes).expect("a unikernel");
+        let expected = Note {
+            default_memory_bytes: 16 << 20,
+            ..found
+        };
+        assert_eq!(changed, expected);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod manual;
 pub mod network;
 pub mod registry;
 pub mod system;
+pub mod unikernel;
 pub mod volume;
 
 use std::future::Future;

@@ -7,6 +7,7 @@ pub mod create;
 mod dependency;
 mod etc_files;
 pub mod exec;
+mod features;
 mod health;
 pub mod index;
 pub mod live;

@@ -4,6 +4,7 @@ use super::spec::{ContainerSpec, PublishedPort};
 use super::user_namespace::IdRange;
 use crate::health::Health;
 use gamut_abi::status::ExitStatus;
+use gamut_spec::isolation::IsolationLevel;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -23,6 +24,9 @@ pub struct ContainerRecord {
     pub provenance: Provenance,
     /// What was asked for.
     pub spec: ContainerSpec,
+    /// The level of isolation that it has.
+    #[serde(default = "first_level")]
+    pub level: IsolationLevel,
     /// Id of the image (digest of its configuration).
     pub image_id: String,
     /// What will be executed, with the image's defaults worked in.
@@ -43,6 +47,11 @@ pub struct ContainerRecord {
     pub lease: Option<Lease>,
     /// How it fared.
     pub state: RecordedState,
+}
+
+/// What records of a time had that knew one level only.
+fn first_level() -> IsolationLevel {
+    IsolationLevel::Container
 }
 
 /// Who made an object, through what, and why.
