@@ -14,9 +14,9 @@ const MAX_STATUS_BYTES: u64 = 4096;
 
 /// What has to be known later, whichever daemon asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
+pub struct Record {
     /// Addresses of the guest.
-    pub(super) addresses: Vec<IpAddr>,
+    pub addresses: Vec<IpAddr>,
 }
 
 /// The directories of all unikernels.
@@ -25,7 +25,7 @@ pub(super) struct Directories(PathBuf);
 
 /// The directory of one unikernel.
 #[derive(Debug, Clone)]
-pub(super) struct Directory(PathBuf);
+pub struct Directory(PathBuf);
 
 impl Directories {
     /// Makes what is missing, for root's eyes only.
@@ -59,18 +59,27 @@ impl Directories {
 }
 
 impl Directory {
+    /// The directory with this path.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     /// The root of the jail: empty but for the places of what is shown in it.
-    pub(super) fn root(&self) -> PathBuf {
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
         self.0.join("jail")
     }
 
     /// What the monitor is told.
-    pub(super) fn config(&self) -> PathBuf {
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
         self.0.join("monitor.json")
     }
 
     /// What the monitor tells.
-    pub(super) fn status(&self) -> PathBuf {
+    #[must_use]
+    pub fn status(&self) -> PathBuf {
         self.0.join("machine.json")
     }
 
@@ -82,7 +91,7 @@ impl Directory {
     ///
     /// # Errors
     /// Those of mkdir(2), open(2) and write(2).
-    pub(super) fn make(&self, monitor: &MonitorConfig, record: &Record) -> io::Result<()> {
+    pub fn make(&self, monitor: &MonitorConfig, record: &Record) -> io::Result<()> {
         self.remove()?;
         let mut builder = DirBuilder::new();
         builder.mode(0o700).create(&self.0)?;
@@ -102,6 +111,13 @@ impl Directory {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Memory of the guest, as the monitor was told.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        let text = fs::read(self.config()).ok()?;
+        let config: MonitorConfig = serde_json::from_slice(&text).ok()?;
+        config.memory_bytes
     }
 
     /// What the monitor has told of the machine, if it has told anything that makes sense.

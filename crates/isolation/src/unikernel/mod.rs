@@ -11,8 +11,11 @@ mod directory;
 mod find;
 mod jail;
 mod refusals;
+#[cfg(test)]
+mod tests;
 
 pub use blocks::{BLOCK_FILE, DEFAULT_BLOCK_BYTES, Directory as BlockDirectory};
+pub use directory::{Directory as JailDirectory, Record as JailRecord};
 pub use jail::{
     ACCELERATOR_ANNOTATION, DEFAULT_MEMORY_BYTES, Host, Jail, KVM_ALLOWANCE_BYTES, Places,
     TCG_ALLOWANCE_BYTES, jail,
@@ -30,11 +33,12 @@ use gamut_abi::guest::elf::unikernel_note;
 use gamut_abi::guest::note::Note;
 use gamut_abi::monitor::Accelerator;
 use gamut_abi::plan::TerminalSize;
-use gamut_abi::resources::Resources;
+use gamut_abi::resources::{Limit, Memory, Resources};
 use gamut_abi::status::Status;
 use gamut_cgroup::Stats;
 use gamut_spec::form::ImageForm;
 use gamut_spec::isolation::IsolationLevel;
+pub use refusals::{EXEC, MEMORY_UPDATE, TOP};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -46,6 +50,9 @@ use std::time::{Duration, Instant};
 
 /// Largest ELF file that is read for its note, in bytes.
 const MAX_PROGRAM_BYTES: u64 = 256 << 20;
+
+/// How much of a program is read to tell what it is, in bytes. Linkers put notes first.
+const GLANCE_BYTES: u64 = 64 << 10;
 
 /// How long a connection may take whose caller sets no deadline.
 const DIAL_LIMIT: Duration = Duration::from_secs(60);
@@ -59,6 +66,17 @@ pub struct UnikernelLevel {
     host: Host,
     /// Addresses of prepared sandboxes in which nothing has been created yet.
     addresses: Mutex<HashMap<String, Vec<IpAddr>>>,
+}
+
+/// Whether a program of a root is a unikernel, as far as can be told by its beginning: looked at
+/// before every start of whoever knows nothing of levels.
+#[must_use]
+pub fn is_unikernel(root: &RootSource, program: &str) -> bool {
+    let mut bytes = Vec::new();
+    let read = find::program(root, program)
+        .and_then(File::open)
+        .and_then(|file| file.take(GLANCE_BYTES).read_to_end(&mut bytes));
+    read.is_ok() && unikernel_note(&bytes).is_ok()
 }
 
 /// Finds the ELF file of a unikernel in a root, and what it says of itself.
@@ -217,8 +235,11 @@ impl UnikernelLevel {
     }
 }
 
-/// What a signal asks a unikernel for.
-fn signal_for_monitor(signal: i32) -> Result<i32, Error> {
+/// The signal of the monitor by which a signal's wish is granted.
+///
+/// # Errors
+/// [`Error::Refused`] for signals that ask for nothing a unikernel can do.
+pub fn signal_for_monitor(signal: i32) -> Result<i32, Error> {
     match signal {
         libc::SIGKILL => Ok(libc::SIGKILL),
         libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => Ok(libc::SIGTERM),
@@ -316,7 +337,7 @@ impl Isolation for UnikernelLevel {
         _: ExecSpec,
         _: Option<OwnedFd>,
     ) -> Result<Started, Error> {
-        Err(Error::Refused(refusals::EXEC))
+        Err(Error::Refused(EXEC))
     }
 
     fn signal(
@@ -328,7 +349,7 @@ impl Isolation for UnikernelLevel {
         all: bool,
     ) -> Result<(), Error> {
         if exec_id.is_some() {
-            return Err(Error::Refused(refusals::EXEC));
+            return Err(Error::Refused(EXEC));
         }
         let signal = signal_for_monitor(signal)?;
         self.containers.signal(context, id, None, signal, all)
@@ -365,12 +386,20 @@ impl Isolation for UnikernelLevel {
         resources: Option<Resources>,
         restart: Option<RestartPolicy>,
     ) -> Result<(), Error> {
-        if resources
-            .as_ref()
-            .is_some_and(|resources| resources.memory != gamut_abi::resources::Memory::default())
-        {
-            return Err(Error::Refused(refusals::MEMORY_UPDATE));
-        }
+        let resources = match resources {
+            Some(mut resources) => {
+                let limit = resources.memory.max_bytes.take();
+                let memory_bytes = self.directories.of(id).memory_bytes();
+                if limit.is_some_and(|limit| Some(limit) != memory_bytes.map(Limit::Value)) {
+                    return Err(Error::Refused(MEMORY_UPDATE));
+                }
+                // The rest of what is told about memory, and tasks, is the monitor's.
+                resources.memory = Memory::default();
+                resources.pids_max = None;
+                Some(resources)
+            }
+            None => None,
+        };
         self.containers.update(context, id, resources, restart)
     }
 
@@ -417,7 +446,7 @@ impl Isolation for UnikernelLevel {
     }
 
     fn processes(&self, _: &Context, _: &str) -> Result<Vec<u32>, Error> {
-        Err(Error::Refused(refusals::TOP))
+        Err(Error::Refused(TOP))
     }
 
     fn root(&self, _: &Context, _: &str) -> Result<OwnedFd, Error> {

@@ -33,7 +33,8 @@ pub(super) const DEVICES: Refusal = refusal(
     "its machine has the devices of its monitor, and none of the host's",
     "give it a block device as a volume: -v /dev/NAME:/data",
 );
-pub(super) const EXEC: Refusal = refusal(
+/// A further process.
+pub const EXEC: Refusal = refusal(
     "exec",
     "there is no second process: program and operating system are one",
     "give the program an interface of its own, such as HTTP, or run the image's Linux form",
@@ -48,7 +49,8 @@ pub(super) const HOST_NETWORK: Refusal = refusal(
     "its machine has a network stack of its own, with addresses of its own",
     "publish its ports with -p",
 );
-pub(super) const MEMORY_UPDATE: Refusal = refusal(
+/// Another amount of memory while it runs.
+pub const MEMORY_UPDATE: Refusal = refusal(
     "update --memory",
     "the memory of a machine is given to it when it starts",
     "make it again with another --memory",
@@ -88,7 +90,8 @@ pub(super) const TERMINAL: Refusal = refusal(
     "its console is for output only",
     "leave -t out, and read its output with logs or attach",
 );
-pub(super) const TOP: Refusal = refusal(
+/// Its processes.
+pub const TOP: Refusal = refusal(
     "top",
     "it has no processes that the host could see",
     "use stats",

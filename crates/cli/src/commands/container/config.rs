@@ -411,7 +411,7 @@ mod tests {
         assert_eq!(body["Volumes"], json!({"/c": {}}));
         assert_eq!(host["Tmpfs"], json!({"/t": "size=1m"}));
         assert_eq!(host["PortBindings"]["80/tcp"][0]["HostPort"], "8080");
-        assert_eq!(host["Runtime"], "gamut-microvm");
+        assert_eq!(host["Isolation"], "microvm");
         assert_eq!(host["Sysctls"], json!({"a": "b"}));
         let annotations = json!({"a": "b", "gamut.systemd": "always"});
         assert_eq!(host["Annotations"], annotations);
