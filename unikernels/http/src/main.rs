@@ -1,24 +1,27 @@
-//! Says hello, as the image `hello-world` does; with arguments, shows what it was started with.
+//! Answers each request with its path, at the port of `PORT` (80).
 #![no_std]
 #![no_main]
 
+use gamut_libos::env;
+use gamut_libos::http::{Request, Response, Server};
 use gamut_libos::prelude::*;
-use gamut_libos::{clock, env};
+use gamut_libos::start::NEEDS_NETWORK;
 
-app!(main);
+app!(main, needs = NEEDS_NETWORK);
 
 async fn main() -> Result<(), Error> {
-    println!("Hello from a unikernel!");
-    println!();
-    println!("This program is the only one in its machine: no kernel, no processes, no shell.");
-    println!("It was running {} µs after its machine.", clock::monotonic_ns() / 1000);
-    for (index, argument) in env::args().enumerate().skip(1) {
-        println!("argument {index}: {argument}");
-    }
-    if env::args().nth(1).is_some() {
-        for (name, value) in env::vars() {
-            println!("environment: {name}={value}");
-        }
-    }
+    let port = match env::var("PORT") {
+        Some(text) => text
+            .parse()
+            .map_err(|_| Error::from(format!("PORT={text} is not a port")))?,
+        None => 80,
+    };
+    let server = Server::bind(port)?;
+    println!("listening on port {port}");
+    server.serve(answer).await;
     Ok(())
+}
+
+async fn answer(request: &Request<'_>) -> Response {
+    Response::text(format!("Hello from Unikernel! Path: {}\n", request.path()))
 }

@@ -53,8 +53,10 @@ pub(crate) fn turn(wait_until_ns: Option<u64>) {
     crate::block::complete();
 }
 
-/// Transmits what is waiting, before the guest ends.
-pub(crate) fn flush() {
-    poll();
-    turn(None);
+/// Whether peers have yet to acknowledge what was written to connections that are closed.
+pub(crate) fn is_sending() -> bool {
+    #[cfg(feature = "net")]
+    return crate::net::is_sending();
+    #[cfg(not(feature = "net"))]
+    false
 }

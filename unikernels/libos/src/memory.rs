@@ -42,6 +42,12 @@ pub fn in_use_bytes() -> usize {
     IN_USE_BYTES.load(Ordering::Relaxed)
 }
 
+/// Bytes of the heap that are not allocated.
+#[must_use]
+pub fn available_bytes() -> usize {
+    to_usize(crate::boot::block().heap_bytes).saturating_sub(in_use_bytes())
+}
+
 fn count(added: usize, removed: usize) {
     let now = IN_USE_BYTES.load(Ordering::Relaxed);
     IN_USE_BYTES.store(

@@ -19,7 +19,7 @@ use core::task::{Context, Poll, Waker};
 use alloc::sync::Arc;
 use alloc::task::Wake;
 
-use crate::input_output;
+use crate::{clock, input_output};
 
 /// Rounds of tasks that wake one another before the outside world has its turn.
 const MAX_ROUNDS: usize = 32;
@@ -39,6 +39,9 @@ impl Wake for MainWaker {
     }
 }
 
+/// How long the guest waits for the acknowledgements of peers before it ends.
+const DRAIN_NS: u64 = 2_000_000_000;
+
 /// Runs a future and all tasks that it spawns, until it is done. Tasks that are left are dropped
 /// with the guest.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
@@ -54,7 +57,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
             if main.is_woken.swap(false, Ordering::Relaxed)
                 && let Poll::Ready(output) = future.as_mut().poll(&mut context)
             {
-                input_output::flush();
+                drain();
                 return output;
             }
             task::run_ready();
@@ -66,5 +69,18 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
             }
         }
         input_output::turn(is_idle.then(timer::next_ns));
+    }
+}
+
+/// Lets what the application has written to closed connections reach its peers.
+fn drain() {
+    let end_ns = clock::monotonic_ns().saturating_add(DRAIN_NS);
+    loop {
+        input_output::poll();
+        if !input_output::is_sending() || clock::monotonic_ns() >= end_ns {
+            // What is prepared now (the last acknowledgement, a datagram) still goes out.
+            return input_output::turn(None);
+        }
+        input_output::turn(Some(end_ns));
     }
 }
