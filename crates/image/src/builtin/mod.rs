@@ -1,6 +1,7 @@
 //! Images inside the engine's own binary: nothing needs to be pulled to see it work.
 //!
-//! Their programs are in `builtin-src/`, without any library, and are built with this crate. The
+//! Their programs are in `builtin-src/`, without any library, and in `unikernels/`; all are built
+//! with this crate. The
 //! archives are made in memory, the same bytes each time: an OCI image layout that is also a
 //! docker-archive, as `docker save` writes them.
 
@@ -27,7 +28,7 @@ pub struct BuiltinImage {
     exposed_port: Option<&'static str>,
 }
 
-static IMAGES: [BuiltinImage; 2] = [
+static IMAGES: [BuiltinImage; 3] = [
     BuiltinImage {
         name: "hello-world",
         description: "prints what just happened and ends",
@@ -40,11 +41,26 @@ static IMAGES: [BuiltinImage; 2] = [
     BuiltinImage {
         name: "hello-http",
         description: "answers HTTP on port 80, or $PORT; serves files with --root DIRECTORY",
-        forms: &[(
-            ImageForm::Linux,
-            include_bytes!(concat!(env!("OUT_DIR"), "/hello-http")),
-        )],
+        forms: &[
+            (
+                ImageForm::Linux,
+                include_bytes!(concat!(env!("OUT_DIR"), "/hello-http")),
+            ),
+            (
+                ImageForm::Unikernel,
+                include_bytes!(concat!(env!("OUT_DIR"), "/unikernel-http")),
+            ),
+        ],
         exposed_port: Some("80/tcp"),
+    },
+    BuiltinImage {
+        name: "hello-unikernel",
+        description: "says hello from a machine of its own and ends",
+        forms: &[(
+            ImageForm::Unikernel,
+            include_bytes!(concat!(env!("OUT_DIR"), "/unikernel-hello")),
+        )],
+        exposed_port: None,
     },
 ];
 
@@ -60,6 +76,11 @@ pub fn images() -> &'static [BuiltinImage] {
 pub fn archive(name: &str) -> Option<Vec<u8>> {
     let name = name.strip_suffix(":latest").unwrap_or(name);
     let image = IMAGES.iter().find(|image| image.name == name)?;
+    // There are no unikernels for some processors.
+    image
+        .forms
+        .iter()
+        .find(|(_, program)| !program.is_empty())?;
     match build(image) {
         Ok(archive) => Some(archive),
         // Writing to memory does not fail; should it, the image is as good as not there.
@@ -74,6 +95,7 @@ fn build(image: &BuiltinImage) -> io::Result<Vec<u8>> {
     let forms: Vec<Form> = image
         .forms
         .iter()
+        .filter(|(_, program)| !program.is_empty())
         .map(|(form, program)| match form {
             ImageForm::Linux => linux_form(image, program),
             ImageForm::Unikernel => unikernel_form(image, program),

@@ -152,10 +152,7 @@ fn the_jail_is_a_container_with_nothing_but_the_monitor() {
     assert_eq!(devices, ["/dev/kvm", "/dev/net/tun"]);
     let group = plan.cgroup.unwrap();
     assert_eq!(group.path, "/gamut/x");
-    assert_eq!(
-        group.resources.pids_max,
-        Some(Limit::Value(64))
-    );
+    assert_eq!(group.resources.pids_max, Some(Limit::Value(64)));
     assert!(group.resources.cpu != gamut_abi::resources::Cpu::default());
 }
 
