@@ -4,7 +4,7 @@ use core::arch::{asm, global_asm};
 use core::fmt::Write as _;
 use core::ptr;
 
-use super::entry::{Aligned, BOOT_STACK, BOOT_STACK_BYTES};
+use super::entry::{BOOT_STACK, BOOT_STACK_BYTES};
 use super::{exit, ports, serial};
 use crate::to_usize;
 
@@ -16,10 +16,13 @@ const TIMER_NOW: u64 = 0x390;
 const TIMER_DIVIDER: u64 = 0x3e0;
 const TIMER_MASKED: u32 = 1 << 16;
 
-/// The I/O APICs of PC machines; the second one is that of QEMU's microvm, from line 24 on.
-const IO_APIC: u64 = 0xfec0_0000;
-const IO_APIC_SECOND: u64 = 0xfec1_0000;
+#[cfg(feature = "net")]
 const IO_APIC_LINES: u32 = 24;
+/// The I/O APICs of PC machines; the second one is that of QEMU's microvm, from line 24 on.
+#[cfg(feature = "net")]
+const IO_APIC: u64 = 0xfec0_0000;
+#[cfg(feature = "net")]
+const IO_APIC_SECOND: u64 = 0xfec1_0000;
 
 /// Vector of timer and devices: the same, since it only ends a halt.
 const VECTOR_WAKE: u8 = 0x40;
@@ -103,10 +106,14 @@ unsafe extern "C" {
     static gamut_spurious: u8;
 }
 
+/// Within one cache line's bounds, as the processor's tables like to be.
+#[repr(C, align(16))]
+struct Aligned16<T>(T);
+
 /// Descriptors: null, 64-bit code, task state (16 bytes).
-static mut DESCRIPTORS: Aligned<[u64; 4]> = Aligned([0, 0x00af_9b00_0000_ffff, 0, 0]);
-static mut TASK_STATE: Aligned<[u32; 26]> = Aligned([0; 26]);
-static mut GATES: Aligned<[u64; 512]> = Aligned([0; 512]);
+static mut DESCRIPTORS: Aligned16<[u64; 4]> = Aligned16([0, 0x00af_9b00_0000_ffff, 0, 0]);
+static mut TASK_STATE: Aligned16<[u32; 26]> = Aligned16([0; 26]);
+static mut GATES: Aligned16<[u64; 512]> = Aligned16([0; 512]);
 
 /// Operand of `lgdt` and `lidt`.
 #[repr(C, packed)]
@@ -215,6 +222,7 @@ pub(super) fn counted() -> u32 {
     u32::MAX - now
 }
 
+#[cfg(feature = "net")]
 /// Lets a device's interrupt line end a halt.
 pub(super) fn enable_line(line: u32) {
     let (base, line) = match line.checked_sub(IO_APIC_LINES) {
@@ -289,6 +297,9 @@ pub(super) fn backtrace(mut frame: u64) {
         let words = ptr::with_exposed_provenance::<u64>(to_usize(frame));
         // SAFETY: memory below 3 GiB is mapped, apart from guard pages, in which no frame lies.
         let [next, address] = unsafe { [words.read(), words.add(1).read()] };
+        if address == 0 {
+            return;
+        }
         let _ = writeln!(Serial, "  at {address:#x}");
         if next <= frame {
             return;
