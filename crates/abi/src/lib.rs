@@ -8,16 +8,26 @@
 
 extern crate alloc;
 
+#[cfg(feature = "host")]
 pub mod calendar;
+#[cfg(feature = "host")]
 pub mod capability;
+#[cfg(feature = "host")]
 pub mod control;
 pub mod guest;
+#[cfg(feature = "host")]
 pub mod hooks;
+#[cfg(feature = "host")]
 pub mod monitor;
+#[cfg(feature = "host")]
 pub mod oci;
+#[cfg(feature = "host")]
 pub mod plan;
+#[cfg(feature = "host")]
 pub mod resources;
+#[cfg(feature = "host")]
 pub mod status;
+#[cfg(feature = "host")]
 pub mod wire;
 
 /// Version of the frames, the launch plan and the status file. Raised when a field changes

@@ -15,6 +15,9 @@ pub const PROGRAM_NAME: &str = "gamut-runtime";
 /// Number of the descriptor from which the launch is read.
 pub const LAUNCH_DESCRIPTOR: u8 = 3;
 
+/// Directory of a unikernel's jail in a state directory.
+pub const JAIL_DIRECTORY: &str = "unikernel";
+
 /// File in the state directory: bundle, control group and the like, as JSON.
 pub const STATE_FILE: &str = "state.json";
 

@@ -10,7 +10,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, error::ErrorKind
 
 use crate::client::{Address, Client};
 use crate::commands::{
-    Verb, container, daemon, image, manual, network, network_change, registry, system, volume,
+    Verb, container, daemon, image, manual, network, network_change, registry, system, unikernel,
+    volume,
 };
 use crate::error::{EXIT_ENGINE, EXIT_FAILURE, Error};
 use crate::output::print;
@@ -245,7 +246,7 @@ struct Noun {
     build: fn(Command) -> Command,
 }
 
-fn nouns() -> [Noun; 5] {
+fn nouns() -> [Noun; 6] {
     [
         Noun {
             name: "container",
@@ -270,6 +271,12 @@ fn nouns() -> [Noun; 5] {
             about: "Manage Gamut",
             entries: system_entries,
             build: |command| with_entries(command, system_entries()),
+        },
+        Noun {
+            name: "unikernel",
+            about: "Make unikernels",
+            entries: unikernel_entries,
+            build: |command| with_entries(command, unikernel_entries()),
         },
         Noun {
             name: "volume",
@@ -411,6 +418,13 @@ fn network_entries() -> Vec<Entry> {
         verb::<network_change::RemoveArguments>("rm", "Remove one or more networks")
             .aliases(&["remove"]),
     ]
+}
+
+fn unikernel_entries() -> Vec<Entry> {
+    vec![verb::<unikernel::PackArguments>(
+        "pack",
+        "Make an image of a unikernel's ELF file",
+    )]
 }
 
 fn volume_entries() -> Vec<Entry> {

@@ -47,7 +47,9 @@ pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
     let run_root = place.run_root.clone();
     let rootless = place.rootless.clone();
     let options = Options {
-        supervisor: supervisor()?,
+        supervisor: program("GAMUT_SUPERVISOR", "gamut-supervisor")?,
+        // An engine without it offers no unikernels.
+        monitor: program("GAMUT_MONITOR", "gamut-monitor").ok(),
         data_root: place.data_root,
         run_root: place.run_root,
         bridge: arguments.bridge,
@@ -122,19 +124,17 @@ fn socket_path(arguments: &DaemonArguments, run_root: &Path) -> Result<PathBuf, 
     }
 }
 
-/// The supervisor's executable: named by `GAMUT_SUPERVISOR`, beside this one, or where packages
-/// put it.
-fn supervisor() -> Result<PathBuf, Error> {
-    if let Some(path) = std::env::var_os("GAMUT_SUPERVISOR") {
+/// An executable of the engine: named by a variable, beside this one, or where packages put it.
+fn program(variable: &str, name: &str) -> Result<PathBuf, Error> {
+    if let Some(path) = std::env::var_os(variable) {
         return Ok(PathBuf::from(path));
     }
     let own = std::env::current_exe()
         .map_err(|error| Error::Message(format!("find this executable: {error}")))?;
-    let beside = own.with_file_name("gamut-supervisor");
     let candidates = [
-        beside,
-        own.with_file_name("../libexec/gamut/gamut-supervisor"),
-        PathBuf::from("/usr/libexec/gamut/gamut-supervisor"),
+        own.with_file_name(name),
+        own.with_file_name(format!("../libexec/gamut/{name}")),
+        PathBuf::from(format!("/usr/libexec/gamut/{name}")),
     ];
     candidates
         .iter()
@@ -142,7 +142,7 @@ fn supervisor() -> Result<PathBuf, Error> {
         .cloned()
         .ok_or_else(|| {
             Error::Message(format!(
-                "gamut-supervisor is not there: expected it beside {} or at /usr/libexec/gamut",
+                "{name} is not there: expected it beside {} or at /usr/libexec/gamut",
                 own.display()
             ))
         })

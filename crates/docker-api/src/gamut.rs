@@ -2,8 +2,12 @@
 
 use crate::error::ApiError;
 use crate::reply::{self, Response};
-use crate::request::Request;
+use crate::request::{Request, blocking};
+use gamut_image::{MAX_UNIKERNEL_BYTES, UnikernelOptions};
+use gamut_spec::reference::Reference;
 use serde_json::{Value, json};
+use std::io::Read;
+use std::sync::Arc;
 
 /// `GET /gamut/v1/dump`: the whole state, for people.
 pub async fn dump(request: Request) -> Result<Response, ApiError> {
@@ -28,6 +32,51 @@ pub async fn fsck(request: Request) -> Result<Response, ApiError> {
         })
         .collect();
     Ok(reply::json(&list))
+}
+
+/// `POST /gamut/v1/unikernels`: makes an image of the unikernel in the body, an ELF file. Query:
+/// `name`, `addTo` (name of an image whose unikernel form it is to be), `memory` in bytes, and any
+/// number of `arg`, `cmd`, `env`, `label`, `expose` and `volume`.
+pub async fn pack(request: Request) -> Result<Response, ApiError> {
+    let reference = |name: &str| {
+        request
+            .text(name)
+            .map(Reference::parse)
+            .transpose()
+            .map_err(|error| ApiError::invalid(error.to_string()))
+    };
+    let (name, beside) = (reference("name")?, reference("addTo")?);
+    let memory_bytes = request.number::<u64>("memory")?;
+    let texts = |name: &str| request.texts(name).to_vec();
+    let labels = request.texts("label").iter();
+    let options = UnikernelOptions {
+        arguments: texts("arg"),
+        command: texts("cmd"),
+        environment: texts("env"),
+        labels: labels
+            .map(|label| label.split_once('=').unwrap_or((label, "")))
+            .map(|(name, value): (&str, &str)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        exposed_ports: texts("expose"),
+        volumes: texts("volume"),
+    };
+    let (engine, caller) = (Arc::clone(&request.engine), request.caller.clone());
+    let body = request.into_reader();
+    let id = blocking(&engine, &caller, move |engine, caller| {
+        let mut program = Vec::new();
+        body.take(MAX_UNIKERNEL_BYTES + 1)
+            .read_to_end(&mut program)
+            .map_err(|source| gamut_engine::Error::system("read the unikernel", source))?;
+        if program.len() as u64 > MAX_UNIKERNEL_BYTES {
+            return Err(gamut_engine::Error::invalid(format!(
+                "the file is larger than {MAX_UNIKERNEL_BYTES} bytes"
+            )));
+        }
+        let names = (name.as_ref(), beside.as_ref());
+        engine.pack_unikernel(caller, program, memory_bytes, &options, names.0, names.1)
+    })
+    .await?;
+    Ok(reply::json(&json!({ "Id": id })))
 }
 
 /// `GET /gamut/v1/refusals`: what each level cannot do, and why.

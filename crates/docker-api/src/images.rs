@@ -93,6 +93,8 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
                         "SharedSize": -1,
                         "Labels": if image.labels.is_empty() { Value::Null } else { json!(image.labels) },
                         "Containers": users,
+                        "Form": image.platform.form(),
+                        "Unikernels": image.unikernels,
                     }),
                 ));
             }
@@ -169,6 +171,9 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
         "Architecture": config.platform.architecture,
         "Variant": config.platform.variant.as_deref().unwrap_or(""),
         "Os": config.platform.os,
+        "OsFeatures": config.platform.features,
+        "Form": config.platform.form(),
+        "Unikernels": image.unikernels,
         "Size": image.size_bytes,
         "VirtualSize": image.size_bytes,
         "GraphDriver": {"Name": request.engine.snapshotter().name(), "Data": {}},

@@ -16,7 +16,7 @@ use crate::store::{self, Collection, Damaged};
 use crate::volume::Volumes;
 use gamut_image::ImageStore;
 use gamut_isolation::container::{ContainerLevel, ContainerOptions};
-use gamut_isolation::{Context, Isolation, Levels};
+use gamut_isolation::{Context, Isolation, Levels, UnikernelLevel};
 use gamut_spec::id_map::IdMap;
 use gamut_spec::isolation::IsolationLevel;
 use std::collections::BTreeMap;
@@ -141,14 +141,19 @@ impl Engine {
             tracing::error!(path = %path.display(), problem, "a network's record cannot be read; see `gamut system fsck`");
         }
         damaged.extend(damaged_networks);
-        let container_level = ContainerLevel::new(ContainerOptions {
+        let container_level = Arc::new(ContainerLevel::new(ContainerOptions {
             run_root: options.run_root.clone(),
             supervisor: options.supervisor.clone(),
             cgroup_parent: options.cgroup_parent.clone(),
             without_groups: options.without_groups.clone(),
-        })?;
+        })?);
         let mut levels = Levels::new();
-        levels.insert(Arc::new(container_level));
+        if let Some(monitor) = &options.monitor {
+            let containers = Arc::clone(&container_level);
+            let level = UnikernelLevel::new(containers, &options.run_root, monitor.clone())?;
+            levels.insert(Arc::new(level));
+        }
+        levels.insert(container_level);
         let engine = Arc::new(Self {
             id: engine_id(data_root)?,
             runtime,

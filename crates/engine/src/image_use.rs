@@ -2,7 +2,10 @@
 
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
-use gamut_image::{Image, ImportOptions, Progress, PruneFilter, PullOptions, Removal};
+use gamut_abi::guest::{GUEST_ABI_VERSION, elf};
+use gamut_image::{
+    Image, ImportOptions, Progress, PruneFilter, PullOptions, Removal, UnikernelOptions,
+};
 use gamut_spec::reference::Reference;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -96,6 +99,50 @@ impl Engine {
             .map_err(|error| failed(&error))?;
         let name = reference.map_or_else(|| id.clone(), Reference::familiar);
         self.image_event("import", &id, &name);
+        Ok(id)
+    }
+
+    /// Makes an image of a unikernel's ELF file, or (`beside`) makes it the unikernel form of an
+    /// image that is there. With `memory_bytes` that is what it gets when nobody says otherwise.
+    /// Returns its id.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the file is no unikernel, naming the field by which; `NotFound` if
+    /// there is nothing to be beside.
+    pub fn pack_unikernel(
+        &self,
+        _caller: &Caller,
+        mut program: Vec<u8>,
+        memory_bytes: Option<u64>,
+        options: &UnikernelOptions,
+        name: Option<&Reference>,
+        beside: Option<&Reference>,
+    ) -> Result<String> {
+        let refused = |error| Error::invalid(format!("the file is no unikernel: {error}"));
+        let note = elf::unikernel_note(&program).map_err(refused)?;
+        if note.abi_version == 0 || note.abi_version > GUEST_ABI_VERSION {
+            return Err(Error::invalid(format!(
+                "abi_version: the unikernel was built for guest ABI version {}, this engine has version {GUEST_ABI_VERSION}; build it with this engine's libos",
+                note.abi_version
+            )));
+        }
+        if let Some(memory_bytes) = memory_bytes {
+            if memory_bytes < note.minimum_memory_bytes {
+                return Err(Error::invalid(format!(
+                    "memory: {memory_bytes} bytes are less than the {} that the unikernel needs",
+                    note.minimum_memory_bytes
+                )));
+            }
+            elf::set_default_memory(&mut program, memory_bytes).map_err(refused)?;
+        }
+        let id = self
+            .images
+            .pack_unikernel(&program, options, name, beside)
+            .map_err(|error| failed(&error))?;
+        let shown = name
+            .or(beside)
+            .map_or_else(|| id.clone(), Reference::familiar);
+        self.image_event("import", &id, &shown);
         Ok(id)
     }
 

@@ -14,6 +14,8 @@ pub struct Options {
     pub supervisor: PathBuf,
     /// The program that becomes the resolver's helper (`gamut_dns::HELPER`); this one by default.
     pub resolver: PathBuf,
+    /// The `gamut-monitor` executable; without it there are no unikernels.
+    pub monitor: Option<PathBuf>,
     /// Name of the default bridge, `gamut0`.
     pub bridge: String,
     /// Subnet of the default bridge in CIDR notation; `None` chooses one that is free.
@@ -76,6 +78,7 @@ impl Default for Options {
             run_root: PathBuf::from("/run/gamut"),
             supervisor: PathBuf::from("gamut-supervisor"),
             resolver: PathBuf::from("/proc/self/exe"),
+            monitor: None,
             bridge: "gamut0".to_owned(),
             subnet: None,
             cgroup_parent: "/gamut".to_owned(),

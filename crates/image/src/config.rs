@@ -166,6 +166,8 @@ struct Document {
     #[serde(default, deserialize_with = "or_default")]
     os: String,
     variant: Option<String>,
+    #[serde(rename = "os.features", default, deserialize_with = "or_default")]
+    features: Vec<String>,
     #[serde(default, deserialize_with = "or_default")]
     config: ExecutionConfig,
     rootfs: Option<RootFs>,
@@ -227,7 +229,13 @@ impl ImageConfiguration {
             &document.architecture
         };
         Ok(Self {
-            platform: Platform::new(os, architecture, document.variant.as_deref()),
+            platform: Platform {
+                os: os.to_owned(),
+                architecture: architecture.to_owned(),
+                variant: document.variant,
+                features: document.features,
+            }
+            .normalized(),
             created: document.created,
             author: document.author,
             config: document.config,

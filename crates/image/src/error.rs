@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gamut_spec::error::ErrorKind;
+use gamut_spec::form::ImageForm;
 use gamut_spec::reference::ReferenceError;
 
 /// The result of an operation on images.
@@ -61,6 +62,22 @@ pub enum Error {
         wanted: String,
         /// The platform of the image.
         actual: String,
+    },
+    /// The image has no such form.
+    #[error(
+        "image {name} has no {wanted} form, only a {actual} one: {}",
+        match wanted {
+            ImageForm::Unikernel => "run it at another level of isolation, or add one with `gamut unikernel pack --add-to`",
+            ImageForm::Linux => "run it with --isolation unikernel, or without --isolation",
+        }
+    )]
+    OtherForm {
+        /// What was asked for.
+        name: String,
+        /// The form wanted.
+        wanted: ImageForm,
+        /// The form there is.
+        actual: ImageForm,
     },
     /// An index lists no manifest for the platform.
     #[error("no matching manifest for {wanted} in {name}; available: {available}")]
@@ -175,6 +192,7 @@ impl Error {
             }
             Self::Read { .. }
             | Self::AmbiguousId { .. }
+            | Self::OtherForm { .. }
             | Self::Reference(_)
             | Self::DigestMismatch { .. }
             | Self::SizeMismatch { .. }

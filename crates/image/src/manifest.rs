@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use gamut_spec::form::ImageForm;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -102,6 +103,10 @@ pub struct Index {
 
 /// What a manifest request can bring.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of each is made per request, and taken apart at once"
+)]
 pub enum ManifestDocument {
     /// One image.
     Manifest(Manifest),
@@ -241,6 +246,38 @@ fn check(manifest: &Manifest, object: &str) -> Result<()> {
 }
 
 impl Index {
+    /// The entry with the unikernel form of the image for this machine, if there is one.
+    #[must_use]
+    pub fn unikernel(&self) -> Option<&Descriptor> {
+        let wanted = Platform::host_unikernel();
+        self.manifests.iter().find(|entry| {
+            let offered = entry.platform.as_ref().map(Platform::normalized);
+            offered.is_some_and(|offered| wanted.distance(&offered).is_some())
+        })
+    }
+
+    /// The entry that fits `wanted` best, and that of the image's unikernel form where that is
+    /// another. An index of nothing but unikernels has only the one.
+    ///
+    /// # Errors
+    /// As [`Self::choose`].
+    pub fn choose_forms(
+        &self,
+        wanted: &Platform,
+        object: &str,
+    ) -> Result<(&Descriptor, Option<&Descriptor>)> {
+        let unikernel = self
+            .unikernel()
+            .filter(|_| wanted.form() == ImageForm::Linux);
+        match (self.choose(wanted, object), unikernel) {
+            (Ok(chosen), unikernel) => Ok((chosen, unikernel)),
+            (Err(_), Some(unikernel)) if wanted.distance(&Platform::host()).is_some() => {
+                Ok((unikernel, None))
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
     /// The entry that fits `wanted` best.
     ///
     /// # Errors
@@ -252,7 +289,7 @@ impl Index {
             let Some(raw) = &entry.platform else {
                 continue;
             };
-            let offered = Platform::new(&raw.os, &raw.architecture, raw.variant.as_deref());
+            let offered = raw.normalized();
             if raw.os == "unknown" {
                 continue; // attestations
             }
@@ -294,7 +331,7 @@ pub fn fuzz_manifest(data: &[u8]) {
         if let Ok(ManifestDocument::Index(index)) =
             parse_manifest_document(data, media_type, "fuzz")
         {
-            let _ = index.choose(&Platform::host(), "fuzz");
+            let _ = index.choose_forms(&Platform::host(), "fuzz");
         }
     }
     let _ = crate::referrers::Referrer::parse(data);
@@ -322,6 +359,7 @@ mod tests {
                         os: (*os).to_owned(),
                         architecture: (*architecture).to_owned(),
                         variant: variant.map(str::to_owned),
+                        features: Vec::new(),
                     }),
                     artifact_type: None,
                     annotations: BTreeMap::new(),

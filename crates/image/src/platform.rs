@@ -3,9 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use gamut_spec::form::{ImageForm, UNIKERNEL_FEATURE, UNIKERNEL_VARIANT};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::manifest::or_default;
 
 /// An operating system, a processor architecture in Go's names, and its variant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -17,6 +19,14 @@ pub struct Platform {
     /// For example `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+    /// Features of the operating system without which the image cannot run.
+    #[serde(
+        rename = "os.features",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub features: Vec<String>,
 }
 
 impl Platform {
@@ -26,7 +36,47 @@ impl Platform {
         Self::new("linux", std::env::consts::ARCH, None)
     }
 
-    /// A platform with its names normalized (`x86_64` → `amd64`, `aarch64` → `arm64`).
+    /// The platform of unikernels for this machine.
+    #[must_use]
+    pub fn host_unikernel() -> Self {
+        Self::new("linux", std::env::consts::ARCH, Some(UNIKERNEL_VARIANT))
+    }
+
+    /// The platform of this machine for programs of a form.
+    #[must_use]
+    pub fn host_of(form: ImageForm) -> Self {
+        match form {
+            ImageForm::Linux => Self::host(),
+            ImageForm::Unikernel => Self::host_unikernel(),
+        }
+    }
+
+    /// In what form a program for the platform is.
+    #[must_use]
+    pub fn form(&self) -> ImageForm {
+        if self.variant.as_deref() == Some(UNIKERNEL_VARIANT)
+            || self.features.iter().any(|word| word == UNIKERNEL_FEATURE)
+        {
+            ImageForm::Unikernel
+        } else {
+            ImageForm::Linux
+        }
+    }
+
+    /// As a document spells it, with its names normalized.
+    #[must_use]
+    pub(crate) fn normalized(&self) -> Self {
+        let mut platform = Self::new(&self.os, &self.architecture, self.variant.as_deref());
+        for feature in &self.features {
+            if !platform.features.contains(feature) {
+                platform.features.push(feature.clone());
+            }
+        }
+        platform
+    }
+
+    /// A platform with its names normalized (`x86_64` → `amd64`, `aarch64` → `arm64`). The variant
+    /// `unikernel` brings its feature along.
     #[must_use]
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let (architecture, implied) = match architecture.to_ascii_lowercase().as_str() {
@@ -37,13 +87,20 @@ impl Platform {
             "armel" => ("arm".to_owned(), Some("v6")),
             other => (other.to_owned(), None),
         };
+        let variant = variant
+            .filter(|variant| !variant.is_empty())
+            .or(implied)
+            .map(str::to_ascii_lowercase);
+        let features = if variant.as_deref() == Some(UNIKERNEL_VARIANT) {
+            vec![UNIKERNEL_FEATURE.to_owned()]
+        } else {
+            Vec::new()
+        };
         Self {
             os: os.to_ascii_lowercase(),
-            variant: variant
-                .filter(|variant| !variant.is_empty())
-                .or(implied)
-                .map(str::to_ascii_lowercase),
+            variant,
             architecture,
+            features,
         }
     }
 
@@ -52,8 +109,14 @@ impl Platform {
     /// `v7`, `amd64` is `v1`); a lower variant runs on a higher one.
     #[must_use]
     pub fn distance(&self, offered: &Self) -> Option<u32> {
-        if self.os != offered.os || self.architecture != offered.architecture {
+        if self.os != offered.os
+            || self.architecture != offered.architecture
+            || self.form() != offered.form()
+        {
             return None;
+        }
+        if self.form() == ImageForm::Unikernel {
+            return Some(0);
         }
         match (self.level(), offered.level()) {
             (Some(wanted), Some(offered)) => wanted.checked_sub(offered),
@@ -67,7 +130,8 @@ impl Platform {
     pub fn accepts(&self, offered: &Self) -> bool {
         self.os == offered.os
             && self.architecture == offered.architecture
-            && (self.variant.is_none() || self.level() == offered.level())
+            && (self.variant.is_none()
+                || (self.level() == offered.level() && self.form() == offered.form()))
     }
 
     fn level(&self) -> Option<u32> {
@@ -138,6 +202,29 @@ mod tests {
         for bad in ["", "/", "linux/", "a/b/c/d", "linux/ä"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn forms_are_told_apart() {
+        let wanted = platform("linux/amd64");
+        let unikernel = platform("linux/amd64/unikernel");
+        assert_eq!(unikernel.form(), ImageForm::Unikernel);
+        assert_eq!(unikernel.features, [UNIKERNEL_FEATURE]);
+        assert_eq!(wanted.distance(&unikernel), None);
+        assert_eq!(unikernel.distance(&wanted), None);
+        assert_eq!(unikernel.distance(&unikernel), Some(0));
+        let by_feature = Platform {
+            features: vec![UNIKERNEL_FEATURE.to_owned()],
+            ..wanted.clone()
+        };
+        assert_eq!(wanted.distance(&by_feature), None);
+        assert_eq!(unikernel.distance(&by_feature), Some(0));
+        let text = serde_json::to_string(&unikernel).unwrap();
+        assert!(
+            text.contains(r#""os.features":["gamut.unikernel"]"#),
+            "{text}"
+        );
+        assert_eq!(serde_json::from_str::<Platform>(&text).unwrap(), unikernel);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::digest::{Digest, chain_ids};
 use crate::error::{Error, Result};
 
 /// The version of the file's format. 2 has recipes of layers, which older builds would take for
-/// archives.
+/// archives, and names with two forms.
 const VERSION: u32 = 2;
 /// The oldest version that is read; it is written anew with the next change.
 const OLDEST_VERSION: u32 = 1;
@@ -26,6 +26,9 @@ pub(crate) struct Records {
     pub(crate) names: BTreeMap<String, Digest>,
     /// Canonical name with the digest of a manifest or index → image id.
     pub(crate) digests: BTreeMap<String, Digest>,
+    /// Name or digest that means an image for Linux → the image that is its unikernel form.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) unikernels: BTreeMap<String, Digest>,
 }
 
 /// What the store knows of an image beyond its configuration.
@@ -80,6 +83,7 @@ impl Default for Records {
             images: BTreeMap::new(),
             names: BTreeMap::new(),
             digests: BTreeMap::new(),
+            unikernels: BTreeMap::new(),
         }
     }
 }
@@ -180,12 +184,50 @@ impl Records {
         self.images.values().flat_map(|image| &image.layers)
     }
 
-    /// Gives an image a name with a tag, taking it from another image where need be.
-    pub(crate) fn set_name(&mut self, name: String, id: Digest, now_ns: u64) {
+    /// Gives an image, and its unikernel form if it has one, a name with a tag, taking it from
+    /// another image where need be.
+    pub(crate) fn set_name(
+        &mut self,
+        name: String,
+        id: Digest,
+        unikernel: Option<Digest>,
+        now_ns: u64,
+    ) {
+        self.set_unikernel(&name, unikernel);
         self.names.insert(name, id);
-        if let Some(image) = self.images.get_mut(&id) {
-            image.last_tagged_ns = now_ns;
+        for id in [Some(id), unikernel].into_iter().flatten() {
+            if let Some(image) = self.images.get_mut(&id) {
+                image.last_tagged_ns = now_ns;
+            }
         }
+    }
+
+    /// Makes a digest of a manifest or index mean an image, and its unikernel form if it has one.
+    pub(crate) fn set_digest(&mut self, name: String, id: Digest, unikernel: Option<Digest>) {
+        self.set_unikernel(&name, unikernel);
+        self.digests.insert(name, id);
+    }
+
+    fn set_unikernel(&mut self, name: &str, unikernel: Option<Digest>) {
+        match unikernel {
+            Some(unikernel) => {
+                self.unikernels.insert(name.to_owned(), unikernel);
+            }
+            None => {
+                self.unikernels.remove(name);
+            }
+        }
+    }
+
+    /// Names and digests of another image whose unikernel form this one is, canonical, sorted.
+    pub(crate) fn unikernel_names_of(&self, id: &Digest) -> Vec<String> {
+        keys_of(&self.unikernels, id)
+    }
+
+    /// Whether any name or digest leads to an image.
+    pub(crate) fn is_named(&self, id: &Digest) -> bool {
+        let mut named = self.names.values().chain(self.unikernels.values());
+        named.any(|named| named == id)
     }
 
     /// The names of an image, canonical, sorted.
@@ -204,10 +246,11 @@ impl Records {
             images,
             names,
             digests,
+            unikernels,
             ..
         } = self;
         let mut dropped = Vec::new();
-        for map in [names, digests] {
+        for map in [&mut *names, &mut *digests] {
             map.retain(|name, id| {
                 let keep = images.contains_key(id);
                 if !keep {
@@ -216,6 +259,9 @@ impl Records {
                 keep
             });
         }
+        unikernels.retain(|name, id| {
+            images.contains_key(id) && (names.contains_key(name) || digests.contains_key(name))
+        });
         dropped
     }
 }
@@ -268,7 +314,15 @@ mod tests {
                 origin: "load".to_owned(),
             },
         );
-        records.set_name("docker.io/library/a:latest".to_owned(), id, 5);
+        records.set_name("docker.io/library/a:latest".to_owned(), id, None, 5);
+        let written = String::from_utf8(records.to_bytes()).unwrap();
+        assert!(
+            written.contains(r#""version": 1"#),
+            "earlier builds read it"
+        );
+        let again = Records::parse(written.as_bytes(), "x").unwrap();
+        assert_eq!(again.names, records.names);
+        records.set_name("docker.io/library/b:latest".to_owned(), id, Some(id), 5);
         let again = Records::parse(&records.to_bytes(), "x").unwrap();
         assert_eq!(again, records);
         assert_eq!(again.images[&id].last_tagged_ns, 5);

@@ -10,8 +10,10 @@ use gamut_abi::plan::TerminalSize;
 use gamut_abi::resources::Resources;
 use gamut_abi::status::Status;
 use gamut_cgroup::Stats;
+use gamut_spec::form::ImageForm;
 use gamut_spec::isolation::IsolationLevel;
 use oci_spec::runtime::{Process, Spec};
+use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -38,6 +40,54 @@ impl Context {
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
+}
+
+/// What a workload is to have that not every level gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Feature {
+    /// A pseudo-terminal.
+    Terminal,
+    /// A stdin that clients write to.
+    Stdin,
+    /// The host's network.
+    HostNetwork,
+    /// Another workload's network.
+    SharedNetwork,
+    /// The processes or the inter-process communication of the host or of another workload.
+    SharedProcesses,
+    /// User ids of its own.
+    UserNamespace,
+    /// Every capability and device.
+    Privileged,
+    /// Capabilities added or dropped, or another system call filter.
+    Confinement,
+    /// Devices of the host.
+    Devices,
+    /// Kernel parameters.
+    Sysctls,
+    /// Resource limits of its process.
+    Ulimits,
+    /// File systems in memory.
+    Tmpfs,
+    /// A user, or groups, of its own choice.
+    User,
+    /// A working directory.
+    WorkingDirectory,
+    /// A minimal init.
+    Init,
+    /// A health check that runs a command.
+    HealthCommand,
+}
+
+/// What one workload lends to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loan {
+    /// Its network (`--network container:NAME`).
+    Network,
+    /// Its processes (`--pid container:NAME`).
+    Processes,
+    /// Its inter-process communication (`--ipc container:NAME`).
+    Ipc,
 }
 
 /// How a sandbox is connected to networks.
@@ -159,6 +209,29 @@ pub trait Isolation: Send + Sync {
 
     /// What the level cannot do. Shown in the docs and by `gamut info`.
     fn refusals(&self) -> &'static [Refusal];
+
+    /// In which form the level takes a program.
+    fn image_form(&self) -> ImageForm;
+
+    /// Looks, before anything is made, whether the level can give a workload what it is to have.
+    /// Answers what it will have to do without, one sentence each.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for what would not be the same workload without it.
+    fn admit(&self, wanted: &[Feature]) -> Result<Vec<String>, Error>;
+
+    /// Whether its workloads can lend something to others.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if not.
+    fn lend(&self, loan: Loan) -> Result<(), Error>;
+
+    /// What is worth knowing of how a workload is run, as name and value; nothing if it does not
+    /// run.
+    ///
+    /// # Errors
+    /// If it cannot be looked up.
+    fn describe(&self, id: &str) -> Result<BTreeMap<String, String>, Error>;
 
     /// Makes a sandbox ready. Nothing outlives the daemon until a workload is created in it.
     ///

@@ -11,6 +11,7 @@ pub mod error;
 mod events;
 pub mod levels;
 pub mod process;
+pub mod unikernel;
 mod user_namespace;
 
 pub use container::{ContainerLevel, ContainerOptions};
@@ -18,4 +19,5 @@ pub use contract::{Context, Isolation};
 pub use error::{Error, Refusal};
 pub use levels::Levels;
 pub use process::ProcessLevel;
+pub use unikernel::UnikernelLevel;
 pub use user_namespace::is_nested as is_in_user_namespace;

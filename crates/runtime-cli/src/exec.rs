@@ -7,8 +7,10 @@ use crate::hand_over::{Program, callers, check_terminal, preserved};
 use crate::log::Logger;
 use crate::process::Process as LiveProcess;
 use crate::state::{Container, Root, Status};
+use crate::unikernel;
 use gamut_abi::oci::{OciExec, OciRequest, OciSubgroup};
 use gamut_isolation::compile::compile_exec;
+use gamut_isolation::unikernel::EXEC;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ pub fn exec(root: &Root<'_>, options: &Exec, logger: &Logger<'_>) -> Result<(), 
     let preserved = preserved(3, options.preserve_fds)?;
     let callers = callers(&options.callers, logger)?;
     let container = root.find(&options.id)?;
+    unikernel::refuse(&container, EXEC)?;
     let init = running(&container, options.ignore_paused)?;
     let spec = container.configuration()?;
     let process = match &options.process {

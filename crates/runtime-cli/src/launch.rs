@@ -6,8 +6,10 @@ use crate::error::Error;
 use crate::hand_over::{Program, callers, check_terminal, listen_fds, preserved, text};
 use crate::log::Logger;
 use crate::state::{self, Record, Root};
+use crate::unikernel::{self, Prepared};
 use gamut_abi::oci::{OciLaunch, OciRequest, OciVerb};
 use gamut_abi::plan::{NamespaceKind, NamespaceSource, Plan};
+use gamut_spec::isolation::IsolationLevel;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -15,7 +17,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// Why it did not get to the program that makes it; nothing is left then.
-pub fn create(root: &Root<'_>, launch: &Launch, logger: &Logger<'_>) -> Result<(), Error> {
+pub fn create(root: &Root<'_>, launch: (&str, &Launch), logger: &Logger<'_>) -> Result<(), Error> {
     execute(root, launch, logger, OciVerb::Create)
 }
 
@@ -23,8 +25,8 @@ pub fn create(root: &Root<'_>, launch: &Launch, logger: &Logger<'_>) -> Result<(
 ///
 /// # Errors
 /// As [`create`].
-pub fn run(root: &Root<'_>, launch: &Launch, logger: &Logger<'_>) -> Result<(), Error> {
-    let verb = if launch.detach {
+pub fn run(root: &Root<'_>, launch: (&str, &Launch), logger: &Logger<'_>) -> Result<(), Error> {
+    let verb = if launch.1.detach {
         OciVerb::RunDetached
     } else {
         OciVerb::Run
@@ -34,7 +36,7 @@ pub fn run(root: &Root<'_>, launch: &Launch, logger: &Logger<'_>) -> Result<(), 
 
 fn execute(
     root: &Root<'_>,
-    launch: &Launch,
+    (name, launch): (&str, &Launch),
     logger: &Logger<'_>,
     verb: OciVerb,
 ) -> Result<(), Error> {
@@ -45,9 +47,20 @@ fn execute(
     let bundle = Bundle::read(launch.bundle.as_deref(), logger)?;
     logger.debug(|| format!("bundle {} is read", bundle.path.display()));
     let rootfs = bundle.root()?;
-    let mut compiled = bundle.compile(
+    let jail = match unikernel::find(name, &bundle, &rootfs)? {
+        Some(unikernel) => Some(unikernel.prepare(&bundle, &root.absolute()?.join(&launch.id))?),
+        None => None,
+    };
+    let jailed = jail
+        .as_ref()
+        .map(|jail| (jail.bundle(&bundle), jail.root()));
+    let (started, started_root) = match &jailed {
+        Some((bundle, root)) => (bundle, root),
+        None => (&bundle, &rootfs),
+    };
+    let mut compiled = started.compile(
         &launch.id,
-        &rootfs,
+        started_root,
         launch.no_new_keyring,
         root.systemd_cgroup(),
     )?;
@@ -56,7 +69,8 @@ fn execute(
         verb != OciVerb::Run,
         &launch.callers,
     )?;
-    for warning in &compiled.warnings {
+    let left_out = jail.as_ref().map(Prepared::warnings).unwrap_or_default();
+    for warning in left_out.iter().chain(&compiled.warnings) {
         logger.warning(warning);
     }
     if listening > 0 {
@@ -64,8 +78,16 @@ fn execute(
         env.extend([format!("LISTEN_FDS={listening}"), "LISTEN_PID=1".to_owned()]);
     }
     let program = Program::find()?;
-    let record = record(&launch.id, &bundle, &rootfs, &compiled.plan);
+    let level = match jail {
+        Some(_) => IsolationLevel::Unikernel,
+        None => IsolationLevel::Container,
+    };
+    let record = record(&launch.id, &bundle, &rootfs, &compiled.plan, level);
     let directory = root.make(&record, &bundle.text)?;
+    if let Some(Err(error)) = jail.as_ref().map(Prepared::make) {
+        state::forget(&directory);
+        return Err(error);
+    }
     logger.debug(|| {
         format!(
             "container {} is made by the supervisor's program",
@@ -93,7 +115,7 @@ fn execute(
     Err(error)
 }
 
-fn record(id: &str, bundle: &Bundle, rootfs: &Path, plan: &Plan) -> Record {
+fn record(id: &str, bundle: &Bundle, rootfs: &Path, plan: &Plan, level: IsolationLevel) -> Record {
     Record {
         id: id.to_owned(),
         bundle: bundle.path.clone(),
@@ -105,5 +127,6 @@ fn record(id: &str, bundle: &Bundle, rootfs: &Path, plan: &Plan) -> Record {
             namespace.kind == NamespaceKind::Pid && namespace.source == NamespaceSource::New
         }),
         hooks: plan.hooks.clone(),
+        level,
     }
 }

@@ -5,10 +5,12 @@ use crate::error::Error;
 use crate::log::Logger;
 use crate::process::Process;
 use crate::state::{Container, Root, Status};
+use crate::unikernel;
 use gamut_abi::control::FailureKind;
 use gamut_abi::oci::GATE_FILE;
 use gamut_cgroup::Group;
 use gamut_container::{Gate, run_hooks};
+use gamut_isolation::unikernel::signal_for_monitor;
 
 /// How long `delete` waits for a killed process, in milliseconds.
 const KILL_TIMEOUT_MS: i32 = 10_000;
@@ -67,6 +69,11 @@ fn poststart(root: &Root<'_>, id: &str) -> Result<(), Error> {
 /// If it has ended or was never there.
 pub fn kill(root: &Root<'_>, options: &Kill) -> Result<(), Error> {
     let container = root.find(&options.id)?;
+    let signal = if unikernel::is_one(&container.record) {
+        signal_for_monitor(options.signal)?
+    } else {
+        options.signal
+    };
     // Without a PID namespace of its own the others outlive the first process.
     let everybody = options.all || !container.record.own_pid_namespace;
     if everybody
@@ -83,7 +90,7 @@ pub fn kill(root: &Root<'_>, options: &Kill) -> Result<(), Error> {
         let word = container.status.word();
         return Err(container.refuses("kill", format!("container not running: it is {word}")));
     };
-    send(process, options.signal, &container)?;
+    send(process, signal, &container)?;
     if options.signal == libc::SIGKILL {
         thaw(&container)?;
     }
@@ -96,7 +103,7 @@ pub fn kill(root: &Root<'_>, options: &Kill) -> Result<(), Error> {
                 unsafe {
                     libc::kill(
                         libc::pid_t::try_from(pid).unwrap_or(libc::pid_t::MAX),
-                        options.signal,
+                        signal,
                     )
                 };
             }

@@ -6,9 +6,11 @@ use crate::error::Error;
 use crate::lifecycle::group_of;
 use crate::log::Logger;
 use crate::state::{Container, Root, Status};
+use crate::unikernel;
 use gamut_abi::resources::Limit;
 use gamut_cgroup::Group;
 use gamut_isolation::compile::{read_resources, resources};
+use gamut_isolation::unikernel::MEMORY_UPDATE;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use std::io::Read;
 use std::path::Path;
@@ -39,6 +41,13 @@ pub fn update(root: &Root<'_>, options: &Update, logger: &Logger<'_>) -> Result<
         None => from_options(options, logger)?,
     };
     let group = group_of(&container, "update")?;
+    if changes
+        .memory()
+        .as_ref()
+        .is_some_and(|memory| *memory != LinuxMemory::default())
+    {
+        unikernel::refuse(&container, MEMORY_UPDATE)?;
+    }
     complete_memory(&mut changes, &container, &group)?;
     // Devices are those of the beginning: others may have been added to them meanwhile.
     changes.set_devices(None);

@@ -23,6 +23,7 @@ mod process;
 mod processes;
 mod specification;
 mod state;
+mod unikernel;
 
 use arguments::{Arguments, Log, Verb};
 use error::Error;
@@ -66,8 +67,8 @@ fn carry_out(arguments: &Arguments) -> Result<(), Error> {
     let root = state::Root::new(&arguments.global);
     let logger = Logger::new(&arguments.global.log);
     match &arguments.verb {
-        Verb::Create(options) => launch::create(&root, options, &logger),
-        Verb::Run(options) => launch::run(&root, options, &logger),
+        Verb::Create(options) => launch::create(&root, (&arguments.name, options), &logger),
+        Verb::Run(options) => launch::run(&root, (&arguments.name, options), &logger),
         Verb::Start(id) => lifecycle::start(&root, id, &logger),
         Verb::State(id) => list::state(&root, id),
         Verb::Kill(options) => lifecycle::kill(&root, options),

@@ -5,6 +5,8 @@ use crate::error::Error;
 use crate::lifecycle::group_of;
 use crate::print;
 use crate::state::Root;
+use crate::unikernel;
+use gamut_isolation::unikernel::TOP;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -14,6 +16,7 @@ use std::process::{Command, Stdio};
 /// If there is no such container, it has no control group, or ps does not work or shows no `PID`.
 pub fn list(root: &Root<'_>, options: &Processes) -> Result<(), Error> {
     let container = root.find(&options.id)?;
+    unikernel::refuse(&container, TOP)?;
     let pids = group_of(&container, "ps")?.processes()?;
     if options.json {
         return print(&format!("{}\n", serde_json::json!(pids)));

@@ -9,6 +9,7 @@ use gamut_abi::oci::{CONFIG_FILE, GATE_FILE, PID_FILE, STATE_FILE};
 use gamut_cgroup::{Group, Hierarchies};
 use gamut_container::Gate;
 use gamut_isolation::compile::read_config;
+use gamut_spec::isolation::IsolationLevel;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,6 +49,14 @@ pub struct Record {
     pub own_pid_namespace: bool,
     /// Programs to run at fixed points of its life.
     pub hooks: Option<Hooks>,
+    /// Its level of isolation.
+    #[serde(default = "first_level")]
+    pub level: IsolationLevel,
+}
+
+/// What records of a time had that knew one level only.
+fn first_level() -> IsolationLevel {
+    IsolationLevel::Container
 }
 
 /// Where a container stands (runtime-spec, runtime.md, "State").
@@ -113,7 +122,7 @@ impl<'a> Root<'a> {
         let mut builder = DirBuilder::new();
         builder.mode(0o700);
         // The supervisor's working directory may be another one.
-        let root = std::path::absolute(self.path).map_err(Error::file("use root", self.path))?;
+        let root = self.absolute()?;
         let directory = root.join(&record.id);
         let made = match builder.create(&directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => builder
@@ -143,6 +152,14 @@ impl<'a> Root<'a> {
             forget(&directory);
         }
         written.map(|()| directory)
+    }
+
+    /// Its path from the file system's root.
+    ///
+    /// # Errors
+    /// If there is no working directory that it could refer to.
+    pub fn absolute(&self) -> Result<PathBuf, Error> {
+        std::path::absolute(self.path).map_err(Error::file("use root", self.path))
     }
 
     /// The state directory of a container, whether it exists or not.
@@ -265,6 +282,7 @@ fn cut_off(id: &str, directory: PathBuf) -> Container {
             rootfs: PathBuf::new(),
             own_pid_namespace: true,
             hooks: None,
+            level: first_level(),
         },
         process: None,
         status: Status::Creating,

@@ -3,6 +3,7 @@
 //! No I/O but reading `/dev/urandom` for ids ([`id::random`]) and the clock ([`time::now_ns`]).
 
 pub mod error;
+pub mod form;
 pub mod id;
 pub mod id_map;
 pub mod isolation;

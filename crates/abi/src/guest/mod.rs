@@ -16,8 +16,10 @@
 
 pub mod boot;
 pub mod config;
+pub mod elf;
 pub mod hypercall;
 pub mod note;
+pub mod rofs;
 
 /// Version of everything in this module. Raised when something changes meaning; a monitor refuses
 /// an image of a later version by name, and runs those of earlier ones.

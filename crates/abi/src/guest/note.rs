@@ -36,6 +36,9 @@ pub const NEEDS_NETWORK: u32 = 1 << 0;
 /// It cannot run without a block device.
 pub const NEEDS_BLOCK: u32 = 1 << 1;
 
+/// Where [`Note::default_memory_bytes`] is in the description, in bytes from its beginning.
+pub const DEFAULT_MEMORY_OFFSET: usize = 24;
+
 /// Size of [`Note`] in the file, in bytes.
 pub const NOTE_BYTES: usize = 32;
 

@@ -8,6 +8,7 @@ pub mod network;
 pub mod network_change;
 pub mod registry;
 pub mod system;
+pub mod unikernel;
 pub mod volume;
 
 use std::future::Future;

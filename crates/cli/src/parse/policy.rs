@@ -1,4 +1,4 @@
-//! `--restart`, `--isolation`, `--attach`, `--pull`.
+//! `--restart`, `--attach`, `--pull`.
 
 use serde_json::{Value, json};
 
@@ -30,15 +30,6 @@ pub fn restart(text: &str) -> Result<Value, Error> {
     }
     let name = if name.is_empty() { "no" } else { name };
     Ok(json!({"Name": name, "MaximumRetryCount": maximum}))
-}
-
-/// Runtime's name in the API for an isolation level; `None` for the default.
-#[must_use]
-pub fn runtime_of(isolation: &str) -> Option<String> {
-    match isolation {
-        "" | "default" => None,
-        level => Some(format!("gamut-{level}")),
-    }
 }
 
 /// Which streams are attached.
@@ -90,9 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_and_streams() {
-        assert_eq!(runtime_of("default"), None);
-        assert_eq!(runtime_of("microvm").unwrap(), "gamut-microvm");
+    fn streams() {
         let both = attach(&["stdin".into(), "STDERR".into()]).unwrap();
         assert!(both.stdin && both.stderr && !both.stdout);
         assert!(attach(&["x".into()]).is_err());

@@ -4,7 +4,7 @@ use crate::error::ApiError;
 use crate::reply::{self, Response};
 use crate::request::Request;
 use gamut_engine::container::spec::{
-    BlkioDevice, ContainerSpec, DeviceMapping, EndpointSpec, IpcMode, Level, LogSpec, MountSource,
+    BlkioDevice, ContainerSpec, DeviceMapping, EndpointSpec, IpcMode, LogSpec, MountSource,
     MountSpec, NamespaceMode, NetworkMode, Port, Protocol, PublishedPort, ResourceSpec,
     RestartPolicy, Ulimit,
 };
@@ -266,6 +266,8 @@ struct WireHostConfig {
     sysctls: BTreeMap<String, String>,
     #[serde(deserialize_with = "null_as_default")]
     runtime: String,
+    #[serde(deserialize_with = "null_as_default")]
+    isolation: String,
     masked_paths: Option<Vec<String>>,
     readonly_paths: Option<Vec<String>>,
 }
@@ -402,9 +404,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
         exposed_ports.insert(parse_port(text)?);
     }
     let mac_address = Some(body.mac_address).filter(|mac| !mac.is_empty());
-    let level = IsolationLevel::from_runtime_name(&host.runtime).ok_or_else(|| {
-        ApiError::invalid(format!("unknown or invalid runtime name: {}", host.runtime))
-    })?;
+    let level = level(&host.runtime, &host.isolation, &host.annotations)?;
     let init = host.resources.init.unwrap_or(false);
     let cgroup_parent = host.resources.cgroup_parent.clone();
     if !host.resources.device_requests.is_empty() {
@@ -417,7 +417,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
         healthcheck,
         volumes_from: host.volumes_from,
         image: body.image,
-        level: Level(level),
+        level,
         entrypoint: body.entrypoint,
         command: body.cmd,
         environment: body.env,
@@ -857,6 +857,45 @@ impl WireResources {
             blkio_weight,
             blkio_devices,
         })
+    }
+}
+
+/// The annotation by which clients that know no isolation ask for a level.
+const ISOLATION_ANNOTATION: &str = "dev.gamut.isolation";
+
+/// The level that is asked for by `--runtime`, `--isolation` or an annotation; `None` leaves it to
+/// the image.
+fn level(
+    runtime: &str,
+    isolation: &str,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Option<IsolationLevel>, ApiError> {
+    let by_runtime = match runtime {
+        "" => None,
+        name => Some(IsolationLevel::from_runtime_name(name).ok_or_else(|| {
+            ApiError::invalid(format!("unknown or invalid runtime name: {name}"))
+        })?),
+    };
+    let word = |word: &str| match word {
+        "" | "default" => Ok(None),
+        word => word
+            .parse::<IsolationLevel>()
+            .map(Some)
+            .map_err(|error| ApiError::invalid(error.to_string())),
+    };
+    let by_isolation = word(isolation)?;
+    let annotation = annotations.get(ISOLATION_ANNOTATION);
+    let by_annotation = word(annotation.map_or("", String::as_str))?;
+    let mut asked = [by_runtime, by_isolation, by_annotation]
+        .into_iter()
+        .flatten();
+    let first = asked.next();
+    match asked.find(|other| Some(*other) != first) {
+        Some(other) => Err(ApiError::invalid(format!(
+            "conflicting options: isolation levels {} and {other}",
+            first.map_or("", IsolationLevel::as_str)
+        ))),
+        None => Ok(first),
     }
 }
 

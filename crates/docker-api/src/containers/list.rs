@@ -148,7 +148,7 @@ fn matches(
         })
         && filters.any("health", |wanted| health_word(record) == wanted)
         && filters.any("is-task", |value| value == "false")
-        && filters.any("isolation", |level| record.spec.level.0.as_str() == level)
+        && filters.any("isolation", |level| record.level.as_str() == level)
 }
 
 /// Docker takes names as regular expressions; the anchors and plain parts that people use work.

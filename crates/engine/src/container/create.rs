@@ -8,12 +8,15 @@ use super::spec::{
     ContainerSpec, EndpointSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, RestartPolicy,
 };
 use super::user_namespace::{IdRange, Wanted};
-use super::{health, name, oci, security, systemd, user_namespace};
+use super::{features, health, name, oci, security, systemd, user_namespace};
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
 use crate::store::Durability;
 use gamut_image::Image;
+use gamut_isolation::Isolation;
 use gamut_spec::error::ErrorKind;
+use gamut_spec::form::ImageForm;
+use gamut_spec::isolation::IsolationLevel;
 use gamut_spec::{id, signal, time};
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -42,24 +45,25 @@ impl Engine {
         name: Option<&str>,
         mut spec: ContainerSpec,
     ) -> Result<Created> {
-        self.level(spec.level.0)?;
-        let image = self.find_image(&spec)?;
+        let (level, image) = self.find_image(&spec)?;
         adopt_image_defaults(&mut spec, &image);
         let endpoints = self.resolve_endpoints(&mut spec)?;
         let mut warnings = self.check(&spec)?;
         warnings.extend(health::resolve(&mut spec, &image.config.config)?);
         let process = resolve_process(&spec, &image)?;
+        let wanted = features::wanted(
+            &spec,
+            &process.user,
+            &process.working_directory,
+            user_namespace::wanted(&spec, &self.options)? != Wanted::Host,
+        )?;
+        warnings.extend(level.admit(&wanted)?);
+        self.check_loans(&spec)?;
         let id = id::random().map_err(|source| Error::system("make an id", source))?;
         let name = self.reserve_name(name, &id)?;
         let made = self.lease_ids(&spec).and_then(|ids| {
-            self.make(
-                caller,
-                (&id, &name),
-                (spec, endpoints),
-                &image,
-                process,
-                ids,
-            )
+            let made = (spec, endpoints, level.level(), process, ids);
+            self.make(caller, (&id, &name), &image, made)
         });
         let leased = made.as_ref().ok().and_then(|one| one.read(|one| one.ids));
         match made {
@@ -77,7 +81,29 @@ impl Engine {
         }
     }
 
-    fn find_image(&self, spec: &ContainerSpec) -> Result<Image> {
+    /// The level that a container is to have, and the image in the form which that level takes.
+    fn find_image(&self, spec: &ContainerSpec) -> Result<(&Arc<dyn Isolation>, Image)> {
+        if let Some(level) = spec.level {
+            let level = self.level(level)?;
+            let image = self.find_form(spec, Some(level.image_form()))?;
+            return Ok((level, image));
+        }
+        let image = self.find_form(spec, None)?;
+        let mut levels = self.levels.iter();
+        match levels.find(|level| level.image_form() == image.form()) {
+            Some(level) => Ok((level, image)),
+            None => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "image {} is a {}, for which this engine has no level of isolation",
+                    with_tag(&spec.image),
+                    image.form()
+                ),
+            )),
+        }
+    }
+
+    fn find_form(&self, spec: &ContainerSpec, form: Option<ImageForm>) -> Result<Image> {
         let platform = spec
             .platform
             .as_deref()
@@ -85,13 +111,17 @@ impl Engine {
             .map(gamut_image::Platform::from_str)
             .transpose()
             .map_err(|error| Error::invalid(gamut_spec::error::chain(&error)))?;
-        let mut found = self.images.get(&spec.image, platform.as_ref());
+        let find = || match form {
+            Some(form) => self.images.get_form(&spec.image, platform.as_ref(), form),
+            None => self.images.get(&spec.image, platform.as_ref()),
+        };
+        let mut found = find();
         if found
             .as_ref()
             .is_err_and(|error| error.kind() == ErrorKind::NotFound)
             && self.images.ensure_builtin(&spec.image).unwrap_or(false)
         {
-            found = self.images.get(&spec.image, platform.as_ref());
+            found = find();
         }
         found.map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::new(
@@ -157,10 +187,14 @@ impl Engine {
         &self,
         caller: &Caller,
         (id, name): (&str, &str),
-        (spec, endpoints): (ContainerSpec, Vec<EndpointSpec>),
         image: &Image,
-        process: ResolvedProcess,
-        ids: Option<IdRange>,
+        (spec, endpoints, level, process, ids): (
+            ContainerSpec,
+            Vec<EndpointSpec>,
+            IsolationLevel,
+            ResolvedProcess,
+            Option<IdRange>,
+        ),
     ) -> Result<Arc<Container>> {
         let provenance = Provenance {
             uid: caller.peer_uid,
@@ -185,6 +219,7 @@ impl Engine {
             created_ns: time::now_ns(),
             provenance,
             image_id: image.id.clone(),
+            level,
             process,
             mounts,
             should_run: false,

@@ -196,6 +196,7 @@ mod tests {
             ..ContainerSpec::default()
         };
         ContainerRecord {
+            level: gamut_spec::isolation::IsolationLevel::Container,
             ids: None,
             id: format!("{name:0>64}"),
             name: name.to_owned(),

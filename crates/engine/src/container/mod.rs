@@ -9,6 +9,7 @@ mod dependency;
 mod endpoints;
 pub(crate) mod etc_files;
 pub mod exec;
+mod features;
 mod health;
 pub mod index;
 pub mod live;

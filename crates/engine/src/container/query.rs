@@ -62,6 +62,14 @@ impl Waiting {
 }
 
 impl Engine {
+    /// What is worth knowing of how a container is run, as name and value.
+    ///
+    /// # Errors
+    /// If its level cannot look it up.
+    pub fn machine_of(&self, record: &ContainerRecord) -> Result<BTreeMap<String, String>> {
+        Ok(self.level(record.level)?.describe(&record.id)?)
+    }
+
     /// A copy of a container's record.
     ///
     /// # Errors

@@ -287,6 +287,7 @@ mod tests {
 
     fn record(phase: Phase, exit: Option<ExitRecord>, removing: bool) -> ContainerRecord {
         ContainerRecord {
+            level: gamut_spec::isolation::IsolationLevel::Container,
             id: "a".repeat(64),
             name: "name".to_owned(),
             created_ns: 1,

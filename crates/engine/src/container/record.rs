@@ -5,6 +5,7 @@ use super::user_namespace::IdRange;
 use crate::health::Health;
 use crate::networking::record::BRIDGE;
 use gamut_abi::status::ExitStatus;
+use gamut_spec::isolation::IsolationLevel;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::net::Ipv4Addr;
 
@@ -24,6 +25,9 @@ pub struct ContainerRecord {
     pub provenance: Provenance,
     /// What was asked for.
     pub spec: ContainerSpec,
+    /// The level of isolation that it has.
+    #[serde(default = "first_level")]
+    pub level: IsolationLevel,
     /// Id of the image (digest of its configuration).
     pub image_id: String,
     /// What will be executed, with the image's defaults worked in.
@@ -95,6 +99,11 @@ impl ContainerRecord {
             .iter()
             .find(|lease| lease.network_id == network_id)
     }
+}
+
+/// What records of a time had that knew one level only.
+fn first_level() -> IsolationLevel {
+    IsolationLevel::Container
 }
 
 /// Who made an object, through what, and why.

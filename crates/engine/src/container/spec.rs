@@ -13,8 +13,8 @@ use std::net::IpAddr;
 pub struct ContainerSpec {
     /// The image, as the user wrote it.
     pub image: String,
-    /// The level of isolation.
-    pub level: Level,
+    /// The level of isolation; `None` takes the first that has a use for the image.
+    pub level: Option<IsolationLevel>,
     /// Program and its first arguments; an empty list clears the image's.
     pub entrypoint: Option<Vec<String>>,
     /// Arguments, or program and arguments where there is no entry point.
@@ -134,17 +134,6 @@ pub struct ContainerSpec {
     pub log: LogSpec,
     /// The platform asked for, as `linux/amd64`.
     pub platform: Option<String>,
-}
-
-/// The level of isolation, a container by default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Level(pub IsolationLevel);
-
-impl Default for Level {
-    fn default() -> Self {
-        Self(IsolationLevel::Container)
-    }
 }
 
 /// Transport protocol of a port.

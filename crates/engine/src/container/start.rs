@@ -62,7 +62,7 @@ impl Engine {
             }
             _ => {}
         }
-        let level = Arc::clone(self.level(record.spec.level.0)?);
+        let level = Arc::clone(self.level(record.level)?);
         // A supervisor that still delivers the last run's output makes room now.
         level.delete(&caller.context(None), &container.id)?;
         let moving = self.networking.moving();

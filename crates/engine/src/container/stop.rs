@@ -27,7 +27,7 @@ impl Engine {
     }
 
     pub(crate) fn level_of(&self, container: &Container) -> Result<&Arc<dyn Isolation>> {
-        self.level(container.read(|record| record.spec.level.0))
+        self.level(container.read(|record| record.level))
     }
 
     /// Stops a container: signal, wait, kill. Ends restarts by policy.

@@ -219,7 +219,7 @@ impl Engine {
     /// The supervisor is gone: what it left is cleared away, and what must go on goes on.
     pub(crate) fn supervisor_gone(self: &Arc<Self>, container: &Arc<Container>, run: u64) {
         let caller = Caller::engine("supervisor ended");
-        let Ok(level) = self.level(container.read(|record| record.spec.level.0)) else {
+        let Ok(level) = self.level(container.read(|record| record.level)) else {
             return;
         };
         // In this order: a later run is announced before it counts as live.

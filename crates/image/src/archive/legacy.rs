@@ -110,5 +110,5 @@ fn image(load: &mut Load<'_>, top: &str, names: Vec<String>) -> Result<()> {
         names,
         ..Naming::default()
     };
-    load.add(&bytes, naming)
+    load.add(&bytes, naming).map(|_| ())
 }

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use gamut_spec::form::ImageForm;
 use gamut_spec::reference::Reference;
 
 use super::members::Members;
@@ -20,9 +21,9 @@ use crate::store::incoming::{Incoming, Naming};
 
 const OBJECT: &str = "image archive";
 /// The name containerd and docker give an image in an OCI layout.
-pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
+pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// The name of the image-spec (annotations.md), often only a tag.
-pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Indexes within indexes.
 const MAX_INDEX_DEPTH: usize = 4;
 
@@ -77,8 +78,9 @@ pub(super) struct Load<'s> {
 
 impl Load<'_> {
     fn all(&mut self) -> Result<()> {
-        if let Some(index) = self.index_with_referrers() {
-            // An archive of both formats: only the layout tells what refers to its images.
+        if let Some(index) = self.telling_index() {
+            // An archive of both formats: only the layout tells what refers to its images, and
+            // which of them are forms of one.
             self.layout(&index)?;
         } else if let Some(bytes) = self.members.document("manifest.json") {
             let images: Vec<ArchiveImage> = serde_json::from_slice(bytes)
@@ -109,11 +111,13 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// The index of an OCI layout that has manifests which refer to others.
-    fn index_with_referrers(&self) -> Option<Index> {
+    /// The index of an OCI layout that has manifests which refer to others, or unikernels.
+    fn telling_index(&self) -> Option<Index> {
         let bytes = self.members.document("index.json")?;
         match parse_manifest_document(bytes, "", "image archive: index.json").ok()? {
-            ManifestDocument::Index(index) if !self.split_referrers(&index).0.is_empty() => {
+            ManifestDocument::Index(index)
+                if index.unikernel().is_some() || !self.split_referrers(&index).0.is_empty() =>
+            {
                 Some(index)
             }
             _ => None,
@@ -139,27 +143,68 @@ impl Load<'_> {
             names,
             ..Naming::default()
         };
-        self.add(&config, naming)
+        self.add(&config, naming).map(|_| ())
     }
 
     /// Adds an image all of whose layers have been taken.
-    pub(super) fn add(&mut self, config: &[u8], naming: Naming) -> Result<()> {
+    pub(super) fn add(&mut self, config: &[u8], naming: Naming) -> Result<Digest> {
         let familiar: Vec<String> = naming.names.iter().map(|name| familiar(name)).collect();
         let id = self.incoming.add_image(config, naming)?;
         if familiar.is_empty() {
             self.loaded.push(id.to_string());
         }
         self.loaded.extend(familiar);
-        Ok(())
+        Ok(id)
     }
 
     fn layout(&mut self, index: &Index) -> Result<()> {
         let (referrers, images) = self.split_referrers(index);
-        for entry in images {
+        for entry in &images {
             let name = layout_name(entry);
-            self.layout_entry(entry, name.as_deref(), &referrers, &mut Vec::new())?;
+            let others = images.iter().filter(|other| layout_name(other) == name);
+            let beside = match form_of(entry) {
+                ImageForm::Linux => others
+                    .clone()
+                    .find(|other| form_of(other) == ImageForm::Unikernel),
+                // Comes with the image whose form it is.
+                ImageForm::Unikernel
+                    if name.is_some()
+                        && others
+                            .clone()
+                            .any(|other| form_of(other) == ImageForm::Linux) =>
+                {
+                    continue;
+                }
+                ImageForm::Unikernel => None,
+            };
+            let naming = Naming {
+                unikernel: match beside.filter(|_| name.is_some()) {
+                    Some(unikernel) => Some(self.layout_form(unikernel, &referrers, &[])?),
+                    None => None,
+                },
+                names: name.into_iter().collect(),
+                ..Naming::default()
+            };
+            self.layout_entry(entry, naming, &referrers)?;
         }
         Ok(())
+    }
+
+    /// Takes the unikernel form of an image that is to follow.
+    fn layout_form(
+        &mut self,
+        entry: &Descriptor,
+        referrers: &[Referrer],
+        indexes: &[Digest],
+    ) -> Result<Digest> {
+        let naming = Naming {
+            further: indexes.to_vec(),
+            ..Naming::default()
+        };
+        let id = self.layout_entry(entry, naming, referrers)?;
+        // It goes by the name of that image.
+        self.loaded.retain(|loaded| *loaded != id.to_string());
+        Ok(id)
     }
 
     /// Tells manifests that refer to others of the layout from images.
@@ -188,27 +233,31 @@ impl Load<'_> {
     fn layout_entry(
         &mut self,
         entry: &Descriptor,
-        name: Option<&str>,
+        mut naming: Naming,
         referrers: &[Referrer],
-        indexes: &mut Vec<Digest>,
-    ) -> Result<()> {
+    ) -> Result<Digest> {
         let path = blob_name(&entry.digest);
         let bytes = self.members.required(&path)?.to_vec();
         check_digest_name(&path, &bytes)?;
         let object = format!("image archive: {path}");
         match parse_manifest_document(&bytes, &entry.media_type, &object)? {
             ManifestDocument::Manifest(manifest) => {
-                let mut further = indexes.clone();
-                further.extend(self.keep_referrers(referrers, &entry.digest)?);
-                self.layout_image(&manifest, &bytes, name, further)
+                let kept = self.keep_referrers(referrers, &entry.digest)?;
+                naming.further.extend(kept);
+                self.layout_image(&manifest, &bytes, naming)
             }
-            ManifestDocument::Index(_) if indexes.len() >= MAX_INDEX_DEPTH => {
+            // Nothing but indexes has been kept on the way here.
+            ManifestDocument::Index(_) if naming.further.len() >= MAX_INDEX_DEPTH => {
                 Err(Error::malformed(object, "indexes are nested too deeply"))
             }
             ManifestDocument::Index(index) => {
-                let chosen = index.choose(&Platform::host(), &object)?.clone();
-                indexes.push(self.incoming.add_blob(&bytes)?);
-                self.layout_entry(&chosen, name, referrers, indexes)
+                let (chosen, unikernel) = index.choose_forms(&Platform::host(), &object)?;
+                naming.further.push(self.incoming.add_blob(&bytes)?);
+                if let Some(unikernel) = unikernel.filter(|_| naming.unikernel.is_none()) {
+                    let further = naming.further.clone();
+                    naming.unikernel = Some(self.layout_form(unikernel, referrers, &further)?);
+                }
+                self.layout_entry(chosen, naming, referrers)
             }
         }
     }
@@ -240,9 +289,8 @@ impl Load<'_> {
         &mut self,
         manifest: &Manifest,
         bytes: &[u8],
-        name: Option<&str>,
-        further: Vec<Digest>,
-    ) -> Result<()> {
+        mut naming: Naming,
+    ) -> Result<Digest> {
         let path = blob_name(&manifest.config.digest);
         let config = self.members.required(&path)?.to_vec();
         check_digest_name(&path, &config)?;
@@ -262,14 +310,15 @@ impl Load<'_> {
             }
             check_diff_id(&path, expected, &taken.diff_id)?;
         }
-        let naming = Naming {
-            manifest: Some(self.incoming.add_blob(bytes)?),
-            further,
-            names: name.map(str::to_owned).into_iter().collect(),
-            digests: Vec::new(),
-        };
+        naming.manifest = Some(self.incoming.add_blob(bytes)?);
         self.add(&config, naming)
     }
+}
+
+/// In what form the image is that an entry of an index points to.
+fn form_of(entry: &Descriptor) -> ImageForm {
+    let platform = entry.platform.as_ref();
+    platform.map(Platform::form).unwrap_or_default()
 }
 
 fn blob_name(digest: &Digest) -> String {

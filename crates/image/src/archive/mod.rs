@@ -9,6 +9,7 @@ mod save;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::or_default;
+pub(crate) use load::{CONTAINERD_NAME, REF_NAME};
 
 /// An entry of `manifest.json` in a `docker save` archive.
 #[derive(Debug, Serialize, Deserialize)]

@@ -29,6 +29,8 @@ struct Saved {
     sources: Vec<LayerSource>,
     /// The digests by which they are in the archive.
     layers: Vec<Digest>,
+    /// The id of the image whose unikernel form it is.
+    form_of: Option<Digest>,
     /// Canonical names to save it by.
     names: BTreeSet<String>,
     manifest: Vec<u8>,
@@ -51,16 +53,27 @@ impl ImageStore {
         let mut leases = Vec::new();
         for name in names {
             let image = self.get(name, None)?;
-            let known_names = self.shared.state().records.names_of(&image.digest);
-            let saved = match images.entry(image.digest) {
-                Entry::Occupied(present) => present.into_mut(),
-                Entry::Vacant(free) => {
-                    order.push(image.digest);
-                    leases.push(self.shared.lease(image.keys()));
-                    free.insert(saved(self, image)?)
-                }
-            };
-            saved.names.extend(tag_given(name, &known_names));
+            let id = image.digest;
+            let names = tag_given(name, &self.shared.state().records.names_of(&id));
+            // The Linux form first: whoever reads no platforms takes that one.
+            let unikernel = self
+                .unikernel_of(name)
+                .map(|id| self.get(&id.to_string(), None));
+            let forms = [
+                Some((image, None)),
+                unikernel.transpose()?.map(|one| (one, Some(id))),
+            ];
+            for (image, form_of) in forms.into_iter().flatten() {
+                let saved = match images.entry(image.digest) {
+                    Entry::Occupied(present) => present.into_mut(),
+                    Entry::Vacant(free) => {
+                        order.push(image.digest);
+                        leases.push(self.shared.lease(image.keys()));
+                        free.insert(saved(self, image, form_of)?)
+                    }
+                };
+                saved.names.extend(names.clone());
+            }
         }
         let ordered: Vec<&Saved> = order.iter().filter_map(|id| images.get(id)).collect();
         let mut tar = Writer::new(BufWriter::with_capacity(256 * 1024, writer));
@@ -87,7 +100,7 @@ fn tag_given(given: &str, names: &[String]) -> Option<String> {
 }
 
 /// What is written of an image.
-fn saved(store: &ImageStore, image: Image) -> Result<Saved> {
+fn saved(store: &ImageStore, image: Image, form_of: Option<Digest>) -> Result<Saved> {
     let sources = image.sources(store)?;
     let (manifest, layers, referrers) = match as_it_came(store, &image) {
         Some(original) => original,
@@ -100,6 +113,7 @@ fn saved(store: &ImageStore, image: Image) -> Result<Saved> {
         image,
         sources,
         layers,
+        form_of,
         names: BTreeSet::new(),
         manifest,
         referrers,
@@ -267,6 +281,8 @@ fn index_of(images: &[&Saved]) -> Index {
 fn docker_manifest_of(images: &[&Saved]) -> Vec<ArchiveImage> {
     images
         .iter()
+        // Such clients know of one form only, and would give it the name of the other.
+        .filter(|saved| saved.form_of.is_none())
         .map(|saved| ArchiveImage {
             config: blob_name(&saved.image.digest),
             repo_tags: saved.names.iter().map(|name| familiar(name)).collect(),
@@ -277,7 +293,7 @@ fn docker_manifest_of(images: &[&Saved]) -> Vec<ArchiveImage> {
 
 fn repositories_of(images: &[&Saved]) -> BTreeMap<String, BTreeMap<String, String>> {
     let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    for saved in images {
+    for saved in images.iter().filter(|saved| saved.form_of.is_none()) {
         let Some(top) = saved.layers.last() else {
             continue;
         };

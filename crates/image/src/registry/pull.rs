@@ -51,7 +51,8 @@ impl ImageStore {
         let top_digest = top.digest;
         let wanted = options.platform.clone().unwrap_or_default();
         let object = reference.familiar();
-        let (chosen, manifest) = resolve(&sources, top, &wanted, &object, progress)?;
+        let mut chosen = resolve(&sources, top, &wanted, &object, progress)?;
+        let unikernel = chosen.unikernel.take();
         let before = self.get(&name, None).ok().map(|image| image.id);
 
         let pull = Pull {
@@ -61,23 +62,31 @@ impl ImageStore {
             progress,
         };
         let mut incoming = Incoming::new(self, "pull")?;
-        let config = pull.config(&manifest)?;
-        // Held until the layers are in place for those who wait for them.
-        let _busy = pull.layers(&mut incoming, &manifest, &config)?;
+        let further: Vec<Digest> = chosen
+            .indexes
+            .iter()
+            .map(|index| incoming.add_blob(&index.bytes))
+            .collect::<Result<_>>()?;
         let mut naming = Naming {
-            manifest: Some(incoming.add_blob(&chosen.manifest.bytes)?),
-            further: chosen
-                .indexes
-                .iter()
-                .map(|index| incoming.add_blob(&index.bytes))
-                .collect::<Result<_>>()?,
+            further: further.clone(),
             digests: vec![reference.with_digest(&top_digest.to_string()).to_string()],
-            names: Vec::new(),
+            ..Naming::default()
         };
+        if let Some((raw, manifest)) = unikernel {
+            let form = Naming {
+                further,
+                ..Naming::default()
+            };
+            // Not held on to: what else is waited for below must not be waited for by others.
+            let (id, _) = pull.image(&mut incoming, &raw, &manifest, form)?;
+            naming.unikernel = Some(id);
+        }
         if reference.digest().is_none() {
             naming.names.push(crate::store::tag_name(reference)?);
         }
-        let id = incoming.add_image(&config, naming)?;
+        let (raw, manifest) = (&chosen.manifest, &chosen.parsed);
+        // Held until the layers are in place for those who wait for them.
+        let (id, _busy) = pull.image(&mut incoming, raw, manifest, naming)?;
         if progress.is_cancelled() {
             return Err(Error::Cancelled("pull".to_owned()));
         }
@@ -96,45 +105,80 @@ impl ImageStore {
 /// A manifest, and the indexes that led to it.
 struct Chosen {
     manifest: RawManifest,
+    parsed: Manifest,
     indexes: Vec<RawManifest>,
+    /// The manifest of the unikernel form beside it.
+    unikernel: Option<(RawManifest, Manifest)>,
 }
 
-/// Follows indexes down to the manifest for the platform.
+/// Follows indexes down to the manifest for the platform, and that of the unikernel form beside it.
 fn resolve(
     sources: &Sources,
     top: RawManifest,
     wanted: &Platform,
     object: &str,
     progress: &dyn Progress,
-) -> Result<(Chosen, Manifest)> {
+) -> Result<Chosen> {
     let mut raw = top;
     let mut indexes = Vec::new();
+    let mut unikernel = None;
     for _ in 0..MAX_INDEX_DEPTH {
         match parse_manifest_document(&raw.bytes, &raw.media_type, object)? {
-            ManifestDocument::Manifest(manifest) => {
-                let chosen = Chosen {
+            ManifestDocument::Manifest(parsed) => {
+                return Ok(Chosen {
                     manifest: raw,
+                    parsed,
                     indexes,
-                };
-                return Ok((chosen, manifest));
+                    unikernel,
+                });
             }
             ManifestDocument::Index(index) => {
-                let chosen = index.choose(wanted, object)?;
-                let digest = chosen.digest.to_string();
-                let next = sources.manifest(&digest, progress)?;
-                let actual_bytes = next.bytes.len() as u64;
-                if actual_bytes != chosen.size_bytes {
-                    return Err(Error::SizeMismatch {
-                        object: format!("{object}: manifest {digest}"),
-                        expected_bytes: chosen.size_bytes,
-                        actual_bytes,
-                    });
+                let (chosen, form) = index.choose_forms(wanted, object)?;
+                if let Some(form) = form {
+                    unikernel = Some(resolve_form(sources, form, object, progress)?);
                 }
+                let next = fetch(sources, chosen, object, progress)?;
                 indexes.push(std::mem::replace(&mut raw, next));
             }
         }
     }
     Err(Error::malformed(object, "indexes are nested too deeply"))
+}
+
+/// The manifest of a unikernel form that an index names.
+fn resolve_form(
+    sources: &Sources,
+    entry: &Descriptor,
+    object: &str,
+    progress: &dyn Progress,
+) -> Result<(RawManifest, Manifest)> {
+    let raw = fetch(sources, entry, object, progress)?;
+    match parse_manifest_document(&raw.bytes, &raw.media_type, object)? {
+        ManifestDocument::Manifest(manifest) => Ok((raw, manifest)),
+        ManifestDocument::Index(_) => Err(Error::malformed(
+            object,
+            format!("{}, its unikernel form, is an index", entry.digest),
+        )),
+    }
+}
+
+fn fetch(
+    sources: &Sources,
+    entry: &Descriptor,
+    object: &str,
+    progress: &dyn Progress,
+) -> Result<RawManifest> {
+    let digest = entry.digest.to_string();
+    let raw = sources.manifest(&digest, progress)?;
+    let actual_bytes = raw.bytes.len() as u64;
+    if actual_bytes != entry.size_bytes {
+        return Err(Error::SizeMismatch {
+            object: format!("{object}: manifest {digest}"),
+            expected_bytes: entry.size_bytes,
+            actual_bytes,
+        });
+    }
+    Ok(raw)
 }
 
 struct Pull<'p> {
@@ -145,6 +189,20 @@ struct Pull<'p> {
 }
 
 impl Pull<'_> {
+    /// Brings the image of a manifest; returns its id.
+    fn image(
+        &self,
+        incoming: &mut Incoming<'_>,
+        raw: &RawManifest,
+        manifest: &Manifest,
+        mut naming: Naming,
+    ) -> Result<(Digest, Busy)> {
+        let config = self.config(manifest)?;
+        let busy = self.layers(incoming, manifest, &config)?;
+        naming.manifest = Some(incoming.add_blob(&raw.bytes)?);
+        Ok((incoming.add_image(&config, naming)?, busy))
+    }
+
     fn config(&self, manifest: &Manifest) -> Result<Vec<u8>> {
         let digest = &manifest.config.digest;
         let size_bytes = manifest.config.size_bytes;

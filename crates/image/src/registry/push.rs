@@ -18,8 +18,8 @@ use crate::compression::Compression;
 use crate::digest::{Digest, HashingWriter};
 use crate::error::{Error, Result};
 use crate::manifest::{
-    Descriptor, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, ManifestDocument, OCI_CONFIG,
-    OCI_LAYER_GZIP, OCI_MANIFEST, parse_manifest_document,
+    Descriptor, Index, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, ManifestDocument,
+    OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, parse_manifest_document,
 };
 use crate::parallel::in_parallel;
 use crate::progress::{Progress, Step, message, report};
@@ -61,8 +61,18 @@ impl ImageStore {
     ) -> Result<Pushed> {
         let name = crate::store::tag_name(reference)?;
         let image = self.get(&name, None)?;
-        let _lease = self.shared.lease(image.keys());
+        let unikernel = self.unikernel_of(&name);
+        let unikernel = unikernel
+            .map(|id| self.get(&id.to_string(), None))
+            .transpose()?;
+        let forms = [Some(&image), unikernel.as_ref()];
+        let _lease = self
+            .shared
+            .lease(forms.into_iter().flatten().flat_map(Image::keys));
         let sources = image.sources(self)?;
+        let unikernel = unikernel
+            .map(|form| form.sources(self).map(|sources| (form, sources)))
+            .transpose()?;
         let connection = Connection::to_host(
             api_host(reference.registry()),
             &reference.familiar(),
@@ -74,16 +84,38 @@ impl ImageStore {
             options.credentials.clone(),
             true,
         );
-        let push = Push {
+        let push = |image, sources| Push {
             store: self,
             client: &client,
-            image: &image,
-            sources: &sources,
+            image,
+            sources,
             reference,
             progress,
             stop: AtomicBool::new(false),
         };
-        push.run()
+        message(
+            progress,
+            &format!(
+                "The push refers to repository [{}]",
+                reference.familiar_name()
+            ),
+        );
+        let tag = reference.tag().unwrap_or("latest");
+        let (digest, size_bytes) = match &unikernel {
+            None => push(&image, &sources).run(Some(tag))?,
+            Some((form, of_form)) => {
+                push_forms(&push(&image, &sources), &push(form, of_form), tag)?
+            }
+        };
+        message(
+            progress,
+            &format!("{tag}: digest: {digest} size: {size_bytes}"),
+        );
+        Ok(Pushed {
+            tag: tag.to_owned(),
+            digest,
+            size_bytes,
+        })
     }
 }
 
@@ -103,14 +135,43 @@ struct Known {
     manifest: Manifest,
 }
 
+/// Pushes two forms of an image, and then the index by which they have one name. The same forms
+/// always get the same index.
+fn push_forms(linux: &Push<'_>, unikernel: &Push<'_>, tag: &str) -> Result<(Digest, u64)> {
+    let mut manifests = Vec::new();
+    for push in [linux, unikernel] {
+        let (digest, size_bytes) = push.run(None)?;
+        let mut entry = Descriptor::new(OCI_MANIFEST, digest, size_bytes);
+        let manifest = blobs::read_blob(&push.store.layout, &digest, MAX_MANIFEST_BYTES)?;
+        if let ManifestDocument::Manifest(manifest) =
+            parse_manifest_document(&manifest, "", "manifest")?
+        {
+            entry.media_type = media_type_of(&manifest);
+        }
+        entry.platform = Some(push.image.config.platform.clone());
+        manifests.push(entry);
+    }
+    let index = Index {
+        schema_version: 2,
+        media_type: OCI_INDEX.to_owned(),
+        manifests,
+    };
+    let bytes =
+        serde_json::to_vec(&index).map_err(|error| Error::malformed("index", error.to_string()))?;
+    let digest = Digest::of(&bytes);
+    linux.put(tag, OCI_INDEX, &bytes, &digest)?;
+    linux.store.note_pushed_forms(
+        linux.image.digest,
+        unikernel.image.digest,
+        &linux.repo_digest(&digest),
+    )?;
+    Ok((digest, bytes.len() as u64))
+}
+
 impl Push<'_> {
-    fn run(&self) -> Result<Pushed> {
-        let tag = self.reference.tag().unwrap_or("latest");
-        let repository = self.reference.familiar_name();
-        message(
-            self.progress,
-            &format!("The push refers to repository [{repository}]"),
-        );
+    /// Pushes one image, by a tag or (`None`) by its digest alone. Returns digest and length of its
+    /// manifest.
+    fn run(&self, tag: Option<&str>) -> Result<(Digest, u64)> {
         let known = self.known_manifest();
         let (bytes, media_type) = match known {
             Some(known) => {
@@ -128,20 +189,12 @@ impl Push<'_> {
         let config = blobs::read_blob(&self.store.layout, &self.image.digest, MAX_CONFIG_BYTES)?;
         self.small_blob(&self.image.digest, &config)?;
         let digest = Digest::of(&bytes);
-        self.put(tag, &media_type, &bytes, &digest)?;
+        let by_digest = digest.to_string();
+        self.put(tag.unwrap_or(&by_digest), &media_type, &bytes, &digest)?;
         self.referrers(&digest)?;
         self.store
             .note_pushed(self.image.digest, &bytes, &self.repo_digest(&digest))?;
-        let size_bytes = bytes.len() as u64;
-        message(
-            self.progress,
-            &format!("{tag}: digest: {digest} size: {size_bytes}"),
-        );
-        Ok(Pushed {
-            tag: tag.to_owned(),
-            digest,
-            size_bytes,
-        })
+        Ok((digest, bytes.len() as u64))
     }
 
     fn repo_digest(&self, digest: &Digest) -> String {
@@ -431,6 +484,18 @@ impl ImageStore {
         sources.into_iter().take(MAX_MOUNT_SOURCES).collect()
     }
 
+    /// Remembers as what an image and its unikernel form were pushed.
+    fn note_pushed_forms(&self, id: Digest, unikernel: Digest, repo_digest: &str) -> Result<()> {
+        let mut state = self.shared.state();
+        let images = &state.records.images;
+        if !images.contains_key(&id) || !images.contains_key(&unikernel) {
+            return Ok(());
+        }
+        self.edit(&mut state, |records| {
+            records.set_digest(repo_digest.to_owned(), id, Some(unikernel));
+        })
+    }
+
     /// Remembers by what manifest, and as what, an image was pushed.
     fn note_pushed(&self, id: Digest, manifest: &[u8], repo_digest: &str) -> Result<()> {
         let digest = Digest::of(manifest);
@@ -450,7 +515,7 @@ impl ImageStore {
             if let Some(image) = records.images.get_mut(&id) {
                 image.manifest = Some(digest);
             }
-            records.digests.insert(repo_digest.to_owned(), id);
+            records.set_digest(repo_digest.to_owned(), id, None);
         })?;
         self.sweep(&state)
     }

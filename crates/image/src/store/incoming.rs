@@ -42,6 +42,7 @@ struct NewImage {
     record: ImageRecord,
     names: Vec<String>,
     digests: Vec<String>,
+    unikernel: Option<Digest>,
 }
 
 /// What an image is to be called.
@@ -56,6 +57,8 @@ pub(crate) struct Naming {
     pub(crate) names: Vec<String>,
     /// Canonical names with the digests of manifests or indexes.
     pub(crate) digests: Vec<String>,
+    /// Its unikernel form, an image added before, which goes by the same names and digests.
+    pub(crate) unikernel: Option<Digest>,
 }
 
 impl<'s> Incoming<'s> {
@@ -175,6 +178,7 @@ impl<'s> Incoming<'s> {
             },
             names: naming.names,
             digests: naming.digests,
+            unikernel: naming.unikernel,
         });
         Ok(id)
     }
@@ -310,10 +314,10 @@ fn check_records(store: &ImageStore, state: &State) -> Result<()> {
 fn insert(records: &mut crate::records::Records, image: NewImage, now_ns: u64) {
     records.images.insert(image.id, image.record);
     for name in image.names {
-        records.set_name(name, image.id, now_ns);
+        records.set_name(name, image.id, image.unikernel, now_ns);
     }
     for name in image.digests {
-        records.digests.insert(name, image.id);
+        records.set_digest(name, image.id, image.unikernel);
     }
 }
 

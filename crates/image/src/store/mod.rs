@@ -20,6 +20,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gamut_spec::form::ImageForm;
 use gamut_spec::id;
 use gamut_spec::reference::Reference;
 
@@ -64,11 +65,20 @@ pub struct Image {
     pub added_ns: u64,
     /// When it got its latest name, ns since the epoch; 0 for never.
     pub last_tagged_ns: u64,
+    /// Its names under which there is a unikernel form as well, as people write them, each with
+    /// that form's id.
+    pub unikernels: BTreeMap<String, String>,
     pub(crate) digest: Digest,
     pub(crate) record: ImageRecord,
 }
 
 impl Image {
+    /// In what form its program is.
+    #[must_use]
+    pub fn form(&self) -> ImageForm {
+        self.config.platform.form()
+    }
+
     /// All that the image is made of.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
         let chains = self.record.chain_ids().into_iter().map(Key::Layer);
@@ -101,6 +111,9 @@ pub struct ImageSummary {
     pub labels: BTreeMap<String, String>,
     /// What it runs on.
     pub platform: Platform,
+    /// Its names under which there is a unikernel form as well, as people write them, each with
+    /// that form's id.
+    pub unikernels: BTreeMap<String, String>,
 }
 
 impl ImageStore {
@@ -141,32 +154,77 @@ impl ImageStore {
     /// # Errors
     /// [`Error::NoSuchImage`], [`Error::AmbiguousId`], [`Error::OtherPlatform`].
     pub fn get(&self, name_or_id: &str, platform: Option<&Platform>) -> Result<Image> {
-        let (digest, record, names, digests) = {
+        let digest = find(&self.shared.state().records, name_or_id)?;
+        let image = self.image(name_or_id, digest)?;
+        let Some(wanted) = platform.filter(|wanted| !wanted.accepts(&image.config.platform)) else {
+            return Ok(image);
+        };
+        if wanted.form() == ImageForm::Unikernel
+            && let Some(unikernel) = self.unikernel_of(name_or_id)
+        {
+            return self.image(name_or_id, unikernel);
+        }
+        Err(Error::OtherPlatform {
+            name: name_or_id.to_owned(),
+            wanted: wanted.to_string(),
+            actual: image.config.platform.to_string(),
+        })
+    }
+
+    /// Finds an image as [`Self::get`] does, in one form of those that it has.
+    ///
+    /// # Errors
+    /// As [`Self::get`], and [`Error::OtherForm`].
+    pub fn get_form(
+        &self,
+        name_or_id: &str,
+        platform: Option<&Platform>,
+        form: ImageForm,
+    ) -> Result<Image> {
+        let mut image = self.get(name_or_id, platform)?;
+        if image.form() == form {
+            return Ok(image);
+        }
+        if form == ImageForm::Unikernel
+            && let Some(unikernel) = self.unikernel_of(name_or_id)
+        {
+            image = self.image(name_or_id, unikernel)?;
+            if image.form() == form {
+                return Ok(image);
+            }
+        }
+        Err(Error::OtherForm {
+            name: name_or_id.to_owned(),
+            wanted: form,
+            actual: image.form(),
+        })
+    }
+
+    /// The unikernel form that goes by a name beside another.
+    pub(crate) fn unikernel_of(&self, name_or_id: &str) -> Option<Digest> {
+        let reference = Reference::parse(name_or_id).ok()?;
+        let state = self.shared.state();
+        state
+            .records
+            .unikernels
+            .get(&reference.to_string())
+            .copied()
+    }
+
+    fn image(&self, name_or_id: &str, digest: Digest) -> Result<Image> {
+        let (record, names, digests, unikernels) = {
             let state = self.shared.state();
-            let digest = find(&state.records, name_or_id)?;
             let record = state
                 .records
                 .images
                 .get(&digest)
                 .cloned()
                 .ok_or_else(|| Error::NoSuchImage(name_or_id.to_owned()))?;
-            (
-                digest,
-                record,
-                state.records.names_of(&digest),
-                state.records.digests_of(&digest),
-            )
+            let names = state.records.names_of(&digest);
+            let unikernels = unikernels_of(&state.records, &names);
+            (record, names, state.records.digests_of(&digest), unikernels)
         };
         let config = self.read_config(&digest)?;
-        if let Some(wanted) = platform
-            && !wanted.accepts(&config.platform)
-        {
-            return Err(Error::OtherPlatform {
-                name: name_or_id.to_owned(),
-                wanted: wanted.to_string(),
-                actual: config.platform.to_string(),
-            });
-        }
         Ok(Image {
             id: digest.to_string(),
             repo_tags: names.iter().map(|name| familiar(name)).collect(),
@@ -175,12 +233,13 @@ impl ImageStore {
             added_ns: record.added_ns,
             last_tagged_ns: record.last_tagged_ns,
             config,
+            unikernels,
             digest,
             record,
         })
     }
 
-    /// All images, newest first. An image whose configuration is damaged is left out and logged;
+    /// All images, newest first, but for those that are only the unikernel form of another. An image whose configuration is damaged is left out and logged;
     /// [`Self::fsck`] tells more.
     ///
     /// # Errors
@@ -189,6 +248,10 @@ impl ImageStore {
         let records = self.shared.state().records.clone();
         let mut summaries = Vec::with_capacity(records.images.len());
         for (id, record) in &records.images {
+            let names = records.names_of(id);
+            if names.is_empty() && !records.unikernel_names_of(id).is_empty() {
+                continue;
+            }
             let config = match self.read_config(id) {
                 Ok(config) => config,
                 Err(error) => {
@@ -201,7 +264,8 @@ impl ImageStore {
             };
             summaries.push(ImageSummary {
                 id: id.to_string(),
-                repo_tags: familiar_all(records.names_of(id)),
+                unikernels: unikernels_of(&records, &names),
+                repo_tags: familiar_all(names),
                 repo_digests: familiar_all(records.digests_of(id)),
                 created_s: created_s(&config),
                 size_bytes: record.unpacked_bytes(),
@@ -222,8 +286,10 @@ impl ImageStore {
         let name = tag_name(target)?;
         let mut state = self.shared.state();
         let id = find(&state.records, source)?;
+        let given = Reference::parse(source).ok().map(|name| name.to_string());
+        let unikernel = given.and_then(|given| state.records.unikernels.get(&given).copied());
         self.edit(&mut state, |records| {
-            records.set_name(name, id, gamut_spec::time::now_ns());
+            records.set_name(name, id, unikernel, gamut_spec::time::now_ns());
         })
     }
 
@@ -283,6 +349,17 @@ impl ImageStore {
         }
         Ok(())
     }
+}
+
+/// The unikernel forms that go by the names of an image, by the names as people write them.
+fn unikernels_of(records: &Records, names: &[String]) -> BTreeMap<String, String> {
+    names
+        .iter()
+        .filter_map(|name| {
+            let id = records.unikernels.get(name)?;
+            Some((familiar(name), id.to_string()))
+        })
+        .collect()
 }
 
 /// Finds the id that a reference, `name@digest` or (part of) an id means.

@@ -45,7 +45,7 @@ impl ImageStore {
             .records
             .images
             .keys()
-            .filter(|id| all || !state.records.names.values().any(|named| named == *id))
+            .filter(|id| all || !state.records.is_named(id))
             .filter(|id| !in_use(&id.to_string()) && self.may_go(id, filter))
             .copied()
             .collect();

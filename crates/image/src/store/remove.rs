@@ -22,7 +22,8 @@ impl ImageStore {
     /// Removes a name, and the image with its last name. `in_use` tells whether a container uses
     /// the image with that id (`sha256:…`).
     ///
-    /// By name: only that name goes while there are others. By id: refused if the image has names
+    /// By name: only that name goes while there are others, and the unikernel form of the image
+    /// with it, unless that has another name. By id: refused if the image has names
     /// in several repositories, unless `force`. An image in use keeps its content: without
     /// `force` it is refused, with `force` it only loses its names.
     ///
@@ -43,10 +44,14 @@ impl ImageStore {
                 .map(|name| Removal::Untagged(familiar(name))),
         );
         self.edit(&mut state, |records| plan.apply(records))?;
-        if plan.delete {
-            removals.push(Removal::Deleted(plan.id.to_string()));
-        }
-        let taken = if plan.delete && !state.damaged {
+        let gone: Vec<&Digest> = plan
+            .delete
+            .then_some(&plan.id)
+            .into_iter()
+            .chain(&plan.unikernels)
+            .collect();
+        removals.extend(gone.iter().map(|id| Removal::Deleted(id.to_string())));
+        let taken = if !gone.is_empty() && !state.damaged {
             Some(self.take_unused(&state.records, &|key| state.is_leased(key))?)
         } else {
             None
@@ -68,6 +73,8 @@ struct Plan {
     /// Canonical names and digests to remove.
     names: Vec<String>,
     delete: bool,
+    /// Unikernel forms that lose their last name with these.
+    unikernels: Vec<Digest>,
 }
 
 impl Plan {
@@ -79,10 +86,44 @@ impl Plan {
         if self.delete {
             records.images.remove(&self.id);
         }
+        for id in &self.unikernels {
+            records.images.remove(id);
+        }
+        records.drop_dangling();
     }
 }
 
+/// Decides about the image, then about unikernel forms that go by names which go.
 fn plan(
+    records: &Records,
+    name_or_id: &str,
+    force: bool,
+    in_use: &dyn Fn(&str) -> bool,
+) -> Result<Plan> {
+    let mut plan = plan_image(records, name_or_id, force, in_use)?;
+    let mut after = records.clone();
+    plan.apply(&mut after);
+    let lost = records
+        .unikernels
+        .values()
+        .filter(|id| after.images.contains_key(id) && !after.is_named(id));
+    for id in lost {
+        if plan.unikernels.contains(id) {
+            continue;
+        }
+        if !in_use(&id.to_string()) {
+            plan.unikernels.push(*id);
+        } else if !force {
+            return Err(Error::Conflict(format!(
+                "unable to remove \"{name_or_id}\" (must force) - a container is using its unikernel form {}",
+                id.short()
+            )));
+        }
+    }
+    Ok(plan)
+}
+
+fn plan_image(
     records: &Records,
     name_or_id: &str,
     force: bool,
@@ -126,6 +167,7 @@ fn plan(
                 id,
                 names: gone,
                 delete: false,
+                unikernels: Vec::new(),
             });
         }
         if used && !force {
@@ -138,6 +180,7 @@ fn plan(
             id,
             names: all(),
             delete: !used,
+            unikernels: Vec::new(),
         });
     }
     let repositories: BTreeSet<String> = names.iter().map(|name| repository_of(name)).collect();
@@ -162,5 +205,6 @@ fn plan(
         id,
         names: all(),
         delete: !used,
+        unikernels: Vec::new(),
     })
 }

@@ -32,7 +32,7 @@ pub(super) struct RunRoot {
 }
 
 /// Whether an id can be the name of a directory and a control group.
-pub(super) fn is_id(id: &str) -> bool {
+pub(crate) fn is_id(id: &str) -> bool {
     id.len() <= MAX_ID_BYTES
         && id.starts_with(|c: char| c.is_ascii_alphanumeric())
         && id

@@ -17,21 +17,24 @@ mod turns;
 
 use crate::compile::{ProcessOptions, cgroup_path, compile_process};
 use crate::contract::{
-    Context, Endpoint, Events, ExecSpec, Isolation, SandboxSpec, Started, WorkloadSpec,
+    Context, Endpoint, Events, ExecSpec, Feature, Isolation, Loan, SandboxSpec, Started,
+    WorkloadSpec,
 };
 use crate::error::{Error, Refusal};
 use crate::events::SocketEvents;
 use call::Call;
-use directory::{RunRoot, is_id, read_record};
+pub(crate) use directory::is_id;
+use directory::{RunRoot, read_record};
 use gamut_abi::control::{Attach, Exec, Reply, RestartPolicy, Verb};
 use gamut_abi::plan::TerminalSize;
 use gamut_abi::resources::Resources;
 use gamut_abi::status::{State, Status};
 use gamut_cgroup::{Group, Hierarchies, Stats};
+use gamut_spec::form::ImageForm;
 use gamut_spec::isolation::IsolationLevel;
 use gamut_supervisor::{Client, Executable};
 use pid::PinnedProcess;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -258,6 +261,23 @@ impl Isolation for ContainerLevel {
 
     fn refusals(&self) -> &'static [Refusal] {
         Self::REFUSALS
+    }
+
+    fn image_form(&self) -> ImageForm {
+        ImageForm::Linux
+    }
+
+    fn admit(&self, _: &[Feature]) -> Result<Vec<String>, Error> {
+        // What it cannot give is told by `create`, which knows all of it.
+        Ok(Vec::new())
+    }
+
+    fn lend(&self, _: Loan) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn describe(&self, _: &str) -> Result<BTreeMap<String, String>, Error> {
+        Ok(BTreeMap::new())
     }
 
     fn prepare(&self, context: &Context, sandbox: SandboxSpec) -> Result<(), Error> {

@@ -10,7 +10,8 @@ mod workload;
 
 use crate::compile::{ProcessOptions, compile_process};
 use crate::contract::{
-    Context, Endpoint, Events, ExecSpec, Isolation, RootSource, SandboxSpec, Started, WorkloadSpec,
+    Context, Endpoint, Events, ExecSpec, Feature, Isolation, Loan, RootSource, SandboxSpec,
+    Started, WorkloadSpec,
 };
 use crate::error::{Error, Refusal};
 use gamut_abi::control::{Attach, Event, RestartPolicy};
@@ -18,6 +19,7 @@ use gamut_abi::plan::{TerminalSize, User};
 use gamut_abi::resources::Resources;
 use gamut_abi::status::{State, Status};
 use gamut_cgroup::Stats;
+use gamut_spec::form::ImageForm;
 use gamut_spec::isolation::IsolationLevel;
 use refusals::{REFUSALS, refuse};
 use std::collections::{BTreeMap, BTreeSet};
@@ -208,6 +210,23 @@ impl Isolation for ProcessLevel {
 
     fn refusals(&self) -> &'static [Refusal] {
         REFUSALS
+    }
+
+    fn image_form(&self) -> ImageForm {
+        ImageForm::Linux
+    }
+
+    fn admit(&self, _: &[Feature]) -> Result<Vec<String>, Error> {
+        // What it cannot give is told by `create`, which knows all of it.
+        Ok(Vec::new())
+    }
+
+    fn lend(&self, _: Loan) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn describe(&self, _: &str) -> Result<BTreeMap<String, String>, Error> {
+        Ok(BTreeMap::new())
     }
 
     fn prepare(&self, context: &Context, sandbox: SandboxSpec) -> Result<(), Error> {

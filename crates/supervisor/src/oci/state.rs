@@ -1,6 +1,6 @@
 //! What a container leaves for the commands that come later, and for its caller.
 
-use gamut_abi::oci::{CONFIG_FILE, GATE_FILE, MOUNT_FILE, PID_FILE, STATE_FILE};
+use gamut_abi::oci::{CONFIG_FILE, GATE_FILE, JAIL_DIRECTORY, MOUNT_FILE, PID_FILE, STATE_FILE};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -66,9 +66,12 @@ pub(super) fn write_pid_file(path: &str, pid: u32) -> io::Result<()> {
 /// Those of unlink(2) and rmdir(2); `DirectoryNotEmpty` if it holds something foreign.
 pub fn remove_state_directory(directory: &Path) -> io::Result<()> {
     unmount_root(directory)?;
-    for name in [GATE_FILE, MOUNT_FILE, PID_FILE, CONFIG_FILE, STATE_FILE] {
+    for name in [GATE_FILE, MOUNT_FILE, PID_FILE, CONFIG_FILE] {
         gone(fs::remove_file(directory.join(name)))?;
     }
+    // Never a place of mounts on the host: they are made in the jail's own namespace.
+    gone(fs::remove_dir_all(directory.join(JAIL_DIRECTORY)))?;
+    gone(fs::remove_file(directory.join(STATE_FILE)))?;
     gone(fs::remove_dir(directory))
 }
 
@@ -95,6 +98,7 @@ mod tests {
         let state = directory.path().join("state");
         fs::create_dir(&state).unwrap();
         fs::write(state.join(PID_FILE), "1 1\n").unwrap();
+        fs::create_dir_all(state.join(JAIL_DIRECTORY).join("jail/dev")).unwrap();
         fs::write(state.join("foreign"), "").unwrap();
         assert!(remove_state_directory(&state).is_err());
         fs::remove_file(state.join("foreign")).unwrap();

@@ -256,9 +256,8 @@ fn host_config(flags: &ContainerFlags, volumes: &Volumes, ports: &Ports) -> Resu
     set(&mut host, "UTSMode", flags.uts.as_deref());
     set(&mut host, "UsernsMode", flags.userns.as_deref());
     set(&mut host, "OomScoreAdj", flags.oom_score_adj);
-    let level = flags.isolation.as_deref().unwrap_or_default();
-    let runtime = flags.runtime.clone().or_else(|| policy::runtime_of(level));
-    set(&mut host, "Runtime", runtime);
+    set(&mut host, "Isolation", flags.isolation.as_deref());
+    set(&mut host, "Runtime", flags.runtime.as_deref());
     if flags.log_driver.is_some() || !flags.log_opt.is_empty() {
         let mut log = json!({"Type": flags.log_driver.as_deref().unwrap_or_default()});
         set_map(&mut log, "Config", "--log-opt", &flags.log_opt)?;
@@ -431,7 +430,7 @@ mod tests {
         assert_eq!(body["Volumes"], json!({"/c": {}}));
         assert_eq!(host["Tmpfs"], json!({"/t": "size=1m"}));
         assert_eq!(host["PortBindings"]["80/tcp"][0]["HostPort"], "8080");
-        assert_eq!(host["Runtime"], "gamut-microvm");
+        assert_eq!(host["Isolation"], "microvm");
         assert_eq!(host["Sysctls"], json!({"a": "b"}));
         let annotations = json!({"a": "b", "gamut.systemd": "always"});
         assert_eq!(host["Annotations"], annotations);

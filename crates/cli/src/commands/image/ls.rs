@@ -25,10 +25,17 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("SharedSize", "SHARED SIZE"),
     ("UniqueSize", "UNIQUE SIZE"),
     ("VirtualSize", "VIRTUAL SIZE"),
+    ("Forms", "FORMS"),
 ];
 const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const TABLE_WITH_DIGEST: &str =
     "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+const TABLE_WITH_FORMS: &str =
+    "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.Forms}}";
+const TABLE_WITH_BOTH: &str =
+    "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.Forms}}";
+const LINUX: &str = "linux";
+const UNIKERNEL: &str = "unikernel";
 const NONE: &str = "<none>";
 
 /// Flags of `gamut images`.
@@ -82,11 +89,14 @@ impl Verb for ImagesArguments {
             .iter()
             .flat_map(|image| rows(image, shows_digests, self.no_trunc))
             .collect();
+        // Where there are images for Linux only, the table is the one that people know.
+        let shows_forms = rows.iter().any(|row| row.text("Forms") != LINUX);
         let layout = Layout {
-            table: if self.digests {
-                TABLE_WITH_DIGEST
-            } else {
-                TABLE
+            table: match (self.digests, shows_forms) {
+                (false, false) => TABLE,
+                (true, false) => TABLE_WITH_DIGEST,
+                (false, true) => TABLE_WITH_FORMS,
+                (true, true) => TABLE_WITH_BOTH,
             },
             headers: HEADERS,
         };
@@ -142,6 +152,22 @@ pub fn rows(image: &Value, shows_digests: bool, is_full: bool) -> Vec<Row> {
         .collect()
 }
 
+/// The forms in which a program is under a name.
+fn forms(image: &Value, name: &str) -> String {
+    let own = match text(image, "Form") {
+        "" => LINUX,
+        form => form,
+    };
+    let has_unikernel = image
+        .get("Unikernels")
+        .is_some_and(|unikernels| unikernels.get(name).is_some());
+    if has_unikernel {
+        format!("{own}, {UNIKERNEL}")
+    } else {
+        own.to_owned()
+    }
+}
+
 fn row(image: &Value, repository: &str, tag: &str, digest: &str, is_full: bool) -> Row {
     let (id, created) = (text(image, "Id"), number(image, "Created"));
     let size = number(image, "Size");
@@ -167,6 +193,7 @@ fn row(image: &Value, repository: &str, tag: &str, digest: &str, is_full: bool) 
         .with("SharedSize", optional("SharedSize"))
         .with("UniqueSize", units::size_precise(unique))
         .with("VirtualSize", units::size_precise(size))
+        .with("Forms", forms(image, &format!("{repository}:{tag}")))
 }
 
 #[cfg(test)]
@@ -194,6 +221,16 @@ mod tests {
             ]
         );
         assert_eq!(rows[0].text("Size"), "4.86MB");
+        assert_eq!(rows[0].text("Forms"), "linux");
+        let both = json!({
+            "Id": "sha256:0", "RepoTags": ["a:1", "a:2"], "Form": "linux",
+            "Unikernels": {"a:2": "sha256:1"}
+        });
+        let texts: Vec<String> = super::rows(&both, false, false)
+            .iter()
+            .map(|row| row.text("Forms").to_owned())
+            .collect();
+        assert_eq!(texts, ["linux", "linux, unikernel"]);
         let bare = super::rows(
             &json!({"Id": "sha256:0", "RepoTags": ["<none>:<none>"]}),
             false,
