@@ -47,6 +47,10 @@ pub struct MonitorConfig {
     /// What the machine is made with.
     #[serde(default)]
     pub accelerator: Accelerator,
+    /// A file that is there already, into which the monitor writes its [`MachineStatus`] once the
+    /// machine is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_path: Option<String>,
     /// A unix socket on which the monitor serves GDB's remote protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debug_socket_path: Option<String>,
@@ -63,6 +67,14 @@ pub struct BlockConfig {
     /// The guest cannot write it.
     #[serde(default)]
     pub read_only: bool,
+}
+
+/// What the monitor tells of the machine it has made, as a JSON document. To be read as hostile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineStatus {
+    /// What it was made with: `kvm` or `tcg`.
+    pub accelerator: Accelerator,
 }
 
 /// What a machine is made with.
