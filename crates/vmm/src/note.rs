@@ -106,9 +106,8 @@ mod tests {
         file.extend(note(NOTE_NAME, NOTE_TYPE_UNIKERNEL, &description));
         let all = [0..file.len()];
         assert_eq!(find(&file, &all).map(|note| note.abi_version), Ok(1));
-        let Some(byte) = file.get_mut(20 + 12 + 8 + 4 - 4) else {
-            panic!("short");
-        };
+        // Behind the first note (24 bytes), the header and the name.
+        let byte = &mut file[24 + 12 + 8];
         assert_eq!(*byte, 1, "the version is where it was thought");
         *byte = 9;
         let error = find(&file, &all).unwrap_err().to_string();
