@@ -65,6 +65,8 @@ mod platform;
 pub mod pvh;
 #[cfg(feature = "ramfs")]
 pub mod ramfs;
+#[cfg(feature = "resp")]
+pub mod resp;
 #[cfg(feature = "rofs")]
 pub mod rofs;
 #[cfg(feature = "guest")]

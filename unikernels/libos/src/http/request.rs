@@ -107,6 +107,7 @@ mod tests {
     use super::{RequestHead, parse_request};
     use alloc::format;
     use alloc::string::String;
+    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<Parsed<RequestHead<'_>>, HttpError> {

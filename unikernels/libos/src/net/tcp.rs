@@ -364,6 +364,7 @@ impl TcpStream {
     /// If nothing leads there, or the peer refuses or does not answer.
     pub async fn connect(address: SocketAddr) -> Result<Self, TcpError> {
         let remote = ip_address(address.ip()).ok_or(TcpError::Unreachable)?;
+        stack::wait_for_address().await;
         let stream = stack::with(|stack| {
             let index = stack.route(&remote).ok_or(TcpError::Unreachable)?;
             let port = stack.ephemeral_port();

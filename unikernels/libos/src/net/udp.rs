@@ -126,6 +126,7 @@ impl UdpSocket {
         if bytes.len() > BUFFER_BYTES {
             return Err(UdpError::TooLong);
         }
+        stack::wait_for_address().await;
         poll_fn(|context| {
             stack::with(|stack| {
                 let Some(route) = stack.route(&remote) else {
