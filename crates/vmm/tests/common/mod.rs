@@ -104,7 +104,6 @@ pub fn setup(what: &str) -> Setup {
             accelerator: gamut_abi::monitor::Accelerator::Auto,
             status_path: None,
             debug_socket_path: None,
-            status_path: None,
         },
     }
 }
