@@ -18,6 +18,7 @@ mod logs;
 mod namespaces;
 mod nesting;
 mod network;
+mod networks;
 mod registries;
 mod restart;
 mod rootless;

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -182,6 +183,8 @@ impl Resolver {
 
     fn start(&self) -> Result<()> {
         let status = Command::new(&self.program)
+            // For those who look at processes; it is the program itself.
+            .arg0("gamut")
             .arg(crate::HELPER)
             .arg(&self.run_root)
             .stdin(Stdio::null())

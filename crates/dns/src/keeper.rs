@@ -82,6 +82,7 @@ fn keep(run_root: &Path, listener: &UnixListener) -> Result<()> {
                 // Beginning anew is the simplest way to have a keeper and a worker again.
                 Ok(End::Orphaned) => {
                     let error = Command::new("/proc/self/exe")
+                        .arg0("gamut")
                         .arg(crate::HELPER)
                         .arg(run_root)
                         .exec();
