@@ -180,7 +180,8 @@ fn damage_is_found_named_and_put_right() {
         (
             "changed mode",
             |at| {
-                fs::set_permissions(at.join("etc/file2"), PermissionsExt::from_mode(0o777)).unwrap()
+                fs::set_permissions(at.join("etc/file2"), PermissionsExt::from_mode(0o777))
+                    .unwrap();
             },
             "/etc/file2 differs from the archive",
             true,

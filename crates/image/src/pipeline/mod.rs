@@ -70,8 +70,8 @@ pub(crate) struct LayerWriter {
 struct Flow {
     to_storer: ChunkSender,
     to_unpacking: ChunkSender,
-    stored: Option<(StagedFile, Compression)>,
     workers: Workers,
+    stored: Option<(StagedFile, Compression)>,
 }
 
 impl LayerWriter {

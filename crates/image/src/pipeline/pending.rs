@@ -39,9 +39,9 @@ pub(crate) struct PendingLayer {
     pub(super) label: String,
     /// Digest and length of the bytes as they came.
     pub(crate) raw: (Digest, u64),
+    pub(super) workers: Workers,
     /// The bytes as they came, if they were compressed.
     pub(super) stored: Option<(StagedFile, Compression)>,
-    pub(super) workers: Workers,
     pub(super) consumed_bytes: Arc<AtomicU64>,
 }
 

@@ -1,21 +1,19 @@
 //! Finding and repairing damage.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod difference;
+mod layers;
+
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use super::locks::State;
-use super::source::LayerSource;
-use super::unpack::{self, digest_of_name};
+use super::unpack::digest_of_name;
 use super::{ImageStore, Key, entries};
 use crate::blobs::{self, StagedDir};
 use crate::config::ImageConfiguration;
 use crate::digest::{self, Digest, chain_ids};
 use crate::error::{Error, Result};
-use crate::layer::Extracted;
 use crate::manifest::MAX_CONFIG_BYTES;
 use crate::records::{ImageRecord, LayerRecord, Records};
 
@@ -255,134 +253,6 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Every unpacked layer is what its archive holds.
-    fn layers(&mut self, state: &mut State, bad: &BTreeSet<Digest>) -> Result<()> {
-        let layout = &self.store.layout;
-        let is_usable = |layer: &&LayerRecord| {
-            !layer.lost && !bad.contains(&layer.blob) && layout.blob(&layer.blob).exists()
-        };
-        let mut places: BTreeMap<Digest, Vec<(Vec<Digest>, LayerRecord)>> = BTreeMap::new();
-        for image in state.records.images.values() {
-            let chains = image.chain_ids();
-            for (position, (chain, layer)) in chains.iter().zip(&image.layers).enumerate() {
-                let below = chains.get(..position).unwrap_or_default();
-                if is_usable(&layer) {
-                    let ways = places.entry(*chain).or_default();
-                    ways.push((below.to_vec(), layer.clone()));
-                }
-            }
-        }
-        let mut lost = BTreeSet::new();
-        for (chain, ways) in places {
-            if !self.layer(state, &chain, &ways)? {
-                lost.insert(chain);
-            }
-        }
-        let mut records = state.records.clone();
-        for (id, image) in &state.records.images {
-            let mut layers = image.layers.iter().zip(image.chain_ids());
-            if layers.any(|(layer, chain)| layer.is_recipe && lost.contains(&chain)) {
-                self.found(
-                    format!("image {id}"),
-                    "unusable; removed, pull or load it again",
-                );
-                records.images.remove(id);
-            }
-        }
-        records.drop_dangling();
-        if self.repair {
-            self.store.edit(&mut *state, |present| *present = records)?;
-        }
-        Ok(())
-    }
-
-    /// One unpacked layer, and the ways in which images have it stored, each with the chain ids of
-    /// what is below. False if its files are damaged, and nothing is there to unpack it from.
-    fn layer(
-        &mut self,
-        state: &State,
-        chain: &Digest,
-        ways: &[(Vec<Digest>, LayerRecord)],
-    ) -> Result<bool> {
-        let layout = self.store.layout.clone();
-        let place = layout.layer(chain);
-        let needs_files = ways.iter().any(|(_, layer)| layer.is_recipe);
-        if !place.exists() && !needs_files {
-            return Ok(true); // unpacked when it is needed
-        }
-        let mut failure = None;
-        for (below, layer) in ways {
-            let blob = layout.blob(&layer.blob);
-            // A recipe fits the layer wherever it is unpacked.
-            let mut files = vec![layout.layer_fs(chain)];
-            if layer.is_recipe {
-                let others = state.records.chains_of(&layer.diff_id);
-                files.extend(others.iter().map(|chain| layout.layer_fs(chain)));
-            }
-            for files in files {
-                let source = LayerSource::new(layer, blob.clone(), &files);
-                match unpack::from_source(&layout, &source) {
-                    Ok(fresh) => {
-                        if place.exists() {
-                            self.compare(chain, below, layer, fresh)?;
-                        }
-                        return Ok(true);
-                    }
-                    Err(error) if layer.is_recipe && failure.is_none() => failure = Some(error),
-                    Err(_) => {}
-                }
-            }
-        }
-        if let Some(error) = &failure {
-            let why = gamut_spec::error::chain(error);
-            self.found(place.display().to_string(), format!("damaged: {why}"));
-        }
-        Ok(failure.is_none())
-    }
-
-    /// Holds an unpacked layer against one that has just been unpacked from its archive.
-    fn compare(
-        &mut self,
-        chain: &Digest,
-        below: &[Digest],
-        layer: &LayerRecord,
-        (fresh, extracted): (StagedDir, Extracted),
-    ) -> Result<()> {
-        let layout = self.store.layout.clone();
-        let place = layout.layer(chain);
-        let lowers: Vec<_> = below
-            .iter()
-            .rev()
-            .map(|lower| layout.layer_fs(lower))
-            .collect();
-        unpack::complete(&fresh, &extracted, &lowers, layer)?;
-        let problem = if layer_record(&place)
-            .as_ref()
-            .is_none_or(|found| found.diff_id != layer.diff_id)
-        {
-            Some("half unpacked".to_owned())
-        } else {
-            difference(&fresh.path.join("fs"), &place.join("fs"))
-                .map_err(Error::io("compare", &place))?
-                .map(|path| format!("damaged: {path} differs from the archive"))
-        };
-        let Some(problem) = problem else {
-            return Ok(());
-        };
-        self.found(
-            place.display().to_string(),
-            format!("{problem}; unpacked again"),
-        );
-        if self.repair {
-            layout.sync()?;
-            let old = StagedDir::take(&layout, &place)?;
-            fresh.keep(&place)?;
-            blobs::sync_dir(&layout.layers())?;
-            drop(old);
-        }
-        Ok(())
-    }
-
     /// Nothing is kept that nobody needs.
     fn unused(&mut self, state: &State) -> Result<()> {
         if state.damaged {
@@ -440,66 +310,4 @@ fn layer_record(layer: &Path) -> Option<LayerRecord> {
         return None;
     }
     serde_json::from_slice(&fs::read(layer.join("layer.json")).ok()?).ok()
-}
-
-/// The first path where two trees differ: kind, mode, owner, size, target, content.
-fn difference(expected: &Path, found: &Path) -> io::Result<Option<String>> {
-    let mut pending = vec![std::path::PathBuf::new()];
-    while let Some(relative) = pending.pop() {
-        let (a, b) = (expected.join(&relative), found.join(&relative));
-        let shown = || Some(format!("/{}", relative.display()));
-        let first = fs::symlink_metadata(&a)?;
-        let second = match fs::symlink_metadata(&b) {
-            Ok(second) => second,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(shown()),
-            Err(error) => return Err(error),
-        };
-        let kind = first.file_type();
-        if first.mode() != second.mode()
-            || (first.uid(), first.gid()) != (second.uid(), second.gid())
-            || ((kind.is_block_device() || kind.is_char_device()) && first.rdev() != second.rdev())
-        {
-            return Ok(shown());
-        }
-        if kind.is_dir() {
-            let (mut names, other) = (names(&a)?, names(&b)?);
-            if names != other {
-                return Ok(shown());
-            }
-            pending.extend(names.drain(..).map(|name| relative.join(name)));
-        } else if kind.is_symlink() {
-            if fs::read_link(&a)? != fs::read_link(&b)? {
-                return Ok(shown());
-            }
-        } else if kind.is_file() && (first.len() != second.len() || !same_content(&a, &b)?) {
-            return Ok(shown());
-        }
-    }
-    Ok(None)
-}
-
-fn names(dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-    let mut names = fs::read_dir(dir)?
-        .map(|entry| entry.map(|entry| entry.file_name()))
-        .collect::<io::Result<Vec<_>>>()?;
-    names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-    Ok(names)
-}
-
-fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
-    let (mut a, mut b) = (File::open(a)?, File::open(b)?);
-    let (mut first, mut second) = (vec![0u8; 64 * 1024], vec![0u8; 64 * 1024]);
-    loop {
-        let count = a.read(&mut first)?;
-        if count == 0 {
-            return Ok(b.read(&mut second)? == 0);
-        }
-        let other = second.get_mut(..count).unwrap_or_default();
-        match b.read_exact(other) {
-            Ok(()) if first.get(..count) == Some(other) => {}
-            Ok(()) => return Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-            Err(error) => return Err(error),
-        }
-    }
 }
