@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use gamut_abi::guest::EXIT_MACHINE;
-use gamut_abi::monitor::{Accelerator, MONITOR_CONFIG_VERSION, MonitorConfig};
+use gamut_abi::monitor::{Accelerator, MONITOR_CONFIG_VERSION, MachineStatus, MonitorConfig};
 
 use crate::block::FileDisk;
 use crate::config_text::{self, NameFiles};
@@ -85,6 +85,21 @@ fn open(path: &str) -> Result<File> {
     File::open(path).map_err(|error| Error::system(format!("open {path}"), error))
 }
 
+/// Tells of the machine that has been made, in a file that is there for that.
+fn tell_status(path: &str) -> Result<()> {
+    let status = MachineStatus {
+        accelerator: Accelerator::Kvm,
+    };
+    let failed = |error| Error::system(format!("write {path}"), error);
+    let text = serde_json::to_vec(&status).map_err(|error| failed(error.into()))?;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(&text))
+        .map_err(failed)
+}
+
 /// All that runs: made before the privileges are given up.
 struct Assembly {
     machine: KvmMachine,
@@ -137,6 +152,9 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
         rofs.as_ref(),
     )?;
     let machine = KvmMachine::start(prepared, Arc::clone(control))?;
+    if let Some(path) = &config.status_path {
+        tell_status(path)?;
+    }
     let devices = Devices {
         clock: Box::new(machine.clock(None)?),
         waiter: Box::new(Poller::new(

@@ -158,7 +158,11 @@ pub fn build(files: &[(&str, &[u8])]) -> Result<Vec<u8>, RofsError> {
         sorted.push((trimmed, content));
     }
     sorted.sort_unstable_by_key(|&(path, _)| path);
-    let has = |path: &str| sorted.binary_search_by_key(&path, |&(known, _)| known).is_ok();
+    let has = |path: &str| {
+        sorted
+            .binary_search_by_key(&path, |&(known, _)| known)
+            .is_ok()
+    };
     for (index, &(path, _)) in sorted.iter().enumerate() {
         let is_twice = index > 0 && sorted.get(index - 1).is_some_and(|&(last, _)| last == path);
         let is_below = path
@@ -210,7 +214,8 @@ mod tests {
 
     #[test]
     fn files_are_found_in_place() {
-        let files: [(&str, &[u8]); 3] = [("/www/index.html", b"hi"), ("b", b""), ("a/b", &[7; 5000])];
+        let files: [(&str, &[u8]); 3] =
+            [("/www/index.html", b"hi"), ("b", b""), ("a/b", &[7; 5000])];
         let image = build(&files).expect("good files");
         let fs = Rofs::parse(&image).expect("a good image");
         assert_eq!(fs.read("www/index.html"), Some(&b"hi"[..]));
@@ -229,7 +234,10 @@ mod tests {
     #[test]
     fn files_that_contradict_each_other_are_refused() {
         let conflict = |files: &[(&str, &[u8])]| build(files).expect_err("a conflict");
-        assert!(matches!(conflict(&[("a", b""), ("/a", b"")]), RofsError::Conflict(_)));
+        assert!(matches!(
+            conflict(&[("a", b""), ("/a", b"")]),
+            RofsError::Conflict(_)
+        ));
         assert!(matches!(
             conflict(&[("a", b""), ("a-b", b""), ("a/b", b"")]),
             RofsError::Conflict(_)

@@ -16,10 +16,7 @@ mod tests;
 
 pub use blocks::{BLOCK_FILE, DEFAULT_BLOCK_BYTES, Directory as BlockDirectory};
 pub use directory::{Directory as JailDirectory, Record as JailRecord};
-pub use jail::{
-    ACCELERATOR_ANNOTATION, DEFAULT_MEMORY_BYTES, Host, Jail, KVM_ALLOWANCE_BYTES, Places,
-    TCG_ALLOWANCE_BYTES, jail,
-};
+pub use jail::{ALLOWANCE_BYTES, DEFAULT_MEMORY_BYTES, Host, Jail, Places, jail};
 
 use crate::container::ContainerLevel;
 use crate::contract::{
