@@ -124,6 +124,9 @@ impl Host {
 }
 
 impl UnikernelLevel {
+    /// What a unikernel cannot do or have.
+    pub const REFUSALS: &[Refusal] = refusals::REFUSALS;
+
     /// Puts the level in front of one of containers; `run_root` is that one's.
     ///
     /// # Errors
@@ -250,7 +253,7 @@ impl Isolation for UnikernelLevel {
     }
 
     fn refusals(&self) -> &'static [Refusal] {
-        refusals::REFUSALS
+        Self::REFUSALS
     }
 
     fn image_form(&self) -> ImageForm {
