@@ -11,6 +11,7 @@ mod harness;
 mod health;
 mod images;
 mod isolation;
+mod levels;
 mod libraries;
 mod lifecycle;
 mod limits;

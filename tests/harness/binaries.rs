@@ -36,6 +36,36 @@ pub fn supervisor() -> PathBuf {
     )
 }
 
+/// The monitor of unikernels: `GAMUT_MONITOR`, or beside the supervisor.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn monitor() -> PathBuf {
+    let beside = || supervisor().with_file_name("gamut-monitor");
+    existing(
+        &std::env::var_os("GAMUT_MONITOR").map_or_else(beside, PathBuf::from),
+        "RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile tiny \
+         --target x86_64-unknown-linux-gnu -p gamut-vmm",
+    )
+}
+
+/// One of our unikernels, which `scripts/unikernel` builds. `None`, said aloud, if it was not.
+#[must_use]
+pub fn unikernel(name: &str) -> Option<PathBuf> {
+    let test = std::env::current_exe().expect("this executable has a path");
+    let program = test
+        .ancestors()
+        .map(|directory| directory.join("unikernels").join(name))
+        .find(|program| program.is_file());
+    if program.is_none() {
+        crate::skipped(&format!(
+            "no unikernel {name} (scripts/unikernel {name} builds it)"
+        ));
+    }
+    program
+}
+
 /// The OCI runtime command: beside the supervisor.
 ///
 /// # Panics

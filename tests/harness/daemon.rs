@@ -15,7 +15,8 @@ use crate::leaks::{Scope, processes};
 use crate::sweep::{kill, own_name, sweep};
 use crate::{
     Answering, Cgroup, Namespaces, Output, PATIENCE, Response, Session, Snapshot, busybox,
-    exchange, has, hostile, on_path, skipped, supervisor, target_binary, until,
+    exchange, has, hostile, monitor, on_path, probe, skipped, supervisor, target_binary, unikernel,
+    until,
 };
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -46,6 +47,18 @@ impl Daemon {
         let archive = busybox()?;
         let daemon = Self::start()?;
         daemon.import(archive, "busybox", &["CMD [\"sh\"]"]);
+        Some(daemon)
+    }
+
+    /// Starts one with the image `probe`, which has a Linux and a unikernel form that do the same.
+    /// `None`, said aloud, if the machine cannot.
+    #[must_use]
+    pub fn with_probe() -> Option<Self> {
+        let archive = probe()?;
+        let program = unikernel("probe")?.display().to_string();
+        let daemon = Self::start()?;
+        daemon.import(&archive, "probe", &["ENTRYPOINT [\"/bin/probe\"]"]);
+        daemon.ok(&["unikernel", "pack", "--add-to", "probe", &program]);
         Some(daemon)
     }
 
@@ -110,6 +123,7 @@ impl Daemon {
             .args(["--cgroup-parent", self.cgroup.path()])
             .args(&self.arguments)
             .env("GAMUT_SUPERVISOR", supervisor())
+            .env("GAMUT_MONITOR", monitor())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(self.open_log());

@@ -25,7 +25,7 @@ mod sweep;
 mod user;
 mod wait;
 
-pub use binaries::{on_path, runtime, supervisor, target_binary};
+pub use binaries::{monitor, on_path, runtime, supervisor, target_binary, unikernel};
 pub use bundle::Bundle;
 pub use cgroup::Cgroup;
 pub use daemon::Daemon;
@@ -34,7 +34,7 @@ pub use http::{Response, exchange};
 pub use leaks::Snapshot;
 pub use namespaces::Namespaces;
 pub use registry::{Registry, skopeo};
-pub use rootfs::{Rootfs, busybox, debian, hostile, two_layers};
+pub use rootfs::{Rootfs, busybox, debian, hostile, probe, two_layers};
 pub use session::{Output, PATIENCE, Session};
 pub use skip::{has, skipped};
 pub use user::{MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, User};

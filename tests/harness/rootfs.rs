@@ -135,6 +135,22 @@ pub fn hostile() -> Option<Rootfs> {
     Some(busybox_rootfs(path).copy(attacker, "bin/attacker", 0o755))
 }
 
+/// As [`busybox`], with a program `/bin/probe` that does what the unikernel `probe` does. `None`,
+/// said aloud, if there is no busybox.
+#[must_use]
+pub fn probe() -> Option<Vec<u8>> {
+    let Some(path) = busybox_program() else {
+        skipped("no busybox (package busybox-static)");
+        return None;
+    };
+    let script = include_bytes!("probe.sh");
+    Some(
+        busybox_rootfs(path)
+            .file("bin/probe", 0o755, script)
+            .finish(),
+    )
+}
+
 fn busybox_program() -> Option<&'static Path> {
     let paths = ["/usr/bin/busybox", "/bin/busybox"];
     paths.map(Path::new).into_iter().find(|path| path.is_file())

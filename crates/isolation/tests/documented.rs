@@ -1,13 +1,14 @@
 //! docs/isolation.md tells what each level cannot do, in the levels' own words.
 
-use gamut_isolation::{ContainerLevel, Isolation, Levels, ProcessLevel};
+use gamut_isolation::{ContainerLevel, Isolation, Levels, ProcessLevel, UnikernelLevel};
 
 const DOCUMENT: &str = include_str!("../../../docs/isolation.md");
 
 #[test]
 fn the_table_of_refusals_is_up_to_date() {
     let mut table = String::new();
-    for refusal in ContainerLevel::REFUSALS {
+    let refusals = [ContainerLevel::REFUSALS, UnikernelLevel::REFUSALS];
+    for refusal in refusals.into_iter().flatten() {
         table.push_str(&format!(
             "| {} | {} | {} | {} |\n",
             refusal.level, refusal.capability, refusal.reason, refusal.alternative

@@ -16,10 +16,7 @@ mod tests;
 
 pub use blocks::{BLOCK_FILE, DEFAULT_BLOCK_BYTES, Directory as BlockDirectory};
 pub use directory::{Directory as JailDirectory, Record as JailRecord};
-pub use jail::{
-    ACCELERATOR_ANNOTATION, DEFAULT_MEMORY_BYTES, Host, Jail, KVM_ALLOWANCE_BYTES, Places,
-    TCG_ALLOWANCE_BYTES, jail,
-};
+pub use jail::{ALLOWANCE_BYTES, DEFAULT_MEMORY_BYTES, Host, Jail, Places, jail};
 
 use crate::container::ContainerLevel;
 use crate::contract::{
@@ -127,6 +124,9 @@ impl Host {
 }
 
 impl UnikernelLevel {
+    /// What a unikernel cannot do or have.
+    pub const REFUSALS: &[Refusal] = refusals::REFUSALS;
+
     /// Puts the level in front of one of containers; `run_root` is that one's.
     ///
     /// # Errors
@@ -253,7 +253,7 @@ impl Isolation for UnikernelLevel {
     }
 
     fn refusals(&self) -> &'static [Refusal] {
-        refusals::REFUSALS
+        Self::REFUSALS
     }
 
     fn image_form(&self) -> ImageForm {

@@ -97,7 +97,7 @@ fn the_jail_is_a_container_with_nothing_but_the_monitor() {
     assert_eq!(*accelerator, Accelerator::Kvm);
     assert_eq!(
         u64::try_from(memory_limit(&jail)).unwrap(),
-        8 * MIB + KVM_ALLOWANCE_BYTES
+        8 * MIB + ALLOWANCE_BYTES
     );
 
     let options = CompileOptions {
@@ -164,7 +164,7 @@ fn the_limit_is_the_guests_memory() {
     assert_eq!(jail.monitor.memory_bytes, Some(64 * MIB));
     assert_eq!(
         u64::try_from(memory_limit(&jail)).unwrap(),
-        64 * MIB + KVM_ALLOWANCE_BYTES
+        64 * MIB + ALLOWANCE_BYTES
     );
     wanted["linux"]["resources"]["memory"] = json!({"limit": 2 * MIB});
     let error = translate(wanted, HOST).unwrap_err().to_string();
@@ -257,6 +257,12 @@ fn what_a_unikernel_cannot_have_is_refused_by_name() {
         refused(&|wanted| wanted["process"]["terminal"] = json!(true)),
         refusals::TERMINAL.capability
     );
+    let without_kvm = Host {
+        has_kvm: false,
+        ..HOST
+    };
+    let error = translate(config(), without_kvm).unwrap_err().to_string();
+    assert!(error.starts_with("/dev/kvm: "), "{error}");
     let mut hooked = config();
     hooked["hooks"] = json!({"startContainer": [{"path": "/bin/true"}]});
     let error = translate(hooked, HOST).unwrap_err().to_string();

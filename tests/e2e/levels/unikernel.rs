@@ -1,0 +1,265 @@
+//! What only unikernels have: their images, block devices, refusals, and bad ends.
+
+use super::{Level, said, state};
+use gamut_tests::{Daemon, has, unikernel};
+
+fn daemon() -> Option<Daemon> {
+    Level::Unikernel.daemon()
+}
+
+#[test]
+fn built_in_images_run() {
+    let Some(daemon) = daemon() else {
+        return;
+    };
+    // The form decides where nobody else does.
+    let hello = daemon.ok(&["run", "--rm", "hello-unikernel"]);
+    assert!(hello.starts_with("Hello from a unikernel!"), "{hello}");
+    daemon.ok(&[
+        "run",
+        "-d",
+        "--isolation",
+        "unikernel",
+        "-p",
+        "8080:80",
+        "--name",
+        "uk",
+        "hello-http",
+    ]);
+    daemon.ok(&[
+        "run",
+        "-d",
+        "-p",
+        "8081:80",
+        "--name",
+        "linux",
+        "hello-http",
+    ]);
+    for (port, page) in [
+        ("8080", "Hello from Unikernel! Path: /\n"),
+        ("8081", "Hello from Gamut! Path: /\n"),
+    ] {
+        gamut_tests::eventually("it answers", || {
+            daemon.fetch(&format!("127.0.0.1:{port}")).as_deref() == Some(page)
+        });
+    }
+    let images = daemon.ok(&["images", "--format", "{{.Repository}} {{.Forms}}"]);
+    for line in [
+        "hello-http linux, unikernel",
+        "hello-unikernel unikernel",
+        "probe linux, unikernel",
+    ] {
+        assert!(images.lines().any(|have| have == line), "{images}");
+    }
+    assert!(
+        daemon
+            .ok(&["images"])
+            .lines()
+            .next()
+            .unwrap()
+            .ends_with("FORMS")
+    );
+    let error = daemon
+        .gamut(&["run", "--rm", "--isolation", "container", "hello-unikernel"])
+        .fails(125);
+    assert!(error.contains("has no linux form"), "{error}");
+    let error = daemon
+        .gamut(&["run", "--rm", "--isolation", "unikernel", "hello-world"])
+        .fails(125);
+    assert!(error.contains("has no unikernel form"), "{error}");
+    daemon.finish();
+}
+
+#[test]
+fn packing_takes_unikernels_only_and_makes_the_same_each_time() {
+    let Some(daemon) = daemon() else {
+        return;
+    };
+    let program = unikernel("probe").unwrap().display().to_string();
+    let pack = |options: &[&str], file: &str| {
+        daemon.gamut(&[&["unikernel", "pack"], options, &[file]].concat())
+    };
+    let options = [
+        "-t",
+        "mine:1",
+        "--arg",
+        "print",
+        "--cmd",
+        "from the image",
+        "-e",
+        "A=b",
+        "-l",
+        "x=y",
+        "-m",
+        "16m",
+    ];
+    let first = pack(&options, &program).ok();
+    assert_eq!(pack(&options, &program).ok(), first);
+    assert_eq!(daemon.ok(&["run", "--rm", "mine:1"]), "from the image");
+    assert_eq!(daemon.ok(&["run", "--rm", "mine:1", "mine"]), "mine");
+    daemon.ok(&["create", "--name", "kept", "mine:1"]);
+    assert_eq!(daemon.inspect("kept")["Config"]["Labels"]["x"], "y");
+    let error = pack(&["-t", "x"], "/bin/sh").fails(1);
+    assert!(
+        error.contains("no unikernel") && error.contains("e_type"),
+        "{error}"
+    );
+    let error = pack(&["-t", "x", "-m", "1m"], &program).fails(1);
+    assert!(error.contains("memory"), "{error}");
+    let error = pack(&["--add-to", "no-such-image"], &program).fails(1);
+    assert!(error.contains("no-such-image"), "{error}");
+    // A file that is one no more by the time it is run.
+    let cut = daemon.directory().join("cut");
+    let whole = std::fs::read(&program).unwrap();
+    std::fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    let broken = pack(&["-t", "broken"], &cut.display().to_string());
+    if broken.code == 0 {
+        let output = daemon.gamut(&["run", "--rm", "broken"]);
+        assert_eq!(output.code, 126, "{output:#?}");
+        assert!(output.stderr.contains("gamut-monitor"), "{output:#?}");
+    }
+    daemon.finish();
+}
+
+#[test]
+fn volumes_are_block_devices() {
+    let Some(daemon) = daemon() else {
+        return;
+    };
+    let run = |options: &[&str], words: &[&str]| Level::Unikernel.run(&daemon, options, words);
+    let info = run(&["-v", "store:/data"], &["block", "info"]).ok();
+    assert_eq!(info, format!("/data {} rw", 1_u64 << 30));
+    let write = ["block", "write", "kept over restarts"];
+    assert_eq!(run(&["-v", "store:/data"], &write).ok(), "written");
+    let read = run(&["-v", "store:/data:ro"], &["block", "read"]).ok();
+    assert_eq!(read, "kept over restarts");
+    let refused = run(&["-v", "store:/data:ro"], &write);
+    assert_eq!(refused.code, 1, "{refused:#?}");
+    // A file is what is in it.
+    let image = daemon.directory().join("disk.img");
+    std::fs::write(&image, vec![0; 1 << 20]).unwrap();
+    let bind = format!("{}:/disk", image.display());
+    let fill = run(&["-v", &bind], &["block", "fill"]);
+    assert_eq!(fill.code, 0, "{fill:#?}");
+    assert_eq!(daemon.ok(&["volume", "rm", "store"]), "store");
+    daemon.finish();
+}
+
+#[test]
+fn what_it_cannot_do_is_refused_with_a_reason() {
+    let Some(daemon) = daemon() else {
+        return;
+    };
+    Level::Unikernel.start(&daemon, "uk", &[], &["stop", "wait"]);
+    said(&daemon, "uk", "waiting");
+    let target = daemon.directory().join("copy").display().to_string();
+    for (line, reason) in [
+        (&["exec", "uk", "true"][..], "no second process"),
+        (&["top", "uk"], "no processes"),
+        (&["cp", "uk:/unikernel", &target], "its own memory"),
+        (&["diff", "uk"], "its own memory"),
+        (&["update", "--memory", "128m", "uk"], "memory of a machine"),
+        (&["kill", "-s", "HUP", "uk"], "no signals"),
+    ] {
+        let output = daemon.gamut(line);
+        assert_ne!(output.code, 0, "{line:?}");
+        let error = output.stderr;
+        assert!(
+            error.contains("not supported at isolation level unikernel") && error.contains(reason),
+            "{line:?}: {error}"
+        );
+    }
+    for (options, reason) in [
+        (&["--network", "host"][..], "network stack of its own"),
+        (&["--network", "container:uk"], "takes the interfaces"),
+        (&["--pid", "host"], "no processes"),
+        (&["-i"], "for output only"),
+        (&["-t"], "for output only"),
+        (&["--privileged"], "machine of its own"),
+        (&["--sysctl", "net.core.somaxconn=1"], "no Linux kernel"),
+        (&["--health-cmd", "true"], "nothing that could run it"),
+    ] {
+        let error = Level::Unikernel.run(&daemon, options, &["args"]).fails(125);
+        assert!(error.contains(reason), "{options:?}: {error}");
+    }
+    // Nor can a container be in its network.
+    let error = Level::Container
+        .run(&daemon, &["--network", "container:uk"], &["args"])
+        .fails(125);
+    assert!(error.contains("takes the interfaces"), "{error}");
+    daemon.ok(&["stop", "uk"]);
+    daemon.finish();
+}
+
+#[test]
+fn bad_ends_have_codes_and_reports() {
+    let Some(daemon) = daemon() else {
+        return;
+    };
+    for (way, code, text) in [
+        ("panic", 101, "as asked"),
+        ("null", 139, "page fault"),
+        ("oom", 137, "memory"),
+        ("privileged", 139, "general protection"),
+    ] {
+        Level::Unikernel.start(&daemon, way, &[], &["crash", way]);
+        assert_eq!(daemon.ok(&["wait", way]), code.to_string(), "{way}");
+        assert_eq!(state(&daemon, way, "Status"), "exited");
+        let log = daemon.gamut(&["logs", way]);
+        let log = format!("{}{}", log.stdout, log.stderr).to_lowercase();
+        assert!(log.contains(text), "{way}: {log}");
+    }
+    // An endless loop hears nothing: it is killed when the time is up.
+    Level::Unikernel.start(
+        &daemon,
+        "loop",
+        &["--stop-timeout", "1"],
+        &["do", "print", "up", "then", "crash", "loop"],
+    );
+    said(&daemon, "loop", "up");
+    daemon.ok(&["stop", "loop"]);
+    assert_eq!(state(&daemon, "loop", "ExitCode"), 137);
+    daemon.finish();
+}
+
+#[test]
+fn the_stock_docker_client_runs_them() {
+    if !has("docker") {
+        return;
+    }
+    let Some(daemon) = daemon() else {
+        return;
+    };
+    for options in [
+        &["--runtime", "gamut-unikernel"][..],
+        &["--isolation", "unikernel"],
+        &["--annotation", "dev.gamut.isolation=unikernel"],
+    ] {
+        let line = [&["run", "--rm"], options, &["probe", "print", "hello"]].concat();
+        let output = daemon.docker(&line);
+        // Older clients have no annotations.
+        if output.code == 125 && output.stderr.contains("unknown flag: --annotation") {
+            continue;
+        }
+        assert_eq!(output.ok(), "hello", "{options:?}");
+    }
+    assert_eq!(daemon.docker(&["run", "--rm", "hello-unikernel"]).code, 0);
+    let line = [
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--runtime",
+        "gamut-unikernel",
+        "-p",
+        "8080:80",
+        "hello-http",
+    ];
+    let _ = daemon.docker(&line).ok();
+    gamut_tests::eventually("it answers", || daemon.fetch("127.0.0.1:8080").is_some());
+    let error = daemon.docker(&["exec", "web", "true"]);
+    assert_ne!(error.code, 0);
+    assert!(error.stderr.contains("no second process"), "{error:#?}");
+    let _ = daemon.docker(&["rm", "-f", "web"]).ok();
+    daemon.finish();
+}
