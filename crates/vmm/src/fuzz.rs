@@ -283,13 +283,13 @@ mod tests {
         while start.elapsed() < time {
             let mut data = Vec::new();
             for _ in 0..32 {
-                data.push((next() % 8) as u8);
-                data.push((next() % 256) as u8);
+                data.push(next().to_le_bytes()[0] % 8);
+                data.push(next().to_le_bytes()[0]);
                 for _ in 0..8 {
                     let word = match next() % 4 {
                         0 => edges[usize::try_from(next()).unwrap() % edges.len()],
                         1 => WRITABLE + next() % 4096 / 8 * 8,
-                        2 => next() % 4 | (next() % 4) << 32,
+                        2 => (next() % 4) | ((next() % 4) << 32),
                         _ => next(),
                     };
                     data.extend_from_slice(&word.to_le_bytes());

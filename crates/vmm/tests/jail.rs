@@ -1,4 +1,5 @@
 //! What a thread of the monitor cannot do any more.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
@@ -68,7 +69,7 @@ fn attempt(what: &str) {
             "bpf" => libc::syscall(libc::SYS_bpf, 0, null, 0),
             "descriptor" => i64::from(libc::dup(0)),
             "count" => i64::from(libc::eventfd(0, 0)),
-            "root" => i64::from(libc::setuid(0)),
+            "root" => libc::syscall(libc::SYS_setuid, 0),
             "debugged" => i64::from(libc::prctl(libc::PR_GET_DUMPABLE)),
             "user" => i64::from(libc::getuid()),
             "write" => 0,

@@ -1,4 +1,5 @@
 //! A guest on a network: interfaces of the namespace, taps, and what happens when they go.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -25,12 +26,8 @@ impl Drop for Cable {
 
 fn unshare_network() -> OwnedFd {
     // SAFETY: plain numbers; only this thread is concerned.
-    assert_eq!(
-        unsafe { libc::unshare(libc::CLONE_NEWNET) },
-        0,
-        "{}",
-        io::Error::last_os_error()
-    );
+    let done = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
     std::fs::File::open("/proc/thread-self/ns/net")
         .expect("a namespace")
         .into()
@@ -38,10 +35,8 @@ fn unshare_network() -> OwnedFd {
 
 fn enter(namespace: &OwnedFd) {
     // SAFETY: an open descriptor of a namespace.
-    assert_eq!(
-        unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) },
-        0
-    );
+    let done = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
 }
 
 fn ip(words: &str) {
@@ -127,10 +122,10 @@ impl Frames {
         // SAFETY: an all-zero address is valid; the name ends.
         unsafe {
             let mut address: libc::sockaddr_ll = std::mem::zeroed();
-            address.sll_family = libc::AF_PACKET as u16;
+            address.sll_family = u16::try_from(libc::AF_PACKET).unwrap();
             address.sll_protocol = u16::from_be_bytes(KIND).to_be();
-            address.sll_ifindex = libc::if_nametoindex(name.as_ptr()) as i32;
-            let size = size_of::<libc::sockaddr_ll>() as u32;
+            address.sll_ifindex = libc::if_nametoindex(name.as_ptr()).try_into().unwrap();
+            let size = u32::try_from(size_of::<libc::sockaddr_ll>()).unwrap();
             let done = libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size);
             assert_eq!(done, 0, "{}", io::Error::last_os_error());
             let time = libc::timeval {
@@ -142,7 +137,7 @@ impl Frames {
                 libc::SOL_SOCKET,
                 libc::SO_RCVTIMEO,
                 (&raw const time).cast(),
-                size_of::<libc::timeval>() as u32,
+                u32::try_from(size_of::<libc::timeval>()).unwrap(),
             );
         }
         Self(socket)

@@ -1,4 +1,5 @@
 //! A guest is stopped in the middle, saved, and goes on in a fresh machine.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

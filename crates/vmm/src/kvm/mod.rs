@@ -90,7 +90,7 @@ impl KvmMachine {
             Ok(exit) => exit,
             Err(error) => {
                 let interrupted = [libc::EINTR, libc::EAGAIN].contains(&error.errno());
-                return (!interrupted).then(|| error::run_failed(std::io::Error::from(error)));
+                return (!interrupted).then(|| error::run_failed(&std::io::Error::from(error)));
             }
         };
         match exit {
