@@ -81,6 +81,7 @@ pub const TARGETS: &[Target] = &[
         run: gamut_image::tar::fuzz_tar,
         repair: Some(tar::repair_checksums),
     },
+    plain("unikernel-note", gamut_abi::guest::elf::fuzz_elf),
     plain("units", wire::fuzz_units),
 ];
 

@@ -223,6 +223,50 @@ fn bad_ends_have_codes_and_reports() {
 }
 
 #[test]
+fn a_lost_network_device_ends_it_with_a_message() {
+    let Some(daemon) = daemon() else {
+        return;
+    };
+    Level::Unikernel.start(&daemon, "uk", &[], &["serve"]);
+    said(&daemon, "uk", "listening");
+    let namespace = format!("/proc/{}/ns/net", daemon.container_pid("uk"));
+    let script = format!("nsenter --net={namespace} ip link del gamut-tap0");
+    let _ = gamut_tests::Session::start(daemon.command("sh").args(["-c", &script]))
+        .wait()
+        .ok();
+    assert_eq!(daemon.ok(&["wait", "uk"]), "126");
+    let log = daemon.gamut(&["logs", "uk"]).stderr;
+    assert!(
+        log.contains("network interface") && log.contains("is gone"),
+        "{log}"
+    );
+    daemon.finish();
+}
+
+#[test]
+fn a_full_disk_is_told_to_the_guest() {
+    let Some(daemon) = daemon() else {
+        return;
+    };
+    let small = daemon.directory().join("small");
+    std::fs::create_dir(&small).unwrap();
+    let small = small.display();
+    let shell = |line: &str| {
+        let _ = gamut_tests::Session::start(daemon.command("sh").args(["-c", line]))
+            .wait()
+            .ok();
+    };
+    shell(&format!("mount -t tmpfs -o size=2m none {small}"));
+    let bind = format!("{small}:/data");
+    let output = Level::Unikernel.run(&daemon, &["-v", &bind], &["block", "fill"]);
+    assert_eq!(output.code, 1, "{output:#?}");
+    let text = format!("{}{}", output.stdout, output.stderr);
+    assert!(text.contains("no space"), "{output:#?}");
+    shell(&format!("umount {small}"));
+    daemon.finish();
+}
+
+#[test]
 fn the_stock_docker_client_runs_them() {
     if !has("docker") {
         return;
