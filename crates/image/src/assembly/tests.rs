@@ -113,6 +113,8 @@ fn every_kind_of_entry_comes_back() {
         (file("d/.wh..wh..opq"), b""),
         (file(".wh..wh.plnk/1"), &[2; 3000]),
         (file("empty"), b""),
+        // To overlayfs a whiteout.
+        (Entry::new("device", Kind::CharacterDevice, 0o644), b""),
         (locked, b"no one may read it"),
         (owned, &[3; 512]),
         // A directory once more only changes its metadata.

@@ -414,7 +414,9 @@ impl<'a> Extraction<'a> {
 
     /// Makes room for a new file; the recorder is told before anything is removed.
     fn make_room(&mut self, parent: &Directory, name: &[u8], entry: &[u8]) -> Result<bool, Error> {
-        if !self.tree.whiteouts.is_whiteout(parent, name) {
+        let c_name = sys::c_string(name).map_err(Error::io("replace", entry))?;
+        let is_there = sys::lstat(parent.fd(), &c_name).is_ok();
+        if is_there && !self.tree.whiteouts.is_whiteout(parent, name) {
             self.recorder
                 .replacing(self.tree.root.fd())
                 .map_err(not_recorded(entry))?;
