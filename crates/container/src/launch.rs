@@ -422,7 +422,9 @@ impl Created {
         // If the process is gone, the conversation ends at once, and its exit tells why.
         let _ = conversation.channel.go();
         let pid = conversation.until_executed(unreaped)?;
-        host_root.map(HostRoot::keep);
+        if let Some(root) = host_root {
+            root.keep();
+        }
         Ok(Running {
             pid,
             pidfd,
@@ -448,7 +450,9 @@ impl Created {
             host_root,
             ..
         } = self;
-        host_root.map(HostRoot::keep);
+        if let Some(root) = host_root {
+            root.keep();
+        }
         drop(channel);
         unreaped.let_go()
     }
