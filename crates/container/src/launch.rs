@@ -422,8 +422,8 @@ impl Created {
         // If the process is gone, the conversation ends at once, and its exit tells why.
         let _ = conversation.channel.go();
         let pid = conversation.until_executed(unreaped)?;
-        if let Some(host_root) = host_root {
-            host_root.keep();
+        if let Some(root) = host_root {
+            root.keep();
         }
         Ok(Running {
             pid,
@@ -450,8 +450,8 @@ impl Created {
             host_root,
             ..
         } = self;
-        if let Some(host_root) = host_root {
-            host_root.keep();
+        if let Some(root) = host_root {
+            root.keep();
         }
         drop(channel);
         unreaped.let_go()
