@@ -52,6 +52,8 @@ pub const TARGETS: &[Target] = &[
         run: wire::fuzz_control,
         repair: Some(wire::repair_length),
     },
+    plain("dns-query", gamut_dns::message::fuzz_query),
+    plain("dns-record", gamut_dns::fuzz_record),
     plain("health-http", gamut_engine::health::fuzz_status_line),
     plain("image-config", gamut_image::fuzz_config),
     plain("log-line", gamut_engine::logs::fuzz_line),
