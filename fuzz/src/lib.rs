@@ -52,6 +52,8 @@ pub const TARGETS: &[Target] = &[
         run: wire::fuzz_control,
         repair: Some(wire::repair_length),
     },
+    plain("dns-query", gamut_dns::message::fuzz_query),
+    plain("dns-record", gamut_dns::fuzz_record),
     plain("health-http", gamut_engine::health::fuzz_status_line),
     plain("image-assembly", gamut_image::fuzz_assembly),
     plain("image-config", gamut_image::fuzz_config),

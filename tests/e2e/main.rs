@@ -3,6 +3,7 @@
 
 mod boot;
 mod commit;
+mod compose;
 mod copy;
 mod docker;
 mod escapes;

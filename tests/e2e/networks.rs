@@ -622,3 +622,73 @@ fn upstream(daemon: &Daemon, address: &str) -> std::sync::Arc<std::sync::atomic:
     });
     count
 }
+
+#[test]
+fn the_stock_client_knows_the_networks_and_their_events() {
+    if !gamut_tests::has("docker") {
+        return;
+    }
+    let Some(daemon) = Daemon::with_busybox() else {
+        return;
+    };
+    let docker = |arguments: &[&str]| daemon.docker(arguments).ok();
+    let id = docker(&["network", "create", "--label", "x=y", "net"]);
+    docker(&[
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "--network",
+        "net",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+    docker(&["network", "create", "other"]);
+    docker(&["network", "connect", "--alias", "box2", "other", "box"]);
+    docker(&["network", "disconnect", "other", "box"]);
+    assert_eq!(
+        docker(&[
+            "ps",
+            "--filter",
+            "network=net",
+            "--format",
+            "{{.Names}} {{.Networks}}"
+        ]),
+        "box net"
+    );
+    let listed = docker(&[
+        "network",
+        "ls",
+        "--no-trunc",
+        "--filter",
+        "label=x",
+        "--format",
+        "{{.ID}}",
+    ]);
+    assert_eq!(listed, id);
+    docker(&["rm", "-f", "box"]);
+    assert_eq!(
+        docker(&["network", "prune", "-f", "--filter", "label=x"]),
+        "Deleted Networks:\nnet"
+    );
+    docker(&["network", "rm", "other"]);
+    let format = "{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.type}}";
+    let events = docker(&[
+        "events",
+        "--since",
+        "1",
+        "--until",
+        "0s",
+        "--filter",
+        "type=network",
+        "--format",
+        format,
+    ]);
+    assert_eq!(
+        events,
+        "create net bridge\nconnect net bridge\ncreate other bridge\nconnect other bridge\n\
+         disconnect other bridge\ndisconnect net bridge\ndestroy net bridge\ndestroy other bridge"
+    );
+    daemon.finish();
+}

@@ -28,7 +28,7 @@ pub use book::{Answer, Book};
 pub use client::Resolver;
 pub use error::{Error, Result};
 pub use keeper::run;
-pub use record::{Place, Record};
+pub use record::{Place, Record, fuzz_record};
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

@@ -66,3 +66,39 @@ impl Record {
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
+
+/// Entry for fuzzing: any bytes are a record or none, and what is one is read as it was written.
+pub fn fuzz_record(data: &[u8]) {
+    if let Some(record) = Record::parse(data) {
+        assert_eq!(Record::parse(&record.encode()).as_ref(), Some(&record));
+        let mut book = crate::Book::default();
+        let id = record.id.clone();
+        book.insert(record);
+        let _ = book.look_up(&id, "web");
+        assert!(book.remove(&id) && book.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn other_versions_are_none() {
+        let record = Record::new("a");
+        assert_eq!(Record::parse(&record.encode()), Some(record.clone()));
+        let later = Record {
+            version: 2,
+            ..record
+        };
+        assert_eq!(Record::parse(&later.encode()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(data: Vec<u8>) {
+            fuzz_record(&data);
+        }
+    }
+}

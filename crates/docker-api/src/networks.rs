@@ -104,7 +104,8 @@ pub fn list(request: &Request) -> Result<Response, ApiError> {
                 && filters.any("scope", |wanted| wanted == "local")
                 && filters.any("type", |wanted| wanted == kind)
                 && dangling.is_none_or(|dangling| {
-                    let is_dangling = !record.is_predefined() && !engine.is_network_used(record);
+                    let is_dangling =
+                        !record.is_predefined() && engine.network_members(record).is_empty();
                     dangling == is_dangling
                 })
                 && filters.match_labels(&record.labels)

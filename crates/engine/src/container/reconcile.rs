@@ -111,7 +111,12 @@ impl Engine {
             .flat_map(|(container, _)| container.read(crate::networking::leases_of))
             .collect();
         self.networking.restore(&leases);
-        self.restore_resolver(live.iter().map(|(container, _)| &**container));
+        // A supervisor may have started it again since: its status tells the process.
+        let pids = live.iter().map(|(container, level)| {
+            let status = level.status(&container.id).ok().flatten();
+            (&**container, status.map_or(0, |status| status.pid))
+        });
+        self.restore_resolver(pids);
         for (container, level) in live {
             if let Err(error) = self.watch(&container, &*level) {
                 // It ended between the two looks, as a stop that outlives its daemon does.
@@ -300,7 +305,8 @@ mod tests {
             removing,
             removing_volumes: false,
             ids: None,
-            lease: None,
+            endpoints: None,
+            leases: Vec::new(),
             state: RecordedState {
                 phase,
                 exit,

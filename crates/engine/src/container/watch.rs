@@ -150,7 +150,7 @@ impl Engine {
 
     /// Records an end: on disk, then in memory, then for all to know.
     pub(crate) fn note_exit(&self, container: &Container, exit: ExitRecord, phase: Phase) {
-        let leases = container.read(|record| record.leases.clone());
+        let mut leases = Vec::new();
         let ended = phase == Phase::Exited;
         let durability = container.read(|record| self.run_durability(record));
         container.end_monitor();
@@ -177,7 +177,8 @@ impl Engine {
                     record.state.history.remove(0);
                 }
                 if ended {
-                    record.leases.clear();
+                    // Whoever takes them off the record gives them back, and nobody else.
+                    leases = std::mem::take(&mut record.leases);
                 }
             },
         );

@@ -88,13 +88,15 @@ impl Engine {
                     }),
                 )
             });
-        if let Err(error) = plugged {
+        if !matches!(plugged, Ok(true)) {
             for lease in &added {
                 self.networking.unplug(lease);
             }
-            return Err(error);
         }
         drop(moving);
+        if !plugged? {
+            return Ok(());
+        }
         self.resolver_changed(&container, Some(&namespace));
         self.network_event(&network, "connect", Some(&container.id));
         Ok(())
@@ -166,11 +168,15 @@ impl Engine {
             durability,
             (endpoints, leases),
         );
-        for lease in &gone {
-            self.networking.unplug(lease);
+        if matches!(changed, Ok(true)) {
+            for lease in &gone {
+                self.networking.unplug(lease);
+            }
         }
         drop(moving);
-        changed?;
+        if !changed? {
+            return Ok(());
+        }
         self.resolver_changed(&container, Some(&namespace));
         if let Ok(network) = found {
             self.network_event(&network, "disconnect", Some(&container.id));
@@ -179,7 +185,8 @@ impl Engine {
     }
 
     /// Settles a running container's networks after one came or went: default route, published
-    /// ports, record and the files below /etc.
+    /// ports, record and the files below /etc. False if it has ended meanwhile: then the record
+    /// has its places, and nothing is held.
     fn change_networks(
         &self,
         container: &Container,
@@ -187,20 +194,36 @@ impl Engine {
         namespace: &NetworkNamespace,
         durability: Durability,
         (endpoints, mut leases): (Vec<EndpointSpec>, Vec<Lease>),
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.networking
             .settle(before, namespace, &endpoints, &mut leases)?;
+        let mut has_ended = false;
         container.change(&self.store, durability, |record| {
             record.endpoints = Some(endpoints);
-            record.leases = leases;
+            has_ended = !record.state.phase.is_live();
+            if !has_ended {
+                record.leases = leases;
+            }
         })?;
+        if has_ended {
+            // Whoever noted its end has given back what stood on the record.
+            self.networking.unpublish(&before.id);
+            return Ok(false);
+        }
         let record = container.record();
-        etc_files::rewrite(
-            &self.container_directory(&container.id),
-            (before, &self.etc_surroundings(before)?),
-            (&record, &self.etc_surroundings(&record)?),
-        )
-        .map_err(|source| Error::system("rewrite the files below /etc", source))
+        // What is connected is connected, also if a file cannot be written.
+        let rewritten = self.etc_surroundings(before).and_then(|old| {
+            etc_files::rewrite(
+                &self.container_directory(&container.id),
+                (before, &old),
+                (&record, &self.etc_surroundings(&record)?),
+            )
+            .map_err(|source| Error::system("rewrite the files below /etc", source))
+        });
+        if let Err(error) = rewritten {
+            tracing::error!(container = %container.id, error = %error.full_message(), "a container's own address is not in its /etc/hosts");
+        }
+        Ok(true)
     }
 }
 
@@ -252,11 +275,9 @@ impl Networking {
                 .find(|lease| lease.network_id == live.record.id)
         });
         let published: Vec<_> = before.published().cloned().collect();
-        let has_them = |lease: &Lease| lease.ports == published;
-        match holder {
-            Some(holder) if has_them(holder) => return Ok(()),
-            None if published.is_empty() => return Ok(()),
-            _ => {}
+        let stay = holder.is_some_and(|holder| holder.ports == published);
+        if stay && !published.is_empty() {
+            return Ok(());
         }
         self.unpublish(&before.id);
         for lease in leases.iter_mut() {

@@ -80,12 +80,13 @@ impl Engine {
         }
     }
 
-    /// Sees to it that the resolver knows what an earlier daemon told it, and nothing else.
-    pub(crate) fn restore_resolver<'a>(&self, live: impl Iterator<Item = &'a Container>) {
+    /// Sees to it that the resolver knows what an earlier daemon told it, and nothing else. With
+    /// each container comes the id of its first process, 0 if none runs now.
+    pub(crate) fn restore_resolver<'a>(&self, live: impl Iterator<Item = (&'a Container, u32)>) {
         let mut stale = self.networking.resolver.known();
-        for container in live {
+        for (container, pid) in live {
             let record = container.record();
-            let pid = i32::try_from(record.state.pid).unwrap_or(0);
+            let pid = i32::try_from(pid).unwrap_or(0);
             stale.remove(&record.id);
             let namespace = NetworkNamespace::of_process(pid).ok();
             let told = self.tell_resolver(&record, namespace.as_ref().map(AsFd::as_fd));

@@ -316,10 +316,9 @@ fn addresses(spec: &NetworkSpec, taken: &[Ipv4Subnet]) -> Result<Addresses> {
         auxiliary.insert(name.clone(), address("auxiliary address", text)?);
     }
     let gateway = if config.gateway.is_empty() {
-        let first = range.map_or(subnet.first_host(), |range| {
+        range.map_or(subnet.first_host(), |range| {
             range.network().max(subnet.first_host())
-        });
-        first
+        })
     } else {
         address("gateway", &config.gateway)?
     };

@@ -102,19 +102,6 @@ impl Engine {
             .collect()
     }
 
-    /// Whether a container, running or not, is to be on a network.
-    #[must_use]
-    pub fn is_network_used(&self, network: &NetworkRecord) -> bool {
-        self.index.all().iter().any(|container| {
-            container.read(|record| {
-                record
-                    .endpoints()
-                    .iter()
-                    .any(|endpoint| endpoint.network_id == network.id)
-            })
-        })
-    }
-
     /// Removes a network that no running container is on.
     ///
     /// # Errors
