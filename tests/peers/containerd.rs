@@ -81,3 +81,17 @@ fn containerd_runs_containers() {
     assert_eq!(containerd.ctr(&["container", "ls", "-q"]).ok().trim(), "");
     assert_no_state(&containerd.0.path("states").join("default"));
 }
+
+#[test]
+fn containerd_runs_unikernels() {
+    let Some(containerd) = Containerd::start() else {
+        return;
+    };
+    if !containerd.0.add_unikernel("probe") {
+        return;
+    }
+    let output = containerd.run(&["--rm"], "first", &["/unikernel", "print", "out"]);
+    assert_eq!(output.ok().trim(), "out");
+    let output = containerd.run(&["--rm"], "second", &["/unikernel", "exit", "7"]);
+    assert_eq!(output.code, 7, "{output:#?}");
+}

@@ -45,6 +45,16 @@ impl Place {
         self.path(name).display().to_string()
     }
 
+    /// Puts a unikernel into the root file system. False, said aloud, if it was not built.
+    pub fn add_unikernel(&self, name: &str) -> bool {
+        let Some(program) = gamut_tests::unikernel(name) else {
+            return false;
+        };
+        let place = self.path("rootfs").join("unikernel");
+        std::fs::copy(program, &place).unwrap();
+        true
+    }
+
     /// A command in the engine's namespaces.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(on_path(program).unwrap());

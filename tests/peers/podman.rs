@@ -76,3 +76,27 @@ fn podman_runs_containers() {
     drop(podman.podman(&["rm", "c"]).ok());
     assert_eq!(podman.podman(&["ps", "-a", "-q"]).ok().trim(), "");
 }
+
+#[test]
+fn podman_runs_unikernels() {
+    let Some(podman) = Podman::new().filter(|podman| podman.0.add_unikernel("probe")) else {
+        return;
+    };
+    // What the program is, decides.
+    let output = podman.run(&["--rm", "-e", "A=b"], &["/unikernel", "env"]);
+    assert!(output.ok().lines().any(|line| line == "A=b"));
+    let output = podman.run(&["--rm"], &["/unikernel", "exit", "7"]);
+    assert_eq!(output.code, 7, "{output:#?}");
+    drop(
+        podman
+            .run(&["-d", "--name", "c"], &["/unikernel", "stop", "wait"])
+            .ok(),
+    );
+    let exec = podman.podman(&["exec", "c", "true"]);
+    assert_ne!(exec.code, 0, "{exec:#?}");
+    drop(podman.podman(&["stop", "c"]).ok());
+    let state = podman.podman(&["inspect", "--format", "{{.State.ExitCode}}", "c"]);
+    assert_eq!(state.ok().trim(), "0");
+    assert!(podman.podman(&["logs", "c"]).ok().contains("stopping"));
+    drop(podman.podman(&["rm", "c"]).ok());
+}
