@@ -153,7 +153,7 @@ fn sources() -> Vec<(String, String)> {
     }
     let root = root();
     let mut paths = Vec::new();
-    for top in ["bench", "crates", "fuzz", "tests"] {
+    for top in ["bench", "crates", "fuzz", "tests", "unikernels"] {
         if root.join(top).is_dir() {
             walk(&root.join(top), &mut paths);
         }

@@ -27,8 +27,14 @@ static FORWARDED: [Metric; 2] = [
     Metric::counter("forward_frames_from_1_total", "Frames from device 1."),
 ];
 static DROPPED: [Metric; 2] = [
-    Metric::counter("forward_dropped_from_0_total", "Not forwarded from device 0."),
-    Metric::counter("forward_dropped_from_1_total", "Not forwarded from device 1."),
+    Metric::counter(
+        "forward_dropped_from_0_total",
+        "Not forwarded from device 0.",
+    ),
+    Metric::counter(
+        "forward_dropped_from_1_total",
+        "Not forwarded from device 1.",
+    ),
 ];
 
 /// How often the counters are logged.
@@ -47,7 +53,10 @@ async fn main() -> Result<(), Error> {
     } else {
         [None, None]
     };
-    info!("forwarding {}", if is_router { "packets" } else { "frames" });
+    info!(
+        "forwarding {}",
+        if is_router { "packets" } else { "frames" }
+    );
     let mut since_report = sleep(REPORT);
     loop {
         let arrived = select(first.receive(), second.receive());

@@ -32,9 +32,9 @@ static KEYS: Metric = Metric::gauge("kv_keys", "Keys in the store.");
 static GENERATION: Metric = Metric::gauge("kv_generation", "Raised with every compaction.");
 
 async fn main() -> Result<(), Error> {
-    let device = block::devices()
-        .next()
-        .ok_or(Error::new("there is no block device; start it with one: -v VOLUME:/data"))?;
+    let device = block::devices().next().ok_or(Error::new(
+        "there is no block device; start it with one: -v VOLUME:/data",
+    ))?;
     let store = Store::open(device, OpenMode::CreateIfEmpty)
         .await
         .map_err(|error| Error::from(error).context("opening the store"))?;

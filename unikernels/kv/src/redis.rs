@@ -115,7 +115,10 @@ async fn carry_out(store: &Store, arguments: &[&[u8]], out: &mut Vec<u8>) -> boo
             return false;
         }
         ("GET" | "MGET" | "SET" | "DEL" | "UNLINK" | "EXISTS" | "ECHO", _) => {
-            let text = format!("ERR wrong number of arguments for '{}'", name.to_lowercase());
+            let text = format!(
+                "ERR wrong number of arguments for '{}'",
+                name.to_lowercase()
+            );
             resp::error(out, &text);
         }
         _ => resp::error(out, &format!("ERR unknown command '{name}'")),

@@ -44,7 +44,10 @@ fn line(input: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, RespError> {
         return Err(RespError::TooLong);
     }
     let line = rest.get(..end).unwrap_or_default();
-    Ok(Some((line.strip_suffix(b"\r").unwrap_or(line), at + end + 1)))
+    Ok(Some((
+        line.strip_suffix(b"\r").unwrap_or(line),
+        at + end + 1,
+    )))
 }
 
 fn number(digits: &[u8]) -> Result<usize, RespError> {
@@ -56,15 +59,15 @@ fn number(digits: &[u8]) -> Result<usize, RespError> {
         .ok_or(RespError::Malformed)
 }
 
+/// A command's arguments, its name first, and how many bytes of the input it takes.
+pub type Command<'input> = (Vec<&'input [u8]>, usize);
+
 /// The first command of the input, and how many bytes it takes; none if it is not complete. An
 /// empty line is a command without arguments. An argument has at most `most_bytes`.
 ///
 /// # Errors
 /// If the input is no command.
-pub fn command(
-    input: &[u8],
-    most_bytes: usize,
-) -> Result<Option<(Vec<&[u8]>, usize)>, RespError> {
+pub fn command(input: &[u8], most_bytes: usize) -> Result<Option<Command<'_>>, RespError> {
     let Some((first, mut at)) = line(input, 0)? else {
         return Ok(None);
     };
@@ -88,11 +91,9 @@ pub fn command(
         let end = begin + bytes;
         match input.get(begin..end + 2) {
             None => return Ok(None),
-            Some(argument) => arguments.push(
-                argument
-                    .strip_suffix(b"\r\n")
-                    .ok_or(RespError::Malformed)?,
-            ),
+            Some(argument) => {
+                arguments.push(argument.strip_suffix(b"\r\n").ok_or(RespError::Malformed)?);
+            }
         }
         at = end + 2;
     }
@@ -156,7 +157,9 @@ mod tests {
         let input = b"*2\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\nPING\r\n";
         let (arguments, used) = command(input, 100).expect("good").expect("complete");
         assert_eq!(arguments, [&b"GET"[..], b"a\r\nb"]);
-        let (inline, _) = command(&input[used..], 100).expect("good").expect("complete");
+        let (inline, _) = command(&input[used..], 100)
+            .expect("good")
+            .expect("complete");
         assert_eq!(inline, [&b"PING"[..]]);
         for end in 0..used {
             assert_eq!(command(&input[..end], 100), Ok(None));
@@ -165,7 +168,12 @@ mod tests {
 
     #[test]
     fn what_is_no_command_is_refused() {
-        for input in [&b"*x\r\n"[..], b"*-1\r\n", b"*1\r\n+a\r\n", b"*1\r\n$1\r\nabc\r\n"] {
+        for input in [
+            &b"*x\r\n"[..],
+            b"*-1\r\n",
+            b"*1\r\n+a\r\n",
+            b"*1\r\n$1\r\nabc\r\n",
+        ] {
             assert_eq!(command(input, 100), Err(RespError::Malformed));
         }
         assert_eq!(command(b"*1\r\n$101\r\n", 100), Err(RespError::TooLong));

@@ -201,9 +201,7 @@ impl Connection {
             return Ok(false);
         };
         let body_bytes = match &body {
-            Body::InPlace(bytes) => rest
-                .get(head_bytes..head_bytes + bytes)
-                .unwrap_or_default(),
+            Body::InPlace(bytes) => rest.get(head_bytes..head_bytes + bytes).unwrap_or_default(),
             Body::Gathered(bytes, _) => bytes,
         };
         let request = Request {

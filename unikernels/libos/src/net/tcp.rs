@@ -131,7 +131,10 @@ fn is_known(attachment: &Attachment, syn: &syn::Syn) -> bool {
                     .is_some_and(|local| local.port == syn.to_port)
                 && socket.state() != tcp::State::TimeWait
         }
-        #[allow(unreachable_patterns, reason = "the only kind without further features")]
+        #[allow(
+            unreachable_patterns,
+            reason = "the only kind without further features"
+        )]
         _ => false,
     })
 }
@@ -339,10 +342,7 @@ impl Drop for TcpListener {
             };
             for (index, handle) in tcp.listening.remove(at).pending {
                 if let Some(attachment) = attachments.get_mut(index) {
-                    attachment
-                        .sockets
-                        .get_mut::<Socket<'_>>(handle)
-                        .abort();
+                    attachment.sockets.get_mut::<Socket<'_>>(handle).abort();
                     attachment.is_touched = true;
                     tcp.leaving.push_back((index, handle));
                 }

@@ -70,7 +70,10 @@ impl UdpSocket {
             let is_taken = stack.attachments.iter().any(|attachment| {
                 attachment.sockets.iter().any(|(_, socket)| match socket {
                     smoltcp::socket::Socket::Udp(socket) => socket.endpoint().port == port,
-                    #[allow(unreachable_patterns, reason = "the only kind in some sets of features")]
+                    #[allow(
+                        unreachable_patterns,
+                        reason = "the only kind in some sets of features"
+                    )]
                     _ => false,
                 })
             });
@@ -98,7 +101,8 @@ impl UdpSocket {
                     let socket = attachment.sockets.get_mut::<Socket<'_>>(handle);
                     if let Ok((datagram, metadata)) = socket.recv() {
                         let count = datagram.len().min(bytes.len());
-                        let (Some(to), Some(from)) = (bytes.get_mut(..count), datagram.get(..count))
+                        let (Some(to), Some(from)) =
+                            (bytes.get_mut(..count), datagram.get(..count))
                         else {
                             continue;
                         };

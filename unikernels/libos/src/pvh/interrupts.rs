@@ -152,8 +152,7 @@ pub(super) fn initialize() {
         (*task_state)[25] = 104 << 16;
         let base = task_state.expose_provenance() as u64;
         let descriptors = &raw mut DESCRIPTORS.0;
-        (*descriptors)[2] =
-            103 | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
+        (*descriptors)[2] = 103 | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
         (*descriptors)[3] = base >> 32;
 
         let gates = &raw mut GATES.0;
@@ -291,7 +290,8 @@ extern "C" fn exception(frame: &Frame) -> ! {
 pub(super) fn backtrace(mut frame: u64) {
     for _ in 0..32 {
         // Frames lie above the image's start, ascending and aligned.
-        if frame < gamut_abi::guest::LOWEST_ADDRESS || frame > 0xc000_0000 || frame % 8 != 0 {
+        let is_memory = (gamut_abi::guest::LOWEST_ADDRESS..0xc000_0000).contains(&frame);
+        if !is_memory || !frame.is_multiple_of(8) {
             return;
         }
         let words = ptr::with_exposed_provenance::<u64>(to_usize(frame));

@@ -250,8 +250,8 @@ pub(crate) fn input_output(request: &mut IoRequest) {
     devices::transmit(request);
     devices::block(request);
     devices::receive(request);
-    let has_worked = request.received_count > 0
-        || (request.block_count > 0 && request.flags & WAIT_ALWAYS == 0);
+    let has_worked =
+        request.received_count > 0 || (request.block_count > 0 && request.flags & WAIT_ALWAYS == 0);
     if has_worked {
         return;
     }

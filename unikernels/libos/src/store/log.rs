@@ -73,7 +73,10 @@ impl fmt::Display for StoreError {
                 f.write_str("the block device holds something that is no store; it is left alone")
             }
             Self::Damaged(offset) => {
-                write!(f, "the store is damaged at offset {offset} of the block device")
+                write!(
+                    f,
+                    "the store is damaged at offset {offset} of the block device"
+                )
             }
             Self::Failed => {
                 f.write_str("a write failed before, so the store takes no more; restart the guest")
@@ -324,7 +327,9 @@ impl<D: Disk> Log<D> {
 
     /// Keys from a key on, in order.
     pub fn keys_from(&self, first: &[u8]) -> impl Iterator<Item = &[u8]> {
-        self.index.range(first.to_vec()..).map(|(key, _)| key.as_slice())
+        self.index
+            .range(first.to_vec()..)
+            .map(|(key, _)| key.as_slice())
     }
 
     /// Where a value lies: whole sectors, and where in them.

@@ -71,7 +71,10 @@ impl Disk for Memory {
         let mut data = self.durable.borrow()[at..at + bytes].to_vec();
         for (begin, written) in self.pending.borrow().iter() {
             for (index, byte) in written.iter().enumerate() {
-                if let Some(place) = (begin + index).checked_sub(at).and_then(|i| data.get_mut(i)) {
+                if let Some(place) = (begin + index)
+                    .checked_sub(at)
+                    .and_then(|i| data.get_mut(i))
+                {
                     *place = *byte;
                 }
             }
@@ -82,7 +85,10 @@ impl Disk for Memory {
     async fn write(&self, offset: u64, data: Vec<u8>) -> Result<(), StoreError> {
         assert!(offset % 512 == 0 && data.len() % 512 == 0);
         let at = usize::try_from(offset).expect("small");
-        assert!(at + data.len() <= self.durable.borrow().len(), "beyond the end");
+        assert!(
+            at + data.len() <= self.durable.borrow().len(),
+            "beyond the end"
+        );
         self.pending.borrow_mut().push((at, data));
         self.step()
     }
@@ -135,7 +141,11 @@ fn what_is_committed_is_there_after_a_restart() {
     let mut log = open(&disk).expect("an empty disk");
     let mut random = salts();
     run(log.commit(&[put("a", b"1"), put("b", b"2")], &mut random)).expect("space");
-    run(log.commit(&[put("a", b"3"), Operation::Delete(b"b".to_vec())], &mut random)).expect("space");
+    run(log.commit(
+        &[put("a", b"3"), Operation::Delete(b"b".to_vec())],
+        &mut random,
+    ))
+    .expect("space");
     let log = open(&disk).expect("a store");
     assert_eq!(run(log.get(b"a")), Ok(Some(b"3".to_vec())));
     assert_eq!(run(log.get(b"b")), Ok(None));
@@ -175,7 +185,10 @@ fn what_is_no_store_is_left_alone_and_damage_is_found() {
     let disk = Memory::new(256 << 10);
     disk.durable.borrow_mut()[100] = 1;
     assert_eq!(open(&disk).err(), Some(StoreError::Foreign));
-    assert_eq!(open(&Memory::new(64 << 10)).err(), Some(StoreError::TooSmall));
+    assert_eq!(
+        open(&Memory::new(64 << 10)).err(),
+        Some(StoreError::TooSmall)
+    );
 
     let disk = Memory::new(256 << 10);
     let mut log = open(&disk).expect("an empty disk");
@@ -201,12 +214,14 @@ fn keys_and_values_have_limits() {
 
 fn operation() -> impl Strategy<Value = Operation> {
     let key = proptest::collection::vec(b'a'..b'e', 1..3);
-    (key, proptest::option::weighted(0.8, (any::<u8>(), 0..6000_usize))).prop_map(|(key, value)| {
-        match value {
+    (
+        key,
+        proptest::option::weighted(0.8, (any::<u8>(), 0..6000_usize)),
+    )
+        .prop_map(|(key, value)| match value {
             Some((byte, bytes)) => Operation::Put(key, vec![byte; bytes]),
             None => Operation::Delete(key),
-        }
-    })
+        })
 }
 
 proptest! {
