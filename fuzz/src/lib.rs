@@ -62,6 +62,7 @@ pub const TARGETS: &[Target] = &[
     plain("manifest", gamut_image::fuzz_manifest),
     plain("monitor-elf", gamut_vmm::fuzz::fuzz_elf),
     plain("monitor-names", gamut_vmm::config_text::fuzz_name_files),
+    plain("monitor-records", gamut_vmm::tcg::records::fuzz_records),
     Target {
         name: "monitor-requests",
         run: gamut_vmm::fuzz::fuzz_requests,

@@ -67,6 +67,12 @@ impl FileDisk {
         })
     }
 
+    /// The file, locked as long as it is open anywhere.
+    #[must_use]
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
     fn zero(&self, mut offset_bytes: u64, bytes: u64) -> io::Result<()> {
         let end = offset_bytes.saturating_add(bytes);
         while offset_bytes < end {

@@ -175,6 +175,7 @@ mod tests {
             hosts_path: None,
             accelerator: Accelerator::Auto,
             status_path: None,
+            scratch_path: None,
             debug_socket_path: None,
         }
     }

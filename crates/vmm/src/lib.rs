@@ -6,6 +6,8 @@
 //!          [net] taps, [block] files, console ◄─[request]────────┘
 //! ```
 //!
+//! Without KVM the same image runs in QEMU ([`tcg`]), behind the same [`machine::Guest`].
+//!
 //! The guest attacks: whatever it names is checked against its own memory ([`memory`]), requests
 //! and the ELF file are read by code without I/O, and the process around them has nothing left
 //! that would be worth taking ([`jail`]).
@@ -41,4 +43,5 @@ mod signals;
 pub mod snapshot;
 pub mod symbols;
 pub mod tables;
+pub mod tcg;
 pub mod wait;

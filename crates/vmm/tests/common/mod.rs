@@ -103,6 +103,7 @@ pub fn setup(what: &str) -> Setup {
             hosts_path: None,
             accelerator: gamut_abi::monitor::Accelerator::Auto,
             status_path: None,
+            scratch_path: None,
             debug_socket_path: None,
         },
     }
