@@ -38,6 +38,7 @@ const FLOORS: &[&[&str]] = &[
         "rootless",
         "seccomp",
         "supervisor",
+        "vmm",
     ],
     &["isolation", "network"],
     &["engine"],

@@ -1,0 +1,40 @@
+//! Giving up what a monitor does not need once everything is open.
+//!
+//! Three layers, each enough by itself against most of what a guest that took the monitor over
+//! could do: no privileges and another user ([`drop`]), no file system (Landlock), and per thread
+//! only the system calls that its work takes (seccomp). What cannot be had on this kernel is
+//! skipped where another layer covers it.
+
+mod drop;
+mod landlock;
+mod seccomp;
+
+use crate::error::Result;
+
+pub use drop::NOBODY;
+
+/// Gives up everything that concerns all threads. To be called before there is a second one.
+///
+/// # Errors
+/// If something that must be given up cannot be.
+pub fn enter() -> Result<()> {
+    drop::privileges()?;
+    landlock::deny_all()?;
+    drop::limits()
+}
+
+/// Leaves this thread only the system calls that running a guest takes.
+///
+/// # Errors
+/// If the kernel refuses the filter.
+pub fn confine_processor_thread() -> Result<()> {
+    seccomp::apply(seccomp::processor())
+}
+
+/// Leaves this thread only the system calls that waiting for signals takes.
+///
+/// # Errors
+/// If the kernel refuses the filter.
+pub fn confine_main_thread() -> Result<()> {
+    seccomp::apply(seccomp::main())
+}

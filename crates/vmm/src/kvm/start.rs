@@ -1,0 +1,244 @@
+//! Making a machine and putting its processor into 64-bit mode at privilege level 3.
+
+use kvm_bindings::{
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, Msrs, kvm_cpuid_entry2, kvm_dtable,
+    kvm_msr_entry, kvm_regs, kvm_segment, kvm_userspace_memory_region, kvm_xcrs,
+};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+
+use crate::error::{Error, Result};
+use crate::layout::{BOOT_ADDRESS, DESCRIPTORS_ADDRESS, PAGE_TABLES};
+use crate::memory::GuestMemory;
+use crate::report::Registers;
+use crate::tables;
+
+/// Protected mode, paging, write protection, native floating-point errors.
+const CR0: u64 = 0x8005_0033;
+/// Physical address extension, SSE with its exceptions.
+const CR4: u64 = 0x620;
+const CR4_OSXSAVE: u64 = 1 << 18;
+/// Long mode, enabled and active, and pages that are not executable.
+const EFER: u64 = 0xd00;
+const MSR_TSC: u32 = 0x10;
+/// Three pages that KVM wants on older Intel processors.
+const TSS_ADDRESS: usize = 0xfffb_d000;
+
+/// States of XCR0 that are useful in a guest: x87, SSE, AVX, AVX-512.
+const XCR0_WANTED: u64 = 0b1110_0111;
+const XCR0_X87: u64 = 1;
+const XCR0_AVX: u64 = 0b110;
+const XCR0_AVX512: u64 = 0b1110_0000;
+
+/// A machine with this memory and one processor.
+pub(super) fn create(memory: &GuestMemory) -> Result<(VmFd, VcpuFd)> {
+    let kvm = Kvm::new().map_err(|error| {
+        Error::system("open /dev/kvm", error).with_advice(
+            "enable virtualization in the firmware, load kvm_intel or kvm_amd, and let the user \
+             open it",
+        )
+    })?;
+    let vm = kvm
+        .create_vm()
+        .map_err(|error| Error::system("make a virtual machine", error))?;
+    if memory.bytes() < TSS_ADDRESS as u64 {
+        // Only older processors want it, and only they refuse without.
+        let _ = vm.set_tss_address(TSS_ADDRESS);
+    }
+    set_memory(&vm, memory, 0)?;
+    let processor = vm
+        .create_vcpu(0)
+        .map_err(|error| Error::system("make a virtual processor", error))?;
+    let features = kvm
+        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+        .map_err(|error| Error::system("ask for the processor's features", error))?;
+    processor
+        .set_cpuid2(&features)
+        .map_err(|error| Error::system("set the processor's features", error))?;
+    set_special(&processor, &features)?;
+    Ok((vm, processor))
+}
+
+/// Hands the memory to KVM, or changes the flags of what it has.
+pub(super) fn set_memory(vm: &VmFd, memory: &GuestMemory, flags: u32) -> Result<()> {
+    for (slot, (guest, host, bytes, is_read_only)) in memory.slots().enumerate() {
+        let region = kvm_userspace_memory_region {
+            slot: u32::try_from(slot).unwrap_or(u32::MAX),
+            flags: if is_read_only {
+                KVM_MEM_READONLY
+            } else {
+                flags
+            },
+            guest_phys_addr: guest,
+            memory_size: bytes,
+            userspace_addr: host,
+        };
+        // SAFETY: the mapping is private to the guest and lives longer than the machine.
+        unsafe { vm.set_user_memory_region(region) }.map_err(|error| {
+            Error::system(format!("give the guest memory at {guest:#x}"), error)
+        })?;
+    }
+    Ok(())
+}
+
+fn set_special(processor: &VcpuFd, features: &CpuId) -> Result<()> {
+    let failed = |what: &str, error: kvm_ioctls::Error| {
+        Error::system(format!("set the processor's {what}"), error)
+    };
+    let mut special = processor
+        .get_sregs()
+        .map_err(|error| failed("control registers (reading them)", error))?;
+    special.cr0 = CR0;
+    special.cr3 = PAGE_TABLES.start;
+    special.cr4 = CR4;
+    special.efer = EFER;
+    let states = extended_states(features);
+    if let Some(states) = states {
+        special.cr4 |= CR4_OSXSAVE;
+        let mut registers = kvm_xcrs {
+            nr_xcrs: 1,
+            ..kvm_xcrs::default()
+        };
+        if let Some(first) = registers.xcrs.first_mut() {
+            first.value = states;
+        }
+        processor
+            .set_xcrs(&registers)
+            .map_err(|error| failed("extended states", error))?;
+    }
+    special.cs = segment(tables::USER_CODE, 0xb, true);
+    let data = segment(tables::USER_DATA, 3, false);
+    (special.ss, special.ds, special.es) = (data, data, data);
+    (special.fs, special.gs) = (data, data);
+    special.tr = kvm_segment {
+        base: DESCRIPTORS_ADDRESS + tables::TASK_OFFSET,
+        limit: u32::try_from(tables::IDT_OFFSET - tables::TASK_OFFSET - 1).unwrap_or(0),
+        selector: tables::TASK,
+        type_: 0xb,
+        present: 1,
+        ..kvm_segment::default()
+    };
+    special.gdt = kvm_dtable {
+        base: DESCRIPTORS_ADDRESS + tables::GDT_OFFSET,
+        limit: tables::GDT_BYTES - 1,
+        ..kvm_dtable::default()
+    };
+    special.idt = kvm_dtable {
+        base: DESCRIPTORS_ADDRESS + tables::IDT_OFFSET,
+        limit: tables::IDT_BYTES - 1,
+        ..kvm_dtable::default()
+    };
+    processor
+        .set_sregs(&special)
+        .map_err(|error| failed("control registers", error))
+}
+
+/// A flat segment of privilege level 3.
+fn segment(selector: u16, kind: u8, is_code: bool) -> kvm_segment {
+    kvm_segment {
+        base: 0,
+        limit: u32::MAX,
+        selector,
+        type_: kind,
+        present: 1,
+        dpl: 3,
+        db: u8::from(!is_code),
+        s: 1,
+        l: u8::from(is_code),
+        g: 1,
+        ..kvm_segment::default()
+    }
+}
+
+/// The value of XCR0, if the processor has extended states at all (Intel SDM volume 1, 13.3).
+fn extended_states(features: &CpuId) -> Option<u64> {
+    let find = |function, index| {
+        features
+            .as_slice()
+            .iter()
+            .find(|leaf: &&kvm_cpuid_entry2| leaf.function == function && leaf.index == index)
+    };
+    let has_xsave = find(1, 0)?.ecx & (1 << 26) != 0;
+    if !has_xsave {
+        return None;
+    }
+    let leaf = find(0xd, 0)?;
+    let supported = u64::from(leaf.eax) | u64::from(leaf.edx) << 32;
+    let mut states = supported & XCR0_WANTED | XCR0_X87;
+    // Each of these goes as a whole or not at all.
+    if states & XCR0_AVX != XCR0_AVX {
+        states = XCR0_X87 | supported & 0b10;
+    }
+    if states & XCR0_AVX512 != XCR0_AVX512 {
+        states &= !XCR0_AVX512;
+    }
+    Some(states)
+}
+
+/// The state of the registers at the entry point ([`gamut_abi::guest::boot`]).
+pub(super) fn set_registers(processor: &VcpuFd, entry: u64, stack_end: u64) -> Result<()> {
+    let registers = kvm_regs {
+        rip: entry,
+        rdi: BOOT_ADDRESS,
+        // As after a call, whose return address is 0: the end of every backtrace.
+        rsp: stack_end - 8,
+        rflags: 2,
+        ..kvm_regs::default()
+    };
+    processor
+        .set_regs(&registers)
+        .map_err(|error| Error::system("set the processor's registers", error))
+}
+
+/// Registers as reports show them.
+pub(super) fn general(from: &kvm_regs) -> Registers {
+    Registers {
+        general: [
+            from.rax,
+            from.rbx,
+            from.rcx,
+            from.rdx,
+            from.rsi,
+            from.rdi,
+            from.rbp,
+            from.rsp,
+            from.r8,
+            from.r9,
+            from.r10,
+            from.r11,
+            from.r12,
+            from.r13,
+            from.r14,
+            from.r15,
+            from.rip,
+            from.rflags,
+        ],
+    }
+}
+
+/// Frequency of the guest's counter in kHz, and what it is ahead of the host's.
+pub(super) fn counter(processor: &VcpuFd) -> Result<(u32, u64)> {
+    let failed = |error: kvm_ioctls::Error| {
+        Error::system("ask for the frequency of the time stamp counter", error)
+    };
+    let tsc_khz = processor.get_tsc_khz().map_err(failed)?;
+    let entry = kvm_msr_entry {
+        index: MSR_TSC,
+        ..kvm_msr_entry::default()
+    };
+    let mut values = Msrs::from_entries(&[entry]).map_err(|_| {
+        Error::system(
+            "read the guest's counter",
+            std::io::Error::other("no memory"),
+        )
+    })?;
+    // SAFETY: every x86-64 processor has the instruction.
+    let before = unsafe { core::arch::x86_64::_rdtsc() };
+    processor.get_msrs(&mut values).map_err(failed)?;
+    // SAFETY: as above.
+    let after = unsafe { core::arch::x86_64::_rdtsc() };
+    let guest = values.as_slice().first().map_or(before, |entry| entry.data);
+    let offset = guest.wrapping_sub(before);
+    // Read in between: the counters are the same, but for the time that reading took.
+    let is_same = offset <= after.wrapping_sub(before);
+    Ok((tsc_khz, if is_same { 0 } else { offset }))
+}

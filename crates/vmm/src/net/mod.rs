@@ -1,0 +1,75 @@
+//! The guest's network devices: every interface of the monitor's network namespace.
+//!
+//! An interface keeps its addresses for those who look at it from outside, but its frames go to
+//! the guest, which has the same addresses, the link-layer one included.
+
+mod interfaces;
+mod join;
+mod netlink;
+mod tap;
+
+pub use tap::Tap;
+
+use crate::config_text::NicConfig;
+use crate::error::Result;
+use interfaces::{Interface, Way};
+use netlink::Netlink;
+
+/// Opens a tap for each interface of this network namespace that is for the guest, in the order of
+/// their indices.
+///
+/// # Errors
+/// If one of them cannot be given to a guest, or the system refuses.
+pub fn open_all() -> Result<Vec<Tap>> {
+    let mut netlink = Netlink::open()?;
+    let interfaces = interfaces::list(&mut netlink)?;
+    interfaces
+        .into_iter()
+        .map(|interface| open(&mut netlink, &interface))
+        .collect()
+}
+
+fn open(netlink: &mut Netlink, interface: &Interface) -> Result<Tap> {
+    let mut config = NicConfig {
+        interface: interface.name.clone(),
+        mac: interface.mac,
+        mtu: interface.mtu,
+        addresses: interface.addresses.clone(),
+        gateways: interface.gateways.clone(),
+    };
+    match interface.way {
+        Way::Join => {
+            let (tap, index) = Tap::create(config)?;
+            join::join(netlink, interface, index)?;
+            Ok(tap)
+        }
+        Way::Open => {
+            // The tap's own addresses are those of its other end, the host's.
+            config.mac = neighbour(interface.mac);
+            config.addresses.clear();
+            config.gateways.clear();
+            Tap::open(config)
+        }
+    }
+}
+
+/// A link-layer address for the guest's end of a tap: locally administered, and always the same
+/// for the same tap.
+fn neighbour(mut mac: [u8; 6]) -> [u8; 6] {
+    let [first, .., last] = &mut mac;
+    *first = (*first | 0x02) & !0x01;
+    *last ^= 0x01;
+    mac
+}
+
+#[cfg(test)]
+mod tests {
+    use super::neighbour;
+
+    #[test]
+    fn the_guests_end_of_a_tap_has_an_address_of_its_own() {
+        let mac = [0x02, 1, 2, 3, 4, 5];
+        assert_eq!(neighbour(mac), [0x02, 1, 2, 3, 4, 4]);
+        assert_ne!(neighbour([0; 6]), [0; 6]);
+    }
+}
