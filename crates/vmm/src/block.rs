@@ -19,6 +19,7 @@ const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 pub struct FileDisk {
     file: File,
     bytes: u64,
+    file_bytes: u64,
     is_read_only: bool,
 }
 
@@ -63,8 +64,15 @@ impl FileDisk {
         Ok(Self {
             file,
             bytes: end / sector * sector,
+            file_bytes: end,
             is_read_only: config.read_only,
         })
+    }
+
+    /// Size of the file itself, of which a part of a sector at the end is not used.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
     }
 
     fn zero(&self, mut offset_bytes: u64, bytes: u64) -> io::Result<()> {

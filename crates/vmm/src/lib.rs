@@ -36,6 +36,7 @@ pub mod prepare;
 pub mod report;
 pub mod request;
 mod signals;
+pub mod solo5;
 pub mod symbols;
 pub mod tables;
 pub mod wait;

@@ -6,40 +6,91 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use gamut_abi::guest::EXIT_MACHINE;
+use gamut_abi::guest::solo5::Manifest;
 use gamut_abi::monitor::{Accelerator, MONITOR_CONFIG_VERSION, MonitorConfig};
 
 use crate::block::FileDisk;
 use crate::config_text::{self, NameFiles};
 use crate::control::{self, Control};
 use crate::device::{Devices, Disk, Nic};
-use crate::ending::Ending;
-use crate::error::{Error, Result};
+use crate::ending::{Ending, Fault};
+use crate::error::{Error, ImageError, Result};
 use crate::kvm::KvmMachine;
 use crate::machine::Machine;
-use crate::memory::map_file_for_reading;
+use crate::memory::{FileView, map_file_for_reading};
 use crate::net::{self, Tap};
 use crate::prepare::{Image, prepare};
-use crate::report::{Scene, report};
+use crate::report::{RIP, Scene, report};
+use crate::solo5::{self, Attached};
 use crate::wait::Poller;
 use crate::{jail, signals};
 
 /// Largest image whose symbols are read for a report.
 const MAX_SYMBOL_FILE_BYTES: u64 = 256 << 20;
 
+/// Whose messages and exit codes are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manners {
+    /// Our own.
+    Gamut,
+    /// Those of Solo5's monitor.
+    Solo5,
+}
+
+impl Manners {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gamut => "gamut-monitor",
+            Self::Solo5 => "solo5-hvt",
+        }
+    }
+
+    /// Exit code of a failure that is not the guest's.
+    fn failure(self) -> i32 {
+        match self {
+            Self::Gamut => i32::try_from(EXIT_MACHINE).unwrap_or(1),
+            Self::Solo5 => 1,
+        }
+    }
+
+    fn exit_code(self, ending: &Ending) -> i32 {
+        match (self, ending) {
+            (Self::Gamut, _) | (_, Ending::Exited(_)) => ending.exit_code(),
+            (Self::Solo5, _) => self.failure(),
+        }
+    }
+
+    /// Exit code of a guest that a signal has ended.
+    fn killed(self) -> i32 {
+        match self {
+            Self::Gamut => 128 + libc::SIGTERM,
+            Self::Solo5 => self.failure(),
+        }
+    }
+}
+
 /// Runs the machine that a configuration file describes; ends with the guest's exit code.
 #[must_use]
 pub fn main(config_path: &str) -> i32 {
-    match start(config_path) {
+    run_assembled(Manners::Gamut, |control| assemble(config_path, control))
+}
+
+/// Makes a machine and runs it; ends with the guest's exit code.
+pub(crate) fn run_assembled(
+    manners: Manners,
+    assemble: impl FnOnce(&Arc<Control>) -> Result<Assembly>,
+) -> i32 {
+    match start(manners, assemble) {
         Ok(code) => code,
         Err(error) => {
-            tell(&format!("gamut-monitor: {error}\n"));
-            i32::try_from(EXIT_MACHINE).unwrap_or(1)
+            tell(&format!("{}: {error}\n", manners.name()));
+            manners.failure()
         }
     }
 }
 
 /// Says something on standard error. Nobody may listen any more.
-fn tell(text: &str) {
+pub(crate) fn tell(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
@@ -86,21 +137,103 @@ fn open(path: &str) -> Result<File> {
 }
 
 /// All that runs: made before the privileges are given up.
-struct Assembly {
+pub(crate) struct Assembly {
     machine: KvmMachine,
     devices: Devices,
     image_file: File,
+    /// The guest cannot be asked to stop: a signal ends it.
+    is_deaf: bool,
+}
+
+/// An image's file, opened and mapped.
+pub(crate) struct ImageFile {
+    file: File,
+    /// What it holds.
+    pub view: FileView,
+}
+
+/// Opens the file of an image.
+pub(crate) fn open_image(path: &str) -> Result<ImageFile> {
+    let file = open(path)?;
+    let size = file
+        .metadata()
+        .map_err(|error| Error::system(format!("look at {path}"), error))?
+        .len();
+    let view = map_file_for_reading(&file, usize::try_from(size).unwrap_or(0))?;
+    Ok(ImageFile { file, view })
+}
+
+/// The manifest of an image, if it is one of Solo5.
+pub(crate) fn solo5_manifest(path: &str, file: &[u8]) -> Result<Option<Manifest>> {
+    gamut_abi::guest::solo5::manifest(file).map_err(|error| Error::Image {
+        path: path.to_owned(),
+        problem: ImageError::new(error.field, error.problem),
+    })
+}
+
+/// The machine of an image of Solo5.
+pub(crate) fn assemble_solo5(
+    path: &str,
+    image: ImageFile,
+    attached: Attached,
+    command_line: &str,
+    memory_bytes: Option<u64>,
+    control: &Arc<Control>,
+) -> Result<Assembly> {
+    let Attached {
+        manifest,
+        taps,
+        disks,
+    } = attached;
+    let file = image.view.bytes();
+    let prepared = solo5::prepare(path, file, &manifest, command_line, memory_bytes)?;
+    let guest = solo5::Guest::new(&manifest);
+    let machine = KvmMachine::start_solo5(prepared, guest, Arc::clone(control))?;
+    Ok(Assembly {
+        devices: devices(&machine, taps, disks, control)?,
+        machine,
+        image_file: image.file,
+        is_deaf: true,
+    })
+}
+
+fn devices(
+    machine: &KvmMachine,
+    taps: Vec<Tap>,
+    disks: Vec<FileDisk>,
+    control: &Arc<Control>,
+) -> Result<Devices> {
+    Ok(Devices {
+        clock: Box::new(machine.clock(None)?),
+        waiter: Box::new(Poller::new(
+            Arc::clone(control),
+            taps.iter().map(Tap::descriptor),
+        )),
+        nics: taps
+            .into_iter()
+            .map(|tap| Box::new(tap) as Box<dyn Nic>)
+            .collect(),
+        disks: disks
+            .into_iter()
+            .map(|disk| Box::new(disk) as Box<dyn Disk>)
+            .collect(),
+        console: Box::new(std::io::stdout()),
+        next_nic: 0,
+    })
 }
 
 fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
     let config = read_config(config_path)?;
     let path = &config.image_path;
-    let image_file = open(path)?;
-    let size = image_file
-        .metadata()
-        .map_err(|error| Error::system(format!("look at {path}"), error))?
-        .len();
-    let view = map_file_for_reading(&image_file, usize::try_from(size).unwrap_or(0))?;
+    let image_file = open_image(path)?;
+    if let Some(manifest) = solo5_manifest(path, image_file.view.bytes())? {
+        let taps = net::open_all()?;
+        let attached = solo5::attach_by_config(path, manifest, taps, &config.blocks)?;
+        let arguments = config.args.get(1..).unwrap_or_default().join(" ");
+        let bytes = config.memory_bytes;
+        return assemble_solo5(path, image_file, attached, &arguments, bytes, control);
+    }
+    let view = &image_file.view;
     let refused = |problem| Error::Image {
         path: path.clone(),
         problem,
@@ -137,44 +270,32 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
         rofs.as_ref(),
     )?;
     let machine = KvmMachine::start(prepared, Arc::clone(control))?;
-    let devices = Devices {
-        clock: Box::new(machine.clock(None)?),
-        waiter: Box::new(Poller::new(
-            Arc::clone(control),
-            taps.iter().map(Tap::descriptor),
-        )),
-        nics: taps
-            .into_iter()
-            .map(|tap| Box::new(tap) as Box<dyn Nic>)
-            .collect(),
-        disks: disks
-            .into_iter()
-            .map(|disk| Box::new(disk) as Box<dyn Disk>)
-            .collect(),
-        console: Box::new(std::io::stdout()),
-        next_nic: 0,
-    };
     Ok(Assembly {
+        devices: devices(&machine, taps, disks, control)?,
         machine,
-        devices,
-        image_file,
+        image_file: image_file.file,
+        is_deaf: false,
     })
 }
 
-fn start(config_path: &str) -> Result<i32> {
+fn start(
+    manners: Manners,
+    assemble: impl FnOnce(&Arc<Control>) -> Result<Assembly>,
+) -> Result<i32> {
     let control = Arc::new(Control::new()?);
     control::install_kick_handler()?;
     let signals = signals::block()?;
-    let assembly = assemble(config_path, &control)?;
+    let assembly = assemble(&control)?;
+    let is_deaf = assembly.is_deaf;
     jail::enter()?;
     let processor = std::thread::Builder::new()
         .name("vcpu".to_owned())
         .spawn(move || {
             let code = match jail::confine_processor_thread() {
-                Ok(()) => run(assembly),
+                Ok(()) => run(assembly, manners),
                 Err(error) => {
-                    tell(&format!("gamut-monitor: {error}\n"));
-                    i32::try_from(EXIT_MACHINE).unwrap_or(1)
+                    tell(&format!("{}: {error}\n", manners.name()));
+                    manners.failure()
                 }
             };
             std::process::exit(code);
@@ -184,19 +305,30 @@ fn start(config_path: &str) -> Result<i32> {
     jail::confine_main_thread()?;
     loop {
         signals.wait();
+        if is_deaf {
+            tell(&format!("{}: ended by a signal\n", manners.name()));
+            std::process::exit(manners.killed());
+        }
         control.stop();
     }
 }
 
 /// Runs the guest to its end: its exit code.
-fn run(assembly: Assembly) -> i32 {
+fn run(assembly: Assembly, manners: Manners) -> i32 {
     let Assembly {
         mut machine,
         mut devices,
         image_file,
+        is_deaf: _,
     } = assembly;
     let ending = machine.run(&mut devices);
     if !matches!(ending, Ending::Exited(_)) {
+        if manners == Manners::Solo5 && is_translation_fault(&ending) {
+            let rip = machine.registers().get(RIP);
+            tell(&format!(
+                "solo5-hvt: host/guest translation fault: rip={rip:#x}\n"
+            ));
+        }
         let image = read_symbols(&image_file).unwrap_or_default();
         let scene = Scene {
             registers: machine.registers(),
@@ -208,7 +340,16 @@ fn run(assembly: Assembly) -> i32 {
             tell(&text);
         }
     }
-    ending.exit_code()
+    manners.exit_code(&ending)
+}
+
+/// An access to memory that is there, but not for this: what Solo5's monitor, whose pages of the
+/// host have these rights, cannot go on with.
+fn is_translation_fault(ending: &Ending) -> bool {
+    matches!(
+        ending,
+        Ending::Fault(Fault::Exception { vector: 14, error_code, .. }) if error_code & 1 == 1
+    )
 }
 
 /// The image again, for its symbols: it was opened before, and mapping it is forbidden by now.

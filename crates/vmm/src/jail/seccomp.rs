@@ -14,6 +14,9 @@ const KVM_RUN: u64 = 0xae80;
 /// Reading registers, for reports and saving.
 const KVM_GET_REGS: u64 = 0x8090_ae81;
 const KVM_GET_SREGS: u64 = 0x8138_ae83;
+/// Writing them, for privileged instructions of Solo5's images.
+const KVM_SET_REGS: u64 = 0x4090_ae82;
+const KVM_SET_SREGS: u64 = 0x4138_ae84;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -62,7 +65,13 @@ const MAIN: &[i64] = &[
 pub(super) fn processor() -> Result<BpfProgram> {
     let mut rules = rules(PROCESSOR)?;
     let mut requests = Vec::new();
-    for request in [KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS] {
+    for request in [
+        KVM_RUN,
+        KVM_GET_REGS,
+        KVM_GET_SREGS,
+        KVM_SET_REGS,
+        KVM_SET_SREGS,
+    ] {
         requests.push(when(1, SeccompCmpOp::Eq, request)?);
     }
     rules.insert(libc::SYS_ioctl, requests);

@@ -21,7 +21,7 @@ use crate::machine::Machine;
 use crate::memory::GuestMemory;
 use crate::prepare::Prepared;
 use crate::report::{RFLAGS, RIP, RSP, Registers};
-use crate::{request, tables};
+use crate::{request, solo5, tables};
 
 /// A guest on KVM.
 pub struct KvmMachine {
@@ -33,6 +33,8 @@ pub struct KvmMachine {
     control: Arc<Control>,
     /// Registers at an exception, where they are not those of the stub.
     fault_registers: Option<Registers>,
+    /// What is kept of an image of Solo5, if it is one.
+    solo5: Option<Box<solo5::Guest>>,
 }
 
 impl KvmMachine {
@@ -43,6 +45,27 @@ impl KvmMachine {
     pub fn start(prepared: Prepared, control: Arc<Control>) -> Result<Self> {
         let machine = Self::bare(prepared.memory, prepared.layout, control)?;
         start::set_registers(&machine.processor, prepared.entry, machine.layout.stack.end)?;
+        Ok(machine)
+    }
+
+    /// Makes a machine that stands at the first instruction of an image of Solo5.
+    ///
+    /// # Errors
+    /// If there is no KVM, or it refuses something.
+    pub fn start_solo5(
+        prepared: Prepared,
+        guest: solo5::Guest,
+        control: Arc<Control>,
+    ) -> Result<Self> {
+        let mut machine = Self::start(prepared, control)?;
+        start::set_page_tables(&machine.processor, solo5::PAGE_TABLES.start)?;
+        start::set_boot_address(&machine.processor, solo5::BOOT_INFO_ADDRESS)?;
+        let (tsc_khz, _) = start::counter(&machine.processor)?;
+        let place = solo5::BOOT_INFO_ADDRESS + solo5::FREQUENCY_OFFSET;
+        if let Some(place) = machine.memory.raw_mut(place, 8) {
+            place.copy_from_slice(&(u64::from(tsc_khz) * 1000).to_le_bytes());
+        }
+        machine.solo5 = Some(Box::new(guest));
         Ok(machine)
     }
 
@@ -61,6 +84,7 @@ impl KvmMachine {
             layout,
             control,
             fault_registers: None,
+            solo5: None,
         })
     }
 
@@ -90,7 +114,7 @@ impl KvmMachine {
         match exit {
             VcpuExit::IoOut(port, data) => {
                 if let Some(vector) = tables::vector_of(port) {
-                    return Some(self.exception(vector));
+                    return self.exception(vector);
                 }
                 let Ok(value) = <[u8; 4]>::try_from(data) else {
                     let problem = format!(
@@ -100,7 +124,10 @@ impl KvmMachine {
                     return Some(Ending::Fault(Fault::Request(problem)));
                 };
                 let value = u32::from_le_bytes(value);
-                let answer = request::carry_out(port, value, &mut self.memory, devices);
+                let answer = match &self.solo5 {
+                    Some(guest) => guest.carry_out(port, value, &mut self.memory, devices),
+                    None => request::carry_out(port, value, &mut self.memory, devices),
+                };
                 answer.unwrap_or_else(|trouble| Some(trouble.into()))
             }
             VcpuExit::IoIn(port, _) => Some(Ending::Fault(Fault::Request(format!(
@@ -130,7 +157,12 @@ impl KvmMachine {
     }
 
     /// An exception has come to the stub: the processor's frame lies on the ring-0 stack.
-    fn exception(&mut self, vector: u8) -> Ending {
+    /// `Some`: it has ended the guest.
+    fn exception(&mut self, vector: u8) -> Option<Ending> {
+        if self.solo5.is_some() {
+            // The registers are to be changed.
+            self.finish_exit();
+        }
         let mut registers = self.registers();
         let frame = registers.get(RSP);
         let bytes = self.memory.raw(frame, 48).unwrap_or_default();
@@ -142,13 +174,30 @@ impl KvmMachine {
         for (register, offset) in [(RIP, 0), (RFLAGS, 16), (RSP, 24)] {
             registers.set(register, u64_at(bytes, at + offset).unwrap_or(0));
         }
+        let special = self.processor.get_sregs().unwrap_or_default();
+        if let Some(guest) = &mut self.solo5 {
+            let mut state = solo5::State {
+                registers,
+                fs_base: special.fs.base,
+                gs_base: special.gs.base,
+                fault_address: special.cr2,
+            };
+            let ending = guest.exception(vector, error_code, &mut state, &mut self.memory);
+            if ending.is_none() {
+                let resumed = start::resume(&self.processor, &state);
+                return resumed
+                    .err()
+                    .map(|error| Ending::Machine(error.to_string()));
+            }
+            self.fault_registers = Some(registers);
+            return ending;
+        }
         self.fault_registers = Some(registers);
-        let address = self.processor.get_sregs().map_or(0, |special| special.cr2);
-        Ending::Fault(Fault::Exception {
+        Some(Ending::Fault(Fault::Exception {
             vector,
             error_code,
-            address,
-        })
+            address: special.cr2,
+        }))
     }
 
     /// Lets the processor finish the instruction whose exit was answered, without going on.
