@@ -18,6 +18,7 @@ mod bytes;
 pub mod clock;
 pub mod config_text;
 pub mod control;
+mod debug;
 pub mod device;
 pub mod elf;
 pub mod ending;

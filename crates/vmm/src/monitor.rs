@@ -12,6 +12,7 @@ use gamut_abi::monitor::{Accelerator, MONITOR_CONFIG_VERSION, MonitorConfig};
 use crate::block::FileDisk;
 use crate::config_text::{self, NameFiles};
 use crate::control::{self, Control};
+use crate::debug::{self, Debugging, Link};
 use crate::device::{Devices, Disk, Nic};
 use crate::ending::{Ending, Fault};
 use crate::error::{Error, ImageError, Result};
@@ -114,11 +115,6 @@ fn read_config(path: &str) -> Result<MonitorConfig> {
             "accelerator: tcg is not supported yet; use kvm".to_owned(),
         ));
     }
-    if config.debug_socket_path.is_some() {
-        return Err(failed(
-            "debugSocketPath: debugging is not supported yet".to_owned(),
-        ));
-    }
     Ok(config)
 }
 
@@ -143,6 +139,7 @@ pub(crate) struct Assembly {
     image_file: File,
     /// The guest cannot be asked to stop: a signal ends it.
     is_deaf: bool,
+    debugging: Option<Debugging>,
 }
 
 /// An image's file, opened and mapped.
@@ -194,6 +191,7 @@ pub(crate) fn assemble_solo5(
         machine,
         image_file: image.file,
         is_deaf: true,
+        debugging: None,
     })
 }
 
@@ -226,12 +224,18 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
     let config = read_config(config_path)?;
     let path = &config.image_path;
     let image_file = open_image(path)?;
+    let debug_path = config.debug_socket_path.as_deref();
+    let debugging = debug_path.map(Debugging::open).transpose()?;
     if let Some(manifest) = solo5_manifest(path, image_file.view.bytes())? {
         let taps = net::open_all()?;
         let attached = solo5::attach_by_config(path, manifest, taps, &config.blocks)?;
         let arguments = config.args.get(1..).unwrap_or_default().join(" ");
         let bytes = config.memory_bytes;
-        return assemble_solo5(path, image_file, attached, &arguments, bytes, control);
+        let assembly = assemble_solo5(path, image_file, attached, &arguments, bytes, control)?;
+        return Ok(Assembly {
+            debugging,
+            ..assembly
+        });
     }
     let view = &image_file.view;
     let refused = |problem| Error::Image {
@@ -275,6 +279,7 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
         machine,
         image_file: image_file.file,
         is_deaf: false,
+        debugging,
     })
 }
 
@@ -285,14 +290,18 @@ fn start(
     let control = Arc::new(Control::new()?);
     control::install_kick_handler()?;
     let signals = signals::block()?;
-    let assembly = assemble(&control)?;
+    let mut assembly = assemble(&control)?;
     let is_deaf = assembly.is_deaf;
-    jail::enter()?;
+    let debugging = assembly.debugging.take();
+    let link = debugging.as_ref().map(Debugging::link);
+    // A debugger at a time, and one that is about to go.
+    jail::enter(if link.is_some() { 2 } else { 0 })?;
+    let processor_control = Arc::clone(&control);
     let processor = std::thread::Builder::new()
         .name("vcpu".to_owned())
         .spawn(move || {
             let code = match jail::confine_processor_thread() {
-                Ok(()) => run(assembly, manners),
+                Ok(()) => run(assembly, manners, &processor_control, link.as_deref()),
                 Err(error) => {
                     tell(&format!("{}: {error}\n", manners.name()));
                     manners.failure()
@@ -302,6 +311,9 @@ fn start(
         })
         .map_err(|error| Error::system("start the processor's thread", error))?;
     drop(processor);
+    if let Some(debugging) = debugging {
+        watch_debuggers(debugging, Arc::clone(&control))?;
+    }
     jail::confine_main_thread()?;
     loop {
         signals.wait();
@@ -313,15 +325,29 @@ fn start(
     }
 }
 
+fn watch_debuggers(debugging: Debugging, control: Arc<Control>) -> Result<()> {
+    std::thread::Builder::new()
+        .name("debugger".to_owned())
+        .spawn(move || match jail::confine_debugger_thread() {
+            Ok(()) => debugging.watch(&control),
+            Err(error) => tell(&format!("gamut-monitor: no debugging: {error}\n")),
+        })
+        .map(drop)
+        .map_err(|error| Error::system("start the debugger's thread", error))
+}
+
 /// Runs the guest to its end: its exit code.
-fn run(assembly: Assembly, manners: Manners) -> i32 {
+fn run(assembly: Assembly, manners: Manners, control: &Control, link: Option<&Link>) -> i32 {
     let Assembly {
         mut machine,
         mut devices,
         image_file,
-        is_deaf: _,
+        ..
     } = assembly;
-    let ending = machine.run(&mut devices);
+    let ending = match link {
+        Some(link) => debug::run(&mut machine, &mut devices, control, link),
+        None => machine.run(&mut devices),
+    };
     if !matches!(ending, Ending::Exited(_)) {
         if manners == Manners::Solo5 && is_translation_fault(&ending) {
             let rip = machine.registers().get(RIP);

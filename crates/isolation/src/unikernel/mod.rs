@@ -31,6 +31,7 @@ use directory::{Directories, Record};
 use gamut_abi::control::{Attach, RestartPolicy};
 use gamut_abi::guest::elf::unikernel_note;
 use gamut_abi::guest::note::Note;
+use gamut_abi::guest::solo5;
 use gamut_abi::monitor::Accelerator;
 use gamut_abi::plan::TerminalSize;
 use gamut_abi::resources::{Limit, Memory, Resources};
@@ -76,7 +77,8 @@ pub fn is_unikernel(root: &RootSource, program: &str) -> bool {
     let read = find::program(root, program)
         .and_then(File::open)
         .and_then(|file| file.take(GLANCE_BYTES).read_to_end(&mut bytes));
-    read.is_ok() && unikernel_note(&bytes).is_ok()
+    // Images of Solo5 have their notes behind their code.
+    read.is_ok() && (unikernel_note(&bytes).is_ok() || solo5::is_beginning(&bytes))
 }
 
 /// Finds the ELF file of a unikernel in a root, and what it says of itself.

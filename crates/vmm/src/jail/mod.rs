@@ -13,14 +13,15 @@ use crate::error::Result;
 
 pub use drop::NOBODY;
 
-/// Gives up everything that concerns all threads. To be called before there is a second one.
+/// Gives up everything that concerns all threads, but for some further descriptors. To be called
+/// before there is a second thread.
 ///
 /// # Errors
 /// If something that must be given up cannot be.
-pub fn enter() -> Result<()> {
+pub fn enter(further_descriptors: u64) -> Result<()> {
     drop::privileges()?;
     landlock::deny_all()?;
-    drop::limits()
+    drop::limits(further_descriptors)
 }
 
 /// Leaves this thread only the system calls that running a guest takes.
@@ -29,6 +30,14 @@ pub fn enter() -> Result<()> {
 /// If the kernel refuses the filter.
 pub fn confine_processor_thread() -> Result<()> {
     seccomp::apply(seccomp::processor())
+}
+
+/// Leaves this thread only the system calls that waiting for debuggers takes.
+///
+/// # Errors
+/// If the kernel refuses the filter.
+pub fn confine_debugger_thread() -> Result<()> {
+    seccomp::apply(seccomp::debugger())
 }
 
 /// Leaves this thread only the system calls that waiting for signals takes.

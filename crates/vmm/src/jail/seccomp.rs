@@ -17,6 +17,8 @@ const KVM_GET_SREGS: u64 = 0x8138_ae83;
 /// Writing them, for privileged instructions of Solo5's images.
 const KVM_SET_REGS: u64 = 0x4090_ae82;
 const KVM_SET_SREGS: u64 = 0x4138_ae84;
+/// Floating-point registers, for a debugger.
+const KVM_GET_FPU: u64 = 0x81a0_ae8c;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -50,6 +52,7 @@ const PROCESSOR: &[i64] = &[
     libc::SYS_pread64,
     libc::SYS_pwrite64,
     libc::SYS_read,
+    libc::SYS_shutdown,
     libc::SYS_statx,
     libc::SYS_writev,
 ];
@@ -71,11 +74,26 @@ pub(super) fn processor() -> Result<BpfProgram> {
         KVM_GET_SREGS,
         KVM_SET_REGS,
         KVM_SET_SREGS,
+        KVM_GET_FPU,
     ] {
         requests.push(when(1, SeccompCmpOp::Eq, request)?);
     }
     rules.insert(libc::SYS_ioctl, requests);
     compile(rules)
+}
+
+/// Taking debuggers, waiting for what they say, and interrupting the processor.
+const DEBUGGER: &[i64] = &[
+    libc::SYS_accept4,
+    libc::SYS_close,
+    libc::SYS_getpid,
+    libc::SYS_poll,
+    libc::SYS_tgkill,
+];
+
+/// The filter of the thread that waits for debuggers.
+pub(super) fn debugger() -> Result<BpfProgram> {
+    compile(rules(DEBUGGER)?)
 }
 
 /// The filter of the thread that waits for signals.

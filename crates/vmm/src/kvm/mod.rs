@@ -35,7 +35,16 @@ pub struct KvmMachine {
     fault_registers: Option<Registers>,
     /// What is kept of an image of Solo5, if it is one.
     solo5: Option<Box<solo5::Guest>>,
+    /// Debug exceptions stop the guest instead of ending it.
+    is_debugged: bool,
+    /// The debug exception that has stopped it.
+    stop: Option<u8>,
 }
+
+const DEBUG_VECTOR: u8 = 1;
+const BREAKPOINT_VECTOR: u8 = 3;
+/// Of RFLAGS: a debug exception after every instruction.
+const TRAP_FLAG: u64 = 1 << 8;
 
 impl KvmMachine {
     /// Makes a machine that stands at the guest's first instruction.
@@ -85,6 +94,8 @@ impl KvmMachine {
             control,
             fault_registers: None,
             solo5: None,
+            is_debugged: false,
+            stop: None,
         })
     }
 
@@ -103,7 +114,7 @@ impl KvmMachine {
     }
 
     /// One entry into the guest. `Some`: it has ended.
-    fn turn(&mut self, devices: &mut Devices) -> Option<Ending> {
+    pub(crate) fn turn(&mut self, devices: &mut Devices) -> Option<Ending> {
         let exit = match self.processor.run() {
             Ok(exit) => exit,
             Err(error) => {
@@ -159,7 +170,7 @@ impl KvmMachine {
     /// An exception has come to the stub: the processor's frame lies on the ring-0 stack.
     /// `Some`: it has ended the guest.
     fn exception(&mut self, vector: u8) -> Option<Ending> {
-        if self.solo5.is_some() {
+        if self.solo5.is_some() || self.is_debugged {
             // The registers are to be changed.
             self.finish_exit();
         }
@@ -175,6 +186,20 @@ impl KvmMachine {
             registers.set(register, u64_at(bytes, at + offset).unwrap_or(0));
         }
         let special = self.processor.get_sregs().unwrap_or_default();
+        if self.is_debugged && matches!(vector, DEBUG_VECTOR | BREAKPOINT_VECTOR) {
+            registers.set(RFLAGS, registers.get(RFLAGS) & !TRAP_FLAG);
+            self.stop = Some(vector);
+            let state = solo5::State {
+                registers,
+                fs_base: special.fs.base,
+                gs_base: special.gs.base,
+                fault_address: special.cr2,
+            };
+            return Some(match start::resume(&self.processor, &state) {
+                Ok(()) => Ending::Paused,
+                Err(error) => Ending::Machine(error.to_string()),
+            });
+        }
         if let Some(guest) = &mut self.solo5 {
             let mut state = solo5::State {
                 registers,
@@ -198,6 +223,61 @@ impl KvmMachine {
             error_code,
             address: special.cr2,
         }))
+    }
+
+    /// Says whether debug exceptions stop the guest.
+    pub(crate) fn set_debugged(&mut self, is_debugged: bool) {
+        self.is_debugged = is_debugged;
+        self.stop = None;
+        // Nobody waits for a step any more.
+        let _ = self.set_step(false);
+    }
+
+    /// The debug exception that has stopped the guest.
+    pub(crate) fn take_stop(&mut self) -> Option<u8> {
+        self.stop.take()
+    }
+
+    /// Sets the general registers of a guest that stands.
+    ///
+    /// # Errors
+    /// If KVM refuses.
+    pub(crate) fn set_registers(&mut self, registers: &Registers) -> Result<()> {
+        start::set_general(&self.processor, registers)
+    }
+
+    /// Lets the guest stop after one instruction, or not.
+    ///
+    /// # Errors
+    /// If KVM refuses.
+    pub(crate) fn set_step(&mut self, is_step: bool) -> Result<()> {
+        let mut registers = self.registers();
+        let flags = registers.get(RFLAGS);
+        let wanted = if is_step {
+            flags | TRAP_FLAG
+        } else {
+            flags & !TRAP_FLAG
+        };
+        if flags == wanted || self.fault_registers.is_some() {
+            return Ok(());
+        }
+        registers.set(RFLAGS, wanted);
+        self.set_registers(&registers)
+    }
+
+    /// Floating-point and vector registers.
+    ///
+    /// # Errors
+    /// If KVM does not tell them.
+    pub(crate) fn floating_point(&self) -> Result<kvm_bindings::kvm_fpu> {
+        self.processor
+            .get_fpu()
+            .map_err(|error| Error::system("read the floating-point registers", error))
+    }
+
+    /// The memory, to be changed while the guest stands.
+    pub(crate) fn memory_mut(&mut self) -> &mut GuestMemory {
+        &mut self.memory
     }
 
     /// Lets the processor finish the instruction whose exit was answered, without going on.

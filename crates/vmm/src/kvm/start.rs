@@ -215,9 +215,14 @@ pub(super) fn resume(processor: &VcpuFd, state: &State) -> Result<()> {
     special.fs.base = state.fs_base;
     special.gs.base = state.gs_base;
     processor.set_sregs(&special).map_err(failed)?;
+    set_general(processor, &state.registers)
+}
+
+/// Sets the general registers.
+pub(super) fn set_general(processor: &VcpuFd, registers: &Registers) -> Result<()> {
     processor
-        .set_regs(&specific(&state.registers))
-        .map_err(failed)
+        .set_regs(&specific(registers))
+        .map_err(|error| Error::system("set the processor's registers", error))
 }
 
 /// The inverse of [`general`].

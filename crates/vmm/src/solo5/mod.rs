@@ -19,12 +19,12 @@ mod boot;
 mod call;
 pub mod command;
 pub mod decode;
-pub mod emulate;
+mod emulate;
 mod front;
 mod launch;
 
 pub use boot::prepare;
-pub use emulate::State;
+pub use emulate::{State, fuzz_emulate};
 pub use front::main;
 pub use launch::{Attached, attach, attach_by_config};
 
