@@ -174,6 +174,7 @@ mod tests {
             resolv_conf_path: None,
             hosts_path: None,
             accelerator: Accelerator::Auto,
+            status_path: None,
             debug_socket_path: None,
         }
     }

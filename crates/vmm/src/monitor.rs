@@ -345,7 +345,7 @@ fn run(assembly: Assembly, manners: Manners, control: &Control, link: Option<&Li
         ..
     } = assembly;
     let ending = match link {
-        Some(link) => debug::run(&mut machine, &mut devices, control, link),
+        Some(link) => debug::run(&mut machine, &mut devices, control, link, &image_file),
         None => machine.run(&mut devices),
     };
     if !matches!(ending, Ending::Exited(_)) {

@@ -45,6 +45,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -184,6 +185,7 @@ impl UnikernelLevel {
             image: &image,
             config: &directory.config(),
             status: &directory.status(),
+            debug: &directory.debug(),
         };
         let Jail {
             config,
@@ -441,6 +443,30 @@ impl Isolation for UnikernelLevel {
                 id: id.to_owned(),
                 source: error.into(),
             })
+    }
+
+    fn debug(&self, _: &Context, id: &str) -> Result<UnixStream, Error> {
+        let status = self.status(id)?.ok_or_else(|| Error::NotFound {
+            object: "workload",
+            id: id.to_owned(),
+        })?;
+        if status.pid == 0 {
+            return Err(Error::State {
+                operation: "debug",
+                id: id.to_owned(),
+                reason: "it is not running".to_owned(),
+            });
+        }
+        let connected = self.directories.of(id).connect_debugger();
+        connected.map_err(|error| match error.kind() {
+            // On QEMU's translator there is none.
+            io::ErrorKind::NotFound => Error::Refused(refusals::DEBUG),
+            _ => Error::System {
+                operation: "connect a debugger to",
+                id: id.to_owned(),
+                source: error.into(),
+            },
+        })
     }
 
     fn stats(&self, context: &Context, id: &str) -> Result<Stats, Error> {

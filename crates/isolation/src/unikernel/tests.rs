@@ -60,6 +60,7 @@ fn translate(config: Value, host: Host) -> Result<Jail, Error> {
         image: Path::new("/layer/unikernel"),
         config: Path::new("/run/u/monitor.json"),
         status: Path::new("/run/u/machine.json"),
+        debug: Path::new("/run/u/debug"),
     };
     jail(&spec, &NOTE, &places, host)
 }
@@ -152,10 +153,7 @@ fn the_jail_is_a_container_with_nothing_but_the_monitor() {
     assert_eq!(devices, ["/dev/kvm", "/dev/net/tun"]);
     let group = plan.cgroup.unwrap();
     assert_eq!(group.path, "/gamut/x");
-    assert_eq!(
-        group.resources.pids_max,
-        Some(Limit::Value(64))
-    );
+    assert_eq!(group.resources.pids_max, Some(Limit::Value(64)));
     assert!(group.resources.cpu != gamut_abi::resources::Cpu::default());
 }
 
@@ -275,6 +273,7 @@ fn what_a_unikernel_cannot_have_is_refused_by_name() {
         image: place,
         config: place,
         status: place,
+        debug: place,
     };
     let error = jail(&spec, &later, &places, HOST).unwrap_err().to_string();
     assert!(error.contains("guest ABI version 2"), "{error}");

@@ -5,12 +5,14 @@
 //! ([`link`]) interrupts the guest when the debugger says something meanwhile. When the debugger
 //! detaches or goes away, its breakpoints are taken out and the guest goes on.
 
+mod files;
 mod link;
 mod session;
 mod target;
 
 pub(crate) use link::{Link, listen};
 
+use std::fs::File;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
@@ -53,6 +55,7 @@ pub(crate) fn run(
     devices: &mut Devices,
     control: &Control,
     link: &Link,
+    image_file: &File,
 ) -> Ending {
     loop {
         let ending = machine.run(devices);
@@ -62,7 +65,7 @@ pub(crate) fn run(
         let Some(stream) = link.take() else {
             return ending;
         };
-        let ended = session::serve(machine, devices, control, link, &stream);
+        let ended = session::serve(machine, devices, image_file, control, link, &stream);
         link.end(&stream);
         if let Some(ending) = ended {
             return ending;

@@ -1,6 +1,8 @@
 //! One debugger, from its connection to its end.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -25,11 +27,12 @@ const PACKET_BYTES: usize = 16 << 10;
 pub(super) fn serve(
     machine: &mut KvmMachine,
     devices: &mut Devices,
+    image_file: &File,
     control: &Control,
     link: &Link,
     stream: &Arc<UnixStream>,
 ) -> Option<Ending> {
-    let mut guest = match Guest::stopped(machine, devices) {
+    let mut guest = match Guest::stopped(machine, devices, image_file) {
         Ok(guest) => guest,
         Err(ending) => return Some(ending),
     };
@@ -55,9 +58,16 @@ struct Session<'session> {
 impl Session<'_> {
     /// The next byte; none at the end.
     fn next(&mut self) -> io::Result<Option<u8>> {
-        if self.input.is_empty() {
+        while self.input.is_empty() {
             let mut buffer = [0; 4096];
-            let count = (&mut &**self.stream).read(&mut buffer)?;
+            // A signal that was to pause the guest may come late.
+            let count = match read(self.stream, &mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                count => count?,
+            };
+            if count == 0 {
+                return Ok(None);
+            }
             self.input
                 .extend(buffer.get(..count).unwrap_or_default().iter().rev());
         }
@@ -124,6 +134,31 @@ impl Session<'_> {
     }
 }
 
+/// Reads by read(2): the standard library's calls for sockets are forbidden to this thread.
+fn read(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `buffer` is valid for writes of its length.
+    let count = unsafe { libc::read(stream.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes by write(2), for the same reason.
+fn write_all(stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        // SAFETY: `bytes` is valid for reads of its length.
+        let count = unsafe { libc::write(stream.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+        match usize::try_from(count) {
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What goes to the debugger, packet by packet.
 struct Output(Vec<u8>, Arc<UnixStream>);
 
@@ -136,7 +171,7 @@ impl Connection for Output {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let sent = (&mut &*self.1).write_all(&self.0);
+        let sent = write_all(&self.1, &self.0);
         self.0.clear();
         sent
     }

@@ -1,6 +1,7 @@
 //! A guest as a debugger sees it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 
 use gdbstub::arch::Arch;
 use gdbstub::common::Signal;
@@ -12,6 +13,8 @@ use gdbstub::target::ext::base::singlethread::{
 use gdbstub::target::ext::breakpoints::{
     Breakpoints, BreakpointsOps, SwBreakpoint, SwBreakpointOps,
 };
+use gdbstub::target::ext::exec_file::ExecFileOps;
+use gdbstub::target::ext::host_io::HostIoOps;
 use gdbstub::target::{Target, TargetError, TargetResult};
 use gdbstub_arch::x86::X86_64_SSE;
 use gdbstub_arch::x86::reg::X86_64CoreRegs;
@@ -52,6 +55,8 @@ pub(super) struct Guest<'machine> {
     breakpoints: BTreeMap<u64, u8>,
     is_to_step: bool,
     ending: Option<Ending>,
+    /// The image, for symbols.
+    pub(super) image_file: &'machine File,
 }
 
 /// Places of GDB's general registers (rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8 to r15), which
@@ -66,6 +71,7 @@ impl<'machine> Guest<'machine> {
     pub(super) fn stopped(
         machine: &'machine mut KvmMachine,
         devices: &mut Devices,
+        image_file: &'machine File,
     ) -> Result<Self, Ending> {
         machine.set_debugged(true);
         let mut guest = Self {
@@ -73,6 +79,7 @@ impl<'machine> Guest<'machine> {
             breakpoints: BTreeMap::new(),
             is_to_step: false,
             ending: None,
+            image_file,
         };
         match guest.leave_stub(devices) {
             Some(ending) => Err(ending),
@@ -179,6 +186,14 @@ impl Target for Guest<'_> {
 
     fn base_ops(&mut self) -> BaseOps<'_, Self::Arch, Self::Error> {
         BaseOps::SingleThread(self)
+    }
+
+    fn support_exec_file(&mut self) -> Option<ExecFileOps<'_, Self>> {
+        Some(self)
+    }
+
+    fn support_host_io(&mut self) -> Option<HostIoOps<'_, Self>> {
+        Some(self)
     }
 
     fn support_breakpoints(&mut self) -> Option<BreakpointsOps<'_, Self>> {
