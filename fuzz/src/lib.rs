@@ -57,6 +57,13 @@ pub const TARGETS: &[Target] = &[
     plain("log-line", gamut_engine::logs::fuzz_line),
     plain("log-splitter", gamut_supervisor::fuzz_line_splitter),
     plain("manifest", gamut_image::fuzz_manifest),
+    plain("monitor-elf", gamut_vmm::fuzz::fuzz_elf),
+    plain("monitor-names", gamut_vmm::config_text::fuzz_name_files),
+    Target {
+        name: "monitor-requests",
+        run: gamut_vmm::fuzz::fuzz_requests,
+        repair: Some(gamut_vmm::fuzz::repair_requests),
+    },
     plain("network-addresses", gamut_network::fuzz::fuzz_addresses),
     plain("network-conntrack", gamut_network::fuzz::fuzz_flow),
     plain("network-netlink", gamut_network::fuzz::fuzz_netlink),

@@ -12,7 +12,7 @@ use crate::device::{Disk, Errno};
 use crate::error::{Error, Result};
 
 const INPUT_OUTPUT_ERROR: u32 = 5;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A file that is a disk of the guest.
 #[derive(Debug)]

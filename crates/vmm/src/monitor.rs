@@ -1,13 +1,14 @@
 //! The monitor as a process: from its configuration to the exit code of its guest.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use gamut_abi::guest::EXIT_MACHINE;
 use gamut_abi::guest::solo5::Manifest;
-use gamut_abi::monitor::{Accelerator, MONITOR_CONFIG_VERSION, MonitorConfig};
+use gamut_abi::monitor::{Accelerator, MONITOR_CONFIG_VERSION, MachineStatus, MonitorConfig};
 
 use crate::block::FileDisk;
 use crate::config_text::{self, NameFiles};
@@ -128,8 +129,36 @@ fn read_optional(path: Option<&String>) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Tells what the machine was made with.
+fn write_status(path: &str) -> Result<()> {
+    let failed = |error| Error::system(format!("write the machine's status to {path}"), error);
+    let status = MachineStatus {
+        accelerator: Accelerator::Kvm,
+    };
+    let text = serde_json::to_vec(&status).map_err(|error| failed(error.into()))?;
+    OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(&text))
+        .map_err(failed)
+}
+
+fn tell_status(config: &MonitorConfig) -> Result<()> {
+    config.status_path.as_deref().map_or(Ok(()), write_status)
+}
+
 fn open(path: &str) -> Result<File> {
     File::open(path).map_err(|error| Error::system(format!("open {path}"), error))
+}
+
+/// Standard output, without a buffer: what the guest has said is said.
+fn console() -> Result<File> {
+    std::io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .map(File::from)
+        .map_err(|error| Error::system("open the console", error))
 }
 
 /// All that runs: made before the privileges are given up.
@@ -215,7 +244,7 @@ fn devices(
             .into_iter()
             .map(|disk| Box::new(disk) as Box<dyn Disk>)
             .collect(),
-        console: Box::new(std::io::stdout()),
+        console: Box::new(console()?),
         next_nic: 0,
     })
 }
@@ -232,6 +261,7 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
         let arguments = config.args.get(1..).unwrap_or_default().join(" ");
         let bytes = config.memory_bytes;
         let assembly = assemble_solo5(path, image_file, attached, &arguments, bytes, control)?;
+        tell_status(&config)?;
         return Ok(Assembly {
             debugging,
             ..assembly
@@ -274,6 +304,7 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
         rofs.as_ref(),
     )?;
     let machine = KvmMachine::start(prepared, Arc::clone(control))?;
+    tell_status(&config)?;
     Ok(Assembly {
         devices: devices(&machine, taps, disks, control)?,
         machine,

@@ -144,16 +144,23 @@ fn wait_for_input(stream: &UnixStream) {
 
 /// Whether there is something to read by now.
 pub(super) fn has_input(stream: &UnixStream) -> bool {
-    poll(stream, Some(0))
+    let now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(stream, Some(now))
 }
 
-fn poll(stream: &UnixStream, timeout_ms: Option<i32>) -> bool {
+fn poll(stream: &UnixStream, timeout: Option<libc::timespec>) -> bool {
     let mut descriptor = libc::pollfd {
         fd: stream.as_raw_fd(),
         events: libc::POLLIN,
         revents: 0,
     };
-    // SAFETY: one valid descriptor, for reads and writes.
-    let ready = unsafe { libc::poll(&raw mut descriptor, 1, timeout_ms.unwrap_or(-1)) };
+    let timeout = timeout
+        .as_ref()
+        .map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: one valid descriptor, for reads and writes; the time is valid for reads.
+    let ready = unsafe { libc::ppoll(&raw mut descriptor, 1, timeout, std::ptr::null()) };
     ready > 0
 }

@@ -47,22 +47,16 @@ const PROCESSOR: &[i64] = &[
     libc::SYS_fdatasync,
     libc::SYS_fstat,
     libc::SYS_getrandom,
-    libc::SYS_poll,
     libc::SYS_ppoll,
     libc::SYS_pread64,
     libc::SYS_pwrite64,
     libc::SYS_read,
     libc::SYS_shutdown,
     libc::SYS_statx,
-    libc::SYS_writev,
 ];
 
-/// Waiting for signals, and interrupting the processor.
-const MAIN: &[i64] = &[
-    libc::SYS_getpid,
-    libc::SYS_rt_sigtimedwait,
-    libc::SYS_tgkill,
-];
+/// Waiting for signals.
+const MAIN: &[i64] = &[libc::SYS_rt_sigtimedwait];
 
 /// The filter of the thread that runs the guest.
 pub(super) fn processor() -> Result<BpfProgram> {
@@ -87,7 +81,7 @@ const DEBUGGER: &[i64] = &[
     libc::SYS_accept4,
     libc::SYS_close,
     libc::SYS_getpid,
-    libc::SYS_poll,
+    libc::SYS_ppoll,
     libc::SYS_tgkill,
 ];
 
