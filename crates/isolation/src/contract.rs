@@ -200,7 +200,7 @@ pub trait Events: Send {
 
     /// The stream socket below, for callers that wait with their own reactor and decode the
     /// frames (`gamut_abi::wire`) of [`Event`]s that arrive on it.
-    fn into_stream(self: Box<Self>) -> std::os::unix::net::UnixStream;
+    fn into_stream(self: Box<Self>) -> UnixStream;
 }
 
 /// One level of isolation.

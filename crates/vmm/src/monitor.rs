@@ -23,7 +23,7 @@ use crate::memory::{FileView, map_file_for_reading};
 use crate::net::{self, Tap};
 use crate::prepare::{Image, prepare};
 use crate::report::{RIP, Scene, report};
-use crate::solo5::{self, Attached};
+use crate::solo5::{self, Attached, core_file};
 use crate::wait::Poller;
 use crate::{jail, signals};
 
@@ -169,6 +169,15 @@ pub(crate) struct Assembly {
     /// The guest cannot be asked to stop: a signal ends it.
     is_deaf: bool,
     debugging: Option<Debugging>,
+    /// Where the state of a guest goes that has aborted.
+    core_file: Option<File>,
+}
+
+impl Assembly {
+    /// The same, whose guest leaves a core file when it aborts.
+    pub(crate) fn with_core_file(self, core_file: Option<File>) -> Self {
+        Self { core_file, ..self }
+    }
 }
 
 /// An image's file, opened and mapped.
@@ -221,6 +230,7 @@ pub(crate) fn assemble_solo5(
         image_file: image.file,
         is_deaf: true,
         debugging: None,
+        core_file: None,
     })
 }
 
@@ -311,6 +321,7 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
         image_file: image_file.file,
         is_deaf: false,
         debugging,
+        core_file: None,
     })
 }
 
@@ -373,12 +384,19 @@ fn run(assembly: Assembly, manners: Manners, control: &Control, link: Option<&Li
         mut machine,
         mut devices,
         image_file,
+        core_file,
         ..
     } = assembly;
     let ending = match link {
         Some(link) => debug::run(&mut machine, &mut devices, control, link, &image_file),
         None => machine.run(&mut devices),
     };
+    if let Some(file) = core_file
+        && ending == Ending::Exited(core_file::ABORTED)
+        && let Err(error) = core_file::write(&file, &machine.registers(), machine.memory())
+    {
+        tell(&format!("{}: dumpcore: {error}\n", manners.name()));
+    }
     if !matches!(ending, Ending::Exited(_)) {
         if manners == Manners::Solo5 && is_translation_fault(&ending) {
             let rip = machine.registers().get(RIP);

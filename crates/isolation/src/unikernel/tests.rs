@@ -96,6 +96,8 @@ fn the_jail_is_a_container_with_nothing_but_the_monitor() {
     assert!(blocks.is_empty());
     assert_eq!(resolv_conf_path.as_deref(), Some("/etc/resolv.conf"));
     assert_eq!(*accelerator, Accelerator::Kvm);
+    let debug = jail.monitor.debug_socket_path.as_deref();
+    assert_eq!(debug, Some("/debug/gdb.sock"));
     assert_eq!(
         u64::try_from(memory_limit(&jail)).unwrap(),
         8 * MIB + KVM_ALLOWANCE_BYTES
@@ -145,6 +147,7 @@ fn the_jail_is_a_container_with_nothing_but_the_monitor() {
             ("/run/u/monitor.json", "/monitor.json", true),
             ("/layer/unikernel", "/unikernel", true),
             ("/run/u/machine.json", "/machine.json", false),
+            ("/run/u/debug", "/debug", false),
             ("/c/resolv.conf", "/etc/resolv.conf", true),
             ("/c/hosts", "/etc/hosts", true),
         ]

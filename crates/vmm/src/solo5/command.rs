@@ -24,6 +24,8 @@ pub struct Options {
     pub blocks: Vec<(String, String)>,
     /// Sizes of sectors in bytes by names of block devices.
     pub sectors: Vec<(String, u16)>,
+    /// Directory for a core file, if the guest aborts.
+    pub core_directory: Option<String>,
     /// The image's file.
     pub image: String,
     /// The guest's command line.
@@ -39,6 +41,7 @@ Usage: solo5-hvt [OPTIONS] [--] IMAGE [ARGUMENT...]
   --net-mac:NAME=ADDRESS          its link-layer address
   --block:NAME=FILE               block device NAME is FILE
   --block-sector-size:NAME=BYTES  size of its sectors (default 512)
+  --dumpcore=DIR                  write a core file into DIR if the guest aborts
   --help, --version
 ";
 
@@ -79,6 +82,10 @@ fn read_option(option: &str, options: &mut Options) -> Result<(), String> {
     if let Some(mib) = option.strip_prefix("--mem=") {
         let mib = mib.parse().ok().filter(|mib| *mib > 0);
         options.memory_mib = Some(mib.ok_or("Malformed argument to --mem: a number of MiB")?);
+        return Ok(());
+    }
+    if let Some(directory) = option.strip_prefix("--dumpcore=") {
+        options.core_directory = Some(directory.to_owned());
         return Ok(());
     }
     let device = |prefix: &str| -> Option<(String, &str)> {
@@ -147,7 +154,7 @@ mod tests {
 
     #[test]
     fn everything_is_read() {
-        let line = "--mem=64 --net:service=tap0 --net-mac:service=02:0:0:0:0:a \
+        let line = "--dumpcore=/d --mem=64 --net:service=tap0 --net-mac:service=02:0:0:0:0:a \
                     --block:storage=/a=b --block-sector-size:storage=4096 -- image.hvt --a -- b";
         let expected = Options {
             memory_mib: Some(64),
@@ -155,6 +162,7 @@ mod tests {
             macs: vec![("service".to_owned(), [2, 0, 0, 0, 0, 10])],
             blocks: vec![("storage".to_owned(), "/a=b".to_owned())],
             sectors: vec![("storage".to_owned(), 4096)],
+            core_directory: Some("/d".to_owned()),
             image: "image.hvt".to_owned(),
             arguments: "--a -- b".to_owned(),
         };

@@ -13,7 +13,7 @@ use crate::net;
 
 use super::command::{Command, Options, USAGE, parse};
 use super::launch::SECTOR_BYTES;
-use super::{Attached, attach};
+use super::{Attached, attach, core_file};
 
 /// The exit code of everything that goes wrong.
 pub(crate) const FAILURE: i32 = 1;
@@ -44,6 +44,14 @@ pub fn main(arguments: &[String]) -> i32 {
 }
 
 fn assemble(options: &Options, control: &Arc<Control>) -> Result<Assembly> {
+    let core_file = match &options.core_directory {
+        Some(directory) => {
+            let file = core_file::open(directory)?;
+            core_file::watch_from_outside(&file, directory)?;
+            Some(file)
+        }
+        None => None,
+    };
     let image = monitor::open_image(&options.image)?;
     let manifest =
         monitor::solo5_manifest(&options.image, image.view.bytes())?.ok_or_else(|| {
@@ -54,14 +62,15 @@ fn assemble(options: &Options, control: &Arc<Control>) -> Result<Assembly> {
         })?;
     let attached = attach_by_options(options, manifest)?;
     let memory_bytes = options.memory_mib.map(|mib| mib.saturating_mul(1 << 20));
-    monitor::assemble_solo5(
+    let assembly = monitor::assemble_solo5(
         &options.image,
         image,
         attached,
         &options.arguments,
         memory_bytes,
         control,
-    )
+    )?;
+    Ok(assembly.with_core_file(core_file))
 }
 
 fn wrong(options: &Options, problem: String) -> Error {

@@ -18,6 +18,7 @@
 mod boot;
 mod call;
 pub mod command;
+pub(crate) mod core_file;
 pub mod decode;
 mod emulate;
 mod front;
