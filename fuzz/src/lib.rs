@@ -79,6 +79,9 @@ pub const TARGETS: &[Target] = &[
     plain("registry-settings", gamut_image::fuzz_registry_settings),
     plain("runtime-config", gamut_isolation::compile::fuzz_config),
     plain("seccomp-profile", gamut_seccomp::fuzz_profile),
+    plain("solo5-emulate", gamut_vmm::solo5::fuzz_emulate),
+    plain("solo5-instruction", gamut_vmm::solo5::decode::fuzz_decode),
+    plain("solo5-manifest", gamut_abi::guest::solo5::fuzz_manifest),
     Target {
         name: "tar",
         run: gamut_image::tar::fuzz_tar,

@@ -302,6 +302,7 @@ fn container_verbs() -> Vec<Entry> {
             "Copy files/folders between a container and the local filesystem",
         ),
         verb::<container::run::CreateArguments>("create", "Create a new container"),
+        verb::<container::debug::DebugArguments>("debug", "Debug a unikernel with gdb"),
         verb::<container::diff::DiffArguments>(
             "diff",
             "Inspect changes to files or directories on a container's filesystem",

@@ -127,6 +127,7 @@ async fn post(request: Request, path: &[&str]) -> Result<Response, ApiError> {
         ] => Err(swarm::not_a_manager()),
         ["gamut", "v1", "fsck"] => gamut::fsck(request).await,
         ["gamut", "v1", "unikernels"] => gamut::pack(request).await,
+        ["gamut", "v1", "containers", name, "debug"] => gamut::debug(request, name).await,
         _ => Err(unknown(path)),
     }
 }

@@ -16,6 +16,7 @@ use oci_spec::runtime::{Process, Spec};
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -199,7 +200,7 @@ pub trait Events: Send {
 
     /// The stream socket below, for callers that wait with their own reactor and decode the
     /// frames (`gamut_abi::wire`) of [`Event`]s that arrive on it.
-    fn into_stream(self: Box<Self>) -> std::os::unix::net::UnixStream;
+    fn into_stream(self: Box<Self>) -> UnixStream;
 }
 
 /// One level of isolation.
@@ -342,6 +343,13 @@ pub trait Isolation: Send + Sync {
     /// # Errors
     /// If it does not run, nobody listens, or the deadline passes.
     fn dial(&self, context: &Context, id: &str, port: u16) -> Result<TcpStream, Error>;
+
+    /// Connects a debugger, which speaks GDB's remote protocol, to the workload's machine. The
+    /// workload stands until the debugger lets it go on, and goes on when it leaves.
+    ///
+    /// # Errors
+    /// If it does not run, or the level has no machine.
+    fn debug(&self, context: &Context, id: &str) -> Result<UnixStream, Error>;
 
     /// Use of resources.
     ///

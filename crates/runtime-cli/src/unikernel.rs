@@ -81,6 +81,7 @@ impl Unikernel {
             image: &self.image,
             config: &directory.config(),
             status: &directory.status(),
+            debug: &directory.debug(),
         };
         let jail = jail(&bundle.spec, &self.note, &places, Host::read())?;
         Ok(Prepared { jail, directory })

@@ -19,6 +19,7 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 pub struct FileDisk {
     file: File,
     bytes: u64,
+    file_bytes: u64,
     is_read_only: bool,
 }
 
@@ -63,6 +64,7 @@ impl FileDisk {
         Ok(Self {
             file,
             bytes: end / sector * sector,
+            file_bytes: end,
             is_read_only: config.read_only,
         })
     }
@@ -71,6 +73,12 @@ impl FileDisk {
     #[must_use]
     pub fn into_file(self) -> File {
         self.file
+    }
+
+    /// Size of the file itself, of which a part of a sector at the end is not used.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
     }
 
     fn zero(&self, mut offset_bytes: u64, bytes: u64) -> io::Result<()> {

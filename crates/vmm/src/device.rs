@@ -85,6 +85,12 @@ pub trait Waiter: Send {
 
     /// Whether the guest has been asked to stop.
     fn is_stopping(&self) -> bool;
+
+    /// Network devices that had a frame when the last wait ended, a bit each, the first one the
+    /// lowest. A waiter that cannot tell says all of them.
+    fn frames(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 /// All devices of a guest.

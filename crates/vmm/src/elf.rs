@@ -65,6 +65,19 @@ impl Elf {
     /// # Errors
     /// Names the header or segment, what is wrong with it, and how to link it right.
     pub fn parse(file: &[u8]) -> Result<Self, ImageError> {
+        Self::read(file, false)
+    }
+
+    /// The same for an image of Solo5, which names a dynamic linker that is none, so that no kernel
+    /// takes it for a program of its own, and sets thread-local storage up by itself.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_solo5(file: &[u8]) -> Result<Self, ImageError> {
+        Self::read(file, true)
+    }
+
+    fn read(file: &[u8], is_solo5: bool) -> Result<Self, ImageError> {
         check_identification(file)?;
         let count = u16_at(file, 56).ok_or_else(|| cut_short("ELF header"))?;
         let entry_bytes = u16_at(file, 54).ok_or_else(|| cut_short("ELF header"))?;
@@ -93,19 +106,26 @@ impl Elf {
                 .checked_add(index * usize::from(PROGRAM_HEADER_BYTES))
                 .and_then(|start| file.get(start..)?.get(..usize::from(PROGRAM_HEADER_BYTES)))
                 .ok_or_else(|| cut_short("program headers"))?;
-            elf.add(file, index, header)?;
+            elf.add(file, index, header, is_solo5)?;
         }
         elf.check()?;
         Ok(elf)
     }
 
-    fn add(&mut self, file: &[u8], index: usize, header: &[u8]) -> Result<(), ImageError> {
+    fn add(
+        &mut self,
+        file: &[u8],
+        index: usize,
+        header: &[u8],
+        is_solo5: bool,
+    ) -> Result<(), ImageError> {
         let name = format!("segment {index}");
         let word = |at| u64_at(header, at).ok_or_else(|| cut_short(&name));
         let kind = u32_at(header, 0).ok_or_else(|| cut_short(&name))?;
         let flags = u32_at(header, 4).ok_or_else(|| cut_short(&name))?;
         match kind {
             PT_LOAD | PT_NOTE => {}
+            PT_INTERP | PT_TLS if is_solo5 => return Ok(()),
             PT_INTERP => {
                 return Err(bad(
                     &name,
@@ -250,6 +270,7 @@ mod tests {
         #[test]
         fn any_bytes_are_safe(data: Vec<u8>) {
             let _ = Elf::parse(&data);
+            let _ = Elf::parse_solo5(&data);
             let _ = symbol_table(&data);
         }
     }

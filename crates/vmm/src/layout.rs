@@ -157,7 +157,9 @@ fn memory_size(note: &Note, wanted_bytes: Option<u64>) -> Result<u64, ImageError
     Ok(memory_bytes)
 }
 
-fn check_segments(elf: &Elf, memory_bytes: u64) -> Result<(), ImageError> {
+/// Checks that segments lie in memory, above the monitor's area, and share no page with others of
+/// other rights.
+pub(crate) fn check_segments(elf: &Elf, memory_bytes: u64) -> Result<(), ImageError> {
     let mut below: Option<&crate::elf::Segment> = None;
     for segment in &elf.segments {
         let name = format!("segment at {:#x}", segment.memory.start);

@@ -8,40 +8,92 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gamut_abi::guest::EXIT_MACHINE;
+use gamut_abi::guest::solo5::Manifest;
 use gamut_abi::monitor::{Accelerator, MONITOR_CONFIG_VERSION, MachineStatus, MonitorConfig};
 
 use crate::block::FileDisk;
 use crate::config_text::{self, NameFiles};
 use crate::control::{self, Control};
+use crate::debug::{Attended, Debugging};
 use crate::device::{Devices, Disk, Nic};
-use crate::ending::Ending;
-use crate::error::{Error, Result};
+use crate::ending::{Ending, Fault};
+use crate::error::{Error, ImageError, Result};
 use crate::kvm::KvmMachine;
 use crate::machine::{Guest, Own};
-use crate::memory::map_file_for_reading;
+use crate::memory::{FileView, map_file_for_reading};
 use crate::net::{self, Tap};
-use crate::prepare::{Image, Prepared, prepare};
-use crate::report::{Scene, report};
+use crate::prepare::{Image, prepare};
+use crate::report::{RIP, Scene, report};
+use crate::solo5::{self, Attached};
 use crate::wait::Poller;
 use crate::{jail, signals, tcg};
 
 /// Largest image whose symbols are read for a report.
 const MAX_SYMBOL_FILE_BYTES: u64 = 256 << 20;
 
+/// Whose messages and exit codes are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manners {
+    /// Our own.
+    Gamut,
+    /// Those of Solo5's monitor.
+    Solo5,
+}
+
+impl Manners {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gamut => "gamut-monitor",
+            Self::Solo5 => "solo5-hvt",
+        }
+    }
+
+    /// Exit code of a failure that is not the guest's.
+    fn failure(self) -> i32 {
+        match self {
+            Self::Gamut => i32::try_from(EXIT_MACHINE).unwrap_or(1),
+            Self::Solo5 => 1,
+        }
+    }
+
+    fn exit_code(self, ending: &Ending) -> i32 {
+        match (self, ending) {
+            (Self::Gamut, _) | (_, Ending::Exited(_)) => ending.exit_code(),
+            (Self::Solo5, _) => self.failure(),
+        }
+    }
+
+    /// Exit code of a guest that a signal has ended.
+    fn killed(self) -> i32 {
+        match self {
+            Self::Gamut => 128 + libc::SIGTERM,
+            Self::Solo5 => self.failure(),
+        }
+    }
+}
+
 /// Runs the machine that a configuration file describes; ends with the guest's exit code.
 #[must_use]
 pub fn main(config_path: &str) -> i32 {
-    match start(config_path) {
+    run_assembled(Manners::Gamut, |control| assemble(config_path, control))
+}
+
+/// Makes a machine and runs it; ends with the guest's exit code.
+pub(crate) fn run_assembled(
+    manners: Manners,
+    assemble: impl FnOnce(&Arc<Control>) -> Result<Assembly>,
+) -> i32 {
+    match start(manners, assemble) {
         Ok(code) => code,
         Err(error) => {
-            tell(&format!("gamut-monitor: {error}\n"));
-            i32::try_from(EXIT_MACHINE).unwrap_or(1)
+            tell(&format!("{}: {error}\n", manners.name()));
+            manners.failure()
         }
     }
 }
 
 /// Says something on standard error. Nobody may listen any more.
-fn tell(text: &str) {
+pub(crate) fn tell(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
@@ -59,11 +111,6 @@ fn read_config(path: &str) -> Result<MonitorConfig> {
              different releases",
             config.version
         )));
-    }
-    if config.debug_socket_path.is_some() {
-        return Err(failed(
-            "debugSocketPath: debugging is not supported yet".to_owned(),
-        ));
     }
     Ok(config)
 }
@@ -118,25 +165,6 @@ impl StatusFile {
     }
 }
 
-/// A guest for which everything is done that takes privileges.
-enum Ready {
-    Own(Own<KvmMachine>),
-    Translated(tcg::Setup),
-}
-
-impl Ready {
-    /// Makes what runs, if need be after giving up what it is not to have.
-    fn start(self, control: &Arc<Control>) -> Result<Box<dyn Guest>> {
-        match self {
-            Self::Own(guest) => Ok(Box::new(guest)),
-            Self::Translated(setup) => {
-                jail::enter_with_qemu()?;
-                Ok(Box::new(setup.start(Arc::clone(control))?))
-            }
-        }
-    }
-}
-
 /// Whether the translator is to be used.
 fn is_translated(accelerator: Accelerator) -> bool {
     match accelerator {
@@ -150,22 +178,143 @@ fn is_translated(accelerator: Accelerator) -> bool {
     }
 }
 
+/// A guest for which everything is done that takes privileges.
+enum Ready {
+    Own(Box<Own<KvmMachine>>),
+    Translated(tcg::Setup),
+}
+
 /// All that is made before the privileges are given up.
-struct Assembly {
+pub(crate) struct Assembly {
     ready: Ready,
     status: StatusFile,
     image_file: File,
+    /// The guest cannot be asked to stop: a signal ends it.
+    is_deaf: bool,
+    debugging: Option<Debugging>,
+    /// Where the state of a guest goes that has aborted.
+    core_file: Option<File>,
+}
+
+impl Assembly {
+    /// The same, whose guest leaves a core file when it aborts.
+    pub(crate) fn with_core_file(self, core_file: Option<File>) -> Self {
+        Self { core_file, ..self }
+    }
+}
+
+/// An image's file, opened and mapped.
+pub(crate) struct ImageFile {
+    file: File,
+    /// What it holds.
+    pub view: FileView,
+}
+
+/// Opens the file of an image.
+pub(crate) fn open_image(path: &str) -> Result<ImageFile> {
+    let file = open(path)?;
+    let size = file
+        .metadata()
+        .map_err(|error| Error::system(format!("look at {path}"), error))?
+        .len();
+    let view = map_file_for_reading(&file, usize::try_from(size).unwrap_or(0))?;
+    Ok(ImageFile { file, view })
+}
+
+/// The manifest of an image, if it is one of Solo5.
+pub(crate) fn solo5_manifest(path: &str, file: &[u8]) -> Result<Option<Manifest>> {
+    gamut_abi::guest::solo5::manifest(file).map_err(|error| Error::Image {
+        path: path.to_owned(),
+        problem: ImageError::new(error.field, error.problem),
+    })
+}
+
+/// The machine of an image of Solo5.
+pub(crate) fn assemble_solo5(
+    path: &str,
+    image: ImageFile,
+    attached: Attached,
+    command_line: &str,
+    memory_bytes: Option<u64>,
+    control: &Arc<Control>,
+) -> Result<Assembly> {
+    let Attached {
+        manifest,
+        taps,
+        disks,
+    } = attached;
+    let file = image.view.bytes();
+    let prepared = solo5::prepare(path, file, &manifest, command_line, memory_bytes)?;
+    let guest = solo5::Guest::new(&manifest);
+    let machine = KvmMachine::start_solo5(prepared, guest, Arc::clone(control))?;
+    Ok(Assembly {
+        ready: Ready::Own(Box::new(Own {
+            devices: devices(&machine, taps, disks, control)?,
+            machine,
+        })),
+        status: StatusFile(None),
+        image_file: image.file,
+        is_deaf: true,
+        debugging: None,
+        core_file: None,
+    })
+}
+
+fn devices(
+    machine: &KvmMachine,
+    taps: Vec<Tap>,
+    disks: Vec<FileDisk>,
+    control: &Arc<Control>,
+) -> Result<Devices> {
+    Ok(Devices {
+        clock: Box::new(machine.clock(None)?),
+        waiter: Box::new(Poller::new(
+            Arc::clone(control),
+            taps.iter().map(Tap::descriptor),
+        )),
+        nics: taps
+            .into_iter()
+            .map(|tap| Box::new(tap) as Box<dyn Nic>)
+            .collect(),
+        disks: disks
+            .into_iter()
+            .map(|disk| Box::new(disk) as Box<dyn Disk>)
+            .collect(),
+        console: Box::new(console()?),
+        next_nic: 0,
+    })
 }
 
 fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
     let config = read_config(config_path)?;
     let path = &config.image_path;
-    let image_file = open(path)?;
-    let size = image_file
-        .metadata()
-        .map_err(|error| Error::system(format!("look at {path}"), error))?
-        .len();
-    let view = map_file_for_reading(&image_file, usize::try_from(size).unwrap_or(0))?;
+    let image_file = open_image(path)?;
+    let debug_path = config.debug_socket_path.as_deref();
+    let debugging = debug_path.map(Debugging::open).transpose()?;
+    let status = StatusFile::open(config.status_path.clone())?;
+    if let Some(manifest) = solo5_manifest(path, image_file.view.bytes())? {
+        if is_translated(config.accelerator) {
+            return Err(Error::Image {
+                path: path.clone(),
+                problem: ImageError::new(
+                    "note",
+                    "an image of Solo5 needs /dev/kvm, which cannot be opened here: it has no \
+                     PVH entry for QEMU",
+                ),
+            });
+        }
+        let taps = net::open_all()?;
+        let attached = solo5::attach_by_config(path, manifest, taps, &config.blocks)?;
+        let arguments = config.args.get(1..).unwrap_or_default().join(" ");
+        let bytes = config.memory_bytes;
+        let assembly = assemble_solo5(path, image_file, attached, &arguments, bytes, control)?;
+        return Ok(Assembly {
+            status,
+            debugging,
+            ..assembly
+        });
+    }
+    let view = &image_file.view;
     let refused = |problem| Error::Image {
         path: path.clone(),
         problem,
@@ -193,7 +342,6 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
         }
     })?;
     let rofs = config.rofs_path.as_deref().map(open).transpose()?;
-    let status = StatusFile::open(config.status_path.clone())?;
     let ready = if is_translated(config.accelerator) {
         let scratch = config
             .scratch_path
@@ -223,44 +371,26 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
             config.memory_bytes,
             rofs.as_ref(),
         )?;
-        Ready::Own(own(prepared, taps, disks, control)?)
+        let machine = KvmMachine::start(prepared, Arc::clone(control))?;
+        Ready::Own(Box::new(Own {
+            devices: devices(&machine, taps, disks, control)?,
+            machine,
+        }))
     };
     Ok(Assembly {
         ready,
         status,
-        image_file,
+        image_file: image_file.file,
+        is_deaf: false,
+        debugging,
+        core_file: None,
     })
 }
 
-/// A guest on KVM, with devices of the monitor's.
-fn own(
-    prepared: Prepared,
-    taps: Vec<Tap>,
-    disks: Vec<FileDisk>,
-    control: &Arc<Control>,
-) -> Result<Own<KvmMachine>> {
-    let machine = KvmMachine::start(prepared, Arc::clone(control))?;
-    let devices = Devices {
-        clock: Box::new(machine.clock(None)?),
-        waiter: Box::new(Poller::new(
-            Arc::clone(control),
-            taps.iter().map(Tap::descriptor),
-        )),
-        nics: taps
-            .into_iter()
-            .map(|tap| Box::new(tap) as Box<dyn Nic>)
-            .collect(),
-        disks: disks
-            .into_iter()
-            .map(|disk| Box::new(disk) as Box<dyn Disk>)
-            .collect(),
-        console: Box::new(console()?),
-        next_nic: 0,
-    };
-    Ok(Own { machine, devices })
-}
-
-fn start(config_path: &str) -> Result<i32> {
+fn start(
+    manners: Manners,
+    assemble: impl FnOnce(&Arc<Control>) -> Result<Assembly>,
+) -> Result<i32> {
     let control = Arc::new(Control::new()?);
     control::install_kick_handler()?;
     let signals = signals::block()?;
@@ -268,12 +398,32 @@ fn start(config_path: &str) -> Result<i32> {
         ready,
         status,
         image_file,
-    } = assemble(config_path, &control)?;
-    let mut guest = ready.start(&control)?;
+        is_deaf,
+        debugging,
+        core_file,
+    } = assemble(&control)?;
+    let mut guest: Box<dyn Guest> = match ready {
+        Ready::Own(own) => {
+            let link = debugging.as_ref().map(Debugging::link);
+            let symbols = image_file
+                .try_clone()
+                .map_err(|error| Error::system("duplicate the image's descriptor", error))?;
+            let attended = Attended::new(*own, Arc::clone(&control), link, symbols);
+            Box::new(attended.with_core_file(core_file))
+        }
+        // What it is not to have is given up before there is another process.
+        Ready::Translated(setup) => {
+            jail::enter_with_qemu()?;
+            Box::new(setup.start(Arc::clone(&control))?)
+        }
+    };
     status.write(guest.accelerator())?;
     match guest.accelerator() {
         Accelerator::Tcg => jail::enter_beside_qemu()?,
-        Accelerator::Auto | Accelerator::Kvm => jail::enter()?,
+        // A debugger at a time, and one that is about to go.
+        Accelerator::Auto | Accelerator::Kvm => {
+            jail::enter(if debugging.is_some() { 2 } else { 0 })?;
+        }
     }
     let processor = std::thread::Builder::new()
         .name("vcpu".to_owned())
@@ -283,27 +433,51 @@ fn start(config_path: &str) -> Result<i32> {
                 Accelerator::Auto | Accelerator::Kvm => jail::confine_processor_thread(),
             };
             let code = match confined {
-                Ok(()) => run(guest.as_mut(), &image_file),
+                Ok(()) => run(guest.as_mut(), &image_file, manners),
                 Err(error) => {
-                    tell(&format!("gamut-monitor: {error}\n"));
-                    i32::try_from(EXIT_MACHINE).unwrap_or(1)
+                    tell(&format!("{}: {error}\n", manners.name()));
+                    manners.failure()
                 }
             };
             std::process::exit(code);
         })
         .map_err(|error| Error::system("start the processor's thread", error))?;
     drop(processor);
+    if let Some(debugging) = debugging {
+        watch_debuggers(debugging, Arc::clone(&control))?;
+    }
     jail::confine_main_thread()?;
     loop {
         signals.wait();
+        if is_deaf {
+            tell(&format!("{}: ended by a signal\n", manners.name()));
+            std::process::exit(manners.killed());
+        }
         control.stop();
     }
 }
 
+fn watch_debuggers(debugging: Debugging, control: Arc<Control>) -> Result<()> {
+    std::thread::Builder::new()
+        .name("debugger".to_owned())
+        .spawn(move || match jail::confine_debugger_thread() {
+            Ok(()) => debugging.watch(&control),
+            Err(error) => tell(&format!("gamut-monitor: no debugging: {error}\n")),
+        })
+        .map(drop)
+        .map_err(|error| Error::system("start the debugger's thread", error))
+}
+
 /// Runs the guest to its end: its exit code.
-fn run(guest: &mut dyn Guest, image_file: &File) -> i32 {
+fn run(guest: &mut dyn Guest, image_file: &File, manners: Manners) -> i32 {
     let ending = guest.run();
     if !matches!(ending, Ending::Exited(_)) {
+        if manners == Manners::Solo5 && is_translation_fault(&ending) {
+            let rip = guest.registers().get(RIP);
+            tell(&format!(
+                "solo5-hvt: host/guest translation fault: rip={rip:#x}\n"
+            ));
+        }
         let image = read_symbols(image_file).unwrap_or_default();
         let scene = Scene {
             registers: guest.registers(),
@@ -315,7 +489,16 @@ fn run(guest: &mut dyn Guest, image_file: &File) -> i32 {
             tell(&text);
         }
     }
-    ending.exit_code()
+    manners.exit_code(&ending)
+}
+
+/// An access to memory that is there, but not for this: what Solo5's monitor, whose pages of the
+/// host have these rights, cannot go on with.
+fn is_translation_fault(ending: &Ending) -> bool {
+    matches!(
+        ending,
+        Ending::Fault(Fault::Exception { vector: 14, error_code, .. }) if error_code & 1 == 1
+    )
 }
 
 /// The image again, for its symbols: it was opened before, and mapping it is forbidden by now.

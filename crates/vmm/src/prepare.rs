@@ -4,6 +4,7 @@ use std::fs::File;
 
 use gamut_abi::guest::GUEST_ABI_VERSION;
 use gamut_abi::guest::boot::{BOOT_MAGIC, BootBlock};
+use gamut_abi::guest::hypercall::PORTS;
 use gamut_abi::guest::note::{NEEDS_BLOCK, NEEDS_NETWORK, Note};
 
 use crate::elf::Elf;
@@ -130,7 +131,7 @@ fn fill(
     put(
         memory,
         DESCRIPTORS_ADDRESS,
-        &tables::descriptors(DESCRIPTORS_ADDRESS),
+        &tables::descriptors(DESCRIPTORS_ADDRESS, &PORTS),
     )?;
     put(memory, STUB_ADDRESS, &tables::stub())?;
     put(memory, CONFIG_TEXT.start, config_text)?;
@@ -148,7 +149,12 @@ fn fill(
     map(memory, image, layout, config_end)
 }
 
-fn put(memory: &mut GuestMemory, address: u64, data: &[u8]) -> std::result::Result<(), ImageError> {
+/// Puts bytes into memory before the guest runs.
+pub(crate) fn put(
+    memory: &mut GuestMemory,
+    address: u64,
+    data: &[u8],
+) -> std::result::Result<(), ImageError> {
     memory
         .raw_mut(address, data.len() as u64)
         .ok_or_else(|| {

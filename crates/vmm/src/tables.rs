@@ -4,7 +4,7 @@
 //! register is still what it was, and the processor's frame lies on the ring-0 stack (Intel SDM
 //! volume 3, 6.14).
 
-use gamut_abi::guest::hypercall::PORTS;
+use std::ops::RangeInclusive;
 
 use crate::layout::{RING0_STACK_TOP, STUB_ADDRESS};
 
@@ -38,11 +38,13 @@ const STUB_ENTRY_BYTES: u64 = 8;
 const BREAKPOINT: u8 = 3;
 const OVERFLOW: u8 = 4;
 
-/// The page of descriptor tables, to be put at `address`.
+/// The page of descriptor tables, to be put at `address`, for a guest that may write 32 bits to
+/// these ports.
 #[must_use]
-pub fn descriptors(address: u64) -> Vec<u8> {
+pub fn descriptors(address: u64, ports: &RangeInclusive<u16>) -> Vec<u8> {
     let mut page = vec![0; 4096];
-    let task_limit = TASK_BYTES + bitmap().len() - 1;
+    let bitmap = bitmap(ports);
+    let task_limit = TASK_BYTES + bitmap.len() - 1;
     let task = address + TASK_OFFSET;
     let gdt = [
         0,
@@ -59,7 +61,7 @@ pub fn descriptors(address: u64) -> Vec<u8> {
     let task_at = usize::from(u16::try_from(TASK_OFFSET).unwrap_or(0));
     put(&mut page, task_at + 4, &RING0_STACK_TOP.to_le_bytes());
     put(&mut page, task_at + 102, &104_u16.to_le_bytes());
-    put(&mut page, task_at + TASK_BYTES, &bitmap());
+    put(&mut page, task_at + TASK_BYTES, &bitmap);
     let idt_at = usize::from(u16::try_from(IDT_OFFSET).unwrap_or(0));
     for vector in 0..VECTORS {
         put(
@@ -130,10 +132,10 @@ fn gate(vector: u8) -> [u8; GATE_BYTES] {
 
 /// Permission bits of the ports from 0, with the byte of ones that must follow: a port may be used
 /// if its bit is 0. An access of 32 bits wants the bits of four ports.
-fn bitmap() -> Vec<u8> {
-    let last = usize::from(*PORTS.end()) + 3;
+fn bitmap(ports: &RangeInclusive<u16>) -> Vec<u8> {
+    let last = usize::from(*ports.end()) + 3;
     let mut bits = vec![0xff; last / 8 + 2];
-    for port in usize::from(*PORTS.start())..=last {
+    for port in usize::from(*ports.start())..=last {
         if let Some(byte) = bits.get_mut(port / 8) {
             *byte &= !(1 << (port % 8));
         }
@@ -150,11 +152,12 @@ fn put(page: &mut [u8], at: usize, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gamut_abi::guest::hypercall::PORTS;
 
     #[test]
     fn tables_do_not_overlap_and_fit_their_page() {
         assert!(u64::from(GDT_BYTES) <= TASK_OFFSET);
-        let task_end = TASK_OFFSET + u64::try_from(TASK_BYTES + bitmap().len()).unwrap();
+        let task_end = TASK_OFFSET + u64::try_from(TASK_BYTES + bitmap(&PORTS).len()).unwrap();
         assert!(task_end <= IDT_OFFSET);
         assert!(IDT_OFFSET + u64::from(IDT_BYTES) <= 4096);
         assert_eq!(stub().len(), usize::from(VECTORS) * 8);
@@ -162,10 +165,12 @@ mod tests {
 
     #[test]
     fn only_the_ports_of_the_guest_abi_are_open() {
-        let bits = bitmap();
-        for port in 0..bits.len() * 8 {
-            let is_open = bits[port / 8] & (1 << (port % 8)) == 0;
-            assert_eq!(is_open, (0x6a0..=0x6a8).contains(&port), "{port:#x}");
+        for (ports, open) in [(PORTS, 0x6a0..=0x6a8), (crate::solo5::PORTS, 0x501..=0x50b)] {
+            let bits = bitmap(&ports);
+            for port in 0..bits.len() * 8 {
+                let is_open = bits[port / 8] & (1 << (port % 8)) == 0;
+                assert_eq!(is_open, open.contains(&port), "{port:#x}");
+            }
         }
     }
 

@@ -73,6 +73,12 @@ impl Waiter for Poller {
     fn is_stopping(&self) -> bool {
         self.control.is_stopping()
     }
+
+    fn frames(&self) -> u64 {
+        let nics = self.descriptors.iter().skip(1).take(64).enumerate();
+        nics.filter(|(_, nic)| nic.revents & libc::POLLIN != 0)
+            .fold(0, |frames, (index, _)| frames | 1 << index)
+    }
 }
 
 const fn gone() -> i16 {

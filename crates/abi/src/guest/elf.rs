@@ -3,6 +3,7 @@
 //! Source: System V gABI, chapters 4 and 5 ("ELF Header", "Program Header", "Note Section").
 
 use super::note::{DEFAULT_MEMORY_OFFSET, NOTE_NAME, NOTE_TYPE_UNIKERNEL, Note};
+use super::solo5;
 use core::fmt;
 use core::ops::Range;
 
@@ -41,16 +42,21 @@ impl fmt::Display for NotUnikernel {
 
 impl core::error::Error for NotUnikernel {}
 
-/// The note by which an ELF file says that it is a unikernel of Gamut.
+/// The note by which an ELF file says that it is a unikernel of Gamut, or what it would say if it
+/// were none of Solo5 ([`solo5`]).
 ///
 /// # Errors
 /// If it is no 64-bit x86-64 program with fixed addresses, is cut off, or has no such note.
 pub fn unikernel_note(file: &[u8]) -> Result<Note, NotUnikernel> {
-    note_description(file).and_then(|at| {
-        file.get(at)
+    match description(file, NOTE_NAME, NOTE_TYPE_UNIKERNEL)? {
+        Some(at) => file
+            .get(at)
             .and_then(Note::from_bytes)
-            .ok_or(wrong("n_descsz", "the note of owner Gamut is too short"))
-    })
+            .ok_or(wrong("n_descsz", "the note of owner Gamut is too short")),
+        None => solo5::manifest(file)?
+            .map(|manifest| manifest.note())
+            .ok_or_else(|| no_note(file)),
+    }
 }
 
 /// Changes the memory that a unikernel gets when nobody says otherwise, in its file.
@@ -58,7 +64,16 @@ pub fn unikernel_note(file: &[u8]) -> Result<Note, NotUnikernel> {
 /// # Errors
 /// As [`unikernel_note`].
 pub fn set_default_memory(file: &mut [u8], memory_bytes: u64) -> Result<(), NotUnikernel> {
-    let at = note_description(file)?.start;
+    let at = match description(file, NOTE_NAME, NOTE_TYPE_UNIKERNEL)? {
+        Some(at) => at.start,
+        None if solo5::manifest(file)?.is_some() => {
+            return Err(wrong(
+                "PT_NOTE",
+                "images of Solo5 have no field for it; say how much memory when it is run",
+            ));
+        }
+        None => return Err(no_note(file)),
+    };
     let at = at.checked_add(DEFAULT_MEMORY_OFFSET);
     let field = at.and_then(|at| file.get_mut(at..at.checked_add(8)?));
     field
@@ -67,25 +82,18 @@ pub fn set_default_memory(file: &mut [u8], memory_bytes: u64) -> Result<(), NotU
     Ok(())
 }
 
-/// Where the description of our note lies in the file.
-fn note_description(file: &[u8]) -> Result<Range<usize>, NotUnikernel> {
+/// Where the description of a note lies in the file. `None` if it has no such note.
+pub(super) fn description(
+    file: &[u8],
+    owner: &[u8],
+    kind: u32,
+) -> Result<Option<Range<usize>>, NotUnikernel> {
     let (offset, count) = check_header(file)?;
-    let mut linked_dynamically = false;
     for index in 0..u64::from(count) {
-        let header = piece(
-            file,
-            offset.checked_add(index * PROGRAM_HEADER_BYTES),
-            PROGRAM_HEADER_BYTES,
-        )
-        .ok_or(wrong("e_phoff", "the program headers are not in the file"))?;
-        match word(header, 0) {
-            Some(SEGMENT_NOTE) => {}
-            // PT_INTERP: a program for Linux, which deserves to be told so.
-            Some(3) => {
-                linked_dynamically = true;
-                continue;
-            }
-            _ => continue,
+        let header = program_header(file, offset, index)
+            .ok_or(wrong("e_phoff", "the program headers are not in the file"))?;
+        if word(header, 0) != Some(SEGMENT_NOTE) {
+            continue;
         }
         let start = double(header, 8);
         let bytes = double(header, 32).unwrap_or_default();
@@ -93,21 +101,42 @@ fn note_description(file: &[u8]) -> Result<Range<usize>, NotUnikernel> {
             piece(file, start, bytes).ok_or(wrong("p_offset", "a note lies beyond the file"))?;
         let alignment = double(header, 48).unwrap_or_default();
         if let (Some(found), Some(start)) = (
-            find_note(notes, if alignment == 8 { 8 } else { 4 }),
+            find_note(notes, if alignment == 8 { 8 } else { 4 }, owner, kind),
             start.and_then(|start| usize::try_from(start).ok()),
         ) {
             // Within the file, as the notes are.
-            return Ok(start.saturating_add(found.start)..start.saturating_add(found.end));
+            return Ok(Some(
+                start.saturating_add(found.start)..start.saturating_add(found.end),
+            ));
         }
     }
-    Err(wrong(
+    Ok(None)
+}
+
+/// Says that a file has no note of ours, and what it may be instead.
+fn no_note(file: &[u8]) -> NotUnikernel {
+    // PT_INTERP: a program for Linux, which deserves to be told so.
+    let linked_dynamically = check_header(file).is_ok_and(|(offset, count)| {
+        (0..u64::from(count))
+            .filter_map(|index| program_header(file, offset, index))
+            .any(|header| word(header, 0) == Some(3))
+    });
+    wrong(
         "PT_NOTE",
         if linked_dynamically {
             "there is no note of owner Gamut: this is a program for Linux, linked dynamically"
         } else {
             "there is no note of owner Gamut: it was not linked with libos"
         },
-    ))
+    )
+}
+
+fn program_header(file: &[u8], offset: u64, index: u64) -> Option<&[u8]> {
+    piece(
+        file,
+        offset.checked_add(index * PROGRAM_HEADER_BYTES),
+        PROGRAM_HEADER_BYTES,
+    )
 }
 
 /// Where the program headers lie, and how many there are.
@@ -149,9 +178,9 @@ fn check_header(file: &[u8]) -> Result<(u64, u16), NotUnikernel> {
     }
 }
 
-/// Where the description of our note lies among others. Names and descriptions are padded to
+/// Where the description of a note lies among others. Names and descriptions are padded to
 /// `alignment`.
-fn find_note(all: &[u8], alignment: usize) -> Option<Range<usize>> {
+fn find_note(all: &[u8], alignment: usize, owner: &[u8], wanted: u32) -> Option<Range<usize>> {
     let mut begun = 0_usize;
     loop {
         let notes = all.get(begun..)?;
@@ -162,7 +191,7 @@ fn find_note(all: &[u8], alignment: usize) -> Option<Range<usize>> {
         let start = name.end.checked_next_multiple_of(alignment)?;
         let end = start.checked_add(description_bytes)?;
         notes.get(start..end)?;
-        if kind == NOTE_TYPE_UNIKERNEL && notes.get(name) == Some(NOTE_NAME) {
+        if kind == wanted && notes.get(name) == Some(owner) {
             return Some(begun.checked_add(start)?..begun.checked_add(end)?);
         }
         begun = begun.checked_add(end.checked_next_multiple_of(alignment)?)?;

@@ -21,6 +21,7 @@ pub mod elf;
 pub mod hypercall;
 pub mod note;
 pub mod rofs;
+pub mod solo5;
 
 /// Version of everything in this module. Raised when something changes meaning; a monitor refuses
 /// an image of a later version by name, and runs those of earlier ones.

@@ -61,6 +61,18 @@ impl Engine {
         Ok(ours)
     }
 
+    /// Connects a debugger, which speaks GDB's remote protocol, to a running container's machine.
+    ///
+    /// # Errors
+    /// If it does not run, or its level has no machine.
+    pub fn debug_container(&self, caller: &Caller, name_or_id: &str) -> Result<UnixStream> {
+        let container = self.find_running(name_or_id)?;
+        let level = self.level_of(&container)?;
+        let stream = level.debug(&caller.context(None), &container.id)?;
+        self.emit_container(&container, "debug", BTreeMap::new());
+        Ok(stream)
+    }
+
     fn find_running(&self, name_or_id: &str) -> Result<std::sync::Arc<Container>> {
         let container = self.index.find(name_or_id)?;
         match container.phase() {

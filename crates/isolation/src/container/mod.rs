@@ -37,6 +37,7 @@ use pid::PinnedProcess;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use turns::Turns;
@@ -105,12 +106,20 @@ impl Drop for Busy<'_> {
 
 impl ContainerLevel {
     /// What a container cannot do.
-    pub const REFUSALS: &[Refusal] = &[Refusal {
-        level: IsolationLevel::Container,
-        capability: "checkpoint",
-        reason: "saving the state of processes on the host's kernel is not part of this version",
-        alternative: "stop the container and start it again",
-    }];
+    pub const REFUSALS: &[Refusal] = &[
+        Refusal {
+            level: IsolationLevel::Container,
+            capability: "checkpoint",
+            reason: "saving the state of processes on the host's kernel is not part of this version",
+            alternative: "stop the container and start it again",
+        },
+        Refusal {
+            level: IsolationLevel::Container,
+            capability: "debug",
+            reason: "it has no machine of its own that a debugger could stop",
+            alternative: "run gdb or gdbserver in it, or attach gdb to its processes from the host",
+        },
+    ];
 
     /// Seals the supervisor's program, finds the control groups and makes the run root.
     ///
@@ -455,6 +464,10 @@ impl Isolation for ContainerLevel {
         self.with_first_process(&call, |process| {
             dial::from_within(process, port, call.time_left())
         })
+    }
+
+    fn debug(&self, _: &Context, _: &str) -> Result<UnixStream, Error> {
+        Err(Error::Refused(Self::REFUSALS[1]))
     }
 
     fn stats(&self, context: &Context, id: &str) -> Result<Stats, Error> {

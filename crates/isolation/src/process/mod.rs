@@ -27,6 +27,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -461,6 +462,10 @@ impl Isolation for ProcessLevel {
             .streams
             .attach(attach, stream)
             .map_err(|error| system("attach", id, error))
+    }
+
+    fn debug(&self, _: &Context, _: &str) -> Result<UnixStream, Error> {
+        Err(refuse("debug"))
     }
 
     fn stats(&self, context: &Context, id: &str) -> Result<Stats, Error> {

@@ -20,6 +20,7 @@ pub(super) const REFUSALS: &[Refusal] = &[
         "checkpoint",
         "a plain process shares its state with the host's other processes"
     ),
+    refusal!("debug", "a plain process has no machine of its own"),
     refusal!(
         "image",
         "a plain process runs in a directory of the host, without layers"

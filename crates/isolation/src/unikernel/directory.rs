@@ -6,11 +6,16 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// Longest status of a machine that is read, in bytes: the monitor may be in its guest's hands.
 const MAX_STATUS_BYTES: u64 = 4096;
+
+/// Name of the monitor's socket for debuggers.
+pub(super) const DEBUG_SOCKET: &str = "gdb.sock";
 
 /// What has to be known later, whichever daemon asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +88,23 @@ impl Directory {
         self.0.join("machine.json")
     }
 
+    /// Where the monitor listens for debuggers.
+    #[must_use]
+    pub fn debug(&self) -> PathBuf {
+        self.0.join("debug")
+    }
+
+    /// Connects to the monitor's socket for debuggers.
+    ///
+    /// # Errors
+    /// Those of open(2) and connect(2).
+    pub(super) fn connect_debugger(&self) -> io::Result<UnixStream> {
+        let directory = File::open(self.debug())?;
+        // Names of sockets are short, and the run root's may not be.
+        let path = format!("/proc/self/fd/{}/{DEBUG_SOCKET}", directory.as_raw_fd());
+        UnixStream::connect(path)
+    }
+
     fn record(&self) -> PathBuf {
         self.0.join("record.json")
     }
@@ -96,6 +118,7 @@ impl Directory {
         let mut builder = DirBuilder::new();
         builder.mode(0o700).create(&self.0)?;
         builder.mode(0o755).create(self.root())?;
+        builder.mode(0o700).create(self.debug())?;
         write(&self.config(), &serde_json::to_vec(monitor)?)?;
         write(&self.status(), b"")?;
         write(&self.record(), &serde_json::to_vec(record)?)

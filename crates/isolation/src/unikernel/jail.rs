@@ -6,6 +6,7 @@
 //! has (log, exit status, restarts, limits, freezing, statistics) comes with that.
 
 use super::blocks::{self, Block};
+use super::directory::DEBUG_SOCKET;
 use super::refusals;
 use crate::contract::Feature;
 use crate::error::Error;
@@ -32,6 +33,9 @@ const SCRATCH_PATH: &str = "/qemu";
 
 /// Room in it beside the unikernel's file, in bytes: arguments and environment.
 const SCRATCH_BYTES: u64 = 4 << 20;
+
+/// Where the monitor listens for debuggers in the jail.
+const DEBUG_PATH: &str = "/debug";
 
 /// Memory of a guest when neither the user nor the image says, in bytes.
 pub const DEFAULT_MEMORY_BYTES: u64 = 32 << 20;
@@ -73,6 +77,8 @@ pub struct Places<'a> {
     pub config: &'a Path,
     /// The file in which the monitor tells of the machine.
     pub status: &'a Path,
+    /// The directory in which the monitor listens for debuggers.
+    pub debug: &'a Path,
 }
 
 /// What the host can do.
@@ -134,7 +140,7 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
         accelerator,
         status_path: Some(STATUS_PATH.to_owned()),
         scratch_path: translated.then(|| SCRATCH_PATH.to_owned()),
-        debug_socket_path: None,
+        debug_socket_path: (!translated).then(|| format!("{DEBUG_PATH}/{DEBUG_SOCKET}")),
     };
     let allowance_bytes = if translated {
         TCG_ALLOWANCE_BYTES
@@ -158,6 +164,11 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
         file(
             places.status,
             STATUS_PATH,
+            &["rw", "nosuid", "nodev", "noexec"],
+        ),
+        file(
+            places.debug,
+            DEBUG_PATH,
             &["rw", "nosuid", "nodev", "noexec"],
         ),
     ];

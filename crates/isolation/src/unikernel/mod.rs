@@ -31,6 +31,7 @@ use directory::{Directories, Record};
 use gamut_abi::control::{Attach, RestartPolicy};
 use gamut_abi::guest::elf::unikernel_note;
 use gamut_abi::guest::note::Note;
+use gamut_abi::guest::solo5;
 use gamut_abi::monitor::Accelerator;
 use gamut_abi::plan::TerminalSize;
 use gamut_abi::resources::{Limit, Memory, Resources};
@@ -45,6 +46,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -77,7 +79,8 @@ pub fn is_unikernel(root: &RootSource, program: &str) -> bool {
     let read = find::program(root, program)
         .and_then(File::open)
         .and_then(|file| file.take(GLANCE_BYTES).read_to_end(&mut bytes));
-    read.is_ok() && unikernel_note(&bytes).is_ok()
+    // Images of Solo5 have their notes behind their code.
+    read.is_ok() && (unikernel_note(&bytes).is_ok() || solo5::is_beginning(&bytes))
 }
 
 /// Finds the ELF file of a unikernel in a root, and what it says of itself.
@@ -191,6 +194,7 @@ impl UnikernelLevel {
             image: &image,
             config: &directory.config(),
             status: &directory.status(),
+            debug: &directory.debug(),
         };
         let Jail {
             config,
@@ -448,6 +452,30 @@ impl Isolation for UnikernelLevel {
                 id: id.to_owned(),
                 source: error.into(),
             })
+    }
+
+    fn debug(&self, _: &Context, id: &str) -> Result<UnixStream, Error> {
+        let status = self.status(id)?.ok_or_else(|| Error::NotFound {
+            object: "workload",
+            id: id.to_owned(),
+        })?;
+        if status.pid == 0 {
+            return Err(Error::State {
+                operation: "debug",
+                id: id.to_owned(),
+                reason: "it is not running".to_owned(),
+            });
+        }
+        let connected = self.directories.of(id).connect_debugger();
+        connected.map_err(|error| match error.kind() {
+            // On QEMU's translator there is none.
+            io::ErrorKind::NotFound => Error::Refused(refusals::DEBUG),
+            _ => Error::System {
+                operation: "connect a debugger to",
+                id: id.to_owned(),
+                source: error.into(),
+            },
+        })
     }
 
     fn stats(&self, context: &Context, id: &str) -> Result<Stats, Error> {

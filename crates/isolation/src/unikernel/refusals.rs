@@ -28,6 +28,11 @@ pub(super) const COPY: Refusal = refusal(
     "its files are in its own memory, where nothing but itself can read them",
     "stop it first, or keep what matters on a volume",
 );
+pub(super) const DEBUG: Refusal = refusal(
+    "debug on QEMU's translator",
+    "only the machine on /dev/kvm has a socket for debuggers",
+    "run it where /dev/kvm can be opened",
+);
 pub(super) const DEVICES: Refusal = refusal(
     "--device",
     "its machine has the devices of its monitor, and none of the host's",
@@ -105,6 +110,7 @@ pub(super) const USER_NAMESPACE: Refusal = refusal(
 /// Everything that the level refuses.
 pub(super) const REFUSALS: &[Refusal] = &[
     CHECKPOINT,
+    DEBUG,
     COPY,
     DEVICES,
     EXEC,

@@ -60,6 +60,7 @@ fn translate(config: Value, host: Host) -> Result<Jail, Error> {
         image: Path::new("/layer/unikernel"),
         config: Path::new("/run/u/monitor.json"),
         status: Path::new("/run/u/machine.json"),
+        debug: Path::new("/run/u/debug"),
     };
     jail(&spec, &NOTE, &places, host)
 }
@@ -95,6 +96,8 @@ fn the_jail_is_a_container_with_nothing_but_the_monitor() {
     assert!(blocks.is_empty());
     assert_eq!(resolv_conf_path.as_deref(), Some("/etc/resolv.conf"));
     assert_eq!(*accelerator, Accelerator::Kvm);
+    let debug = jail.monitor.debug_socket_path.as_deref();
+    assert_eq!(debug, Some("/debug/gdb.sock"));
     assert_eq!(
         u64::try_from(memory_limit(&jail)).unwrap(),
         8 * MIB + KVM_ALLOWANCE_BYTES
@@ -144,6 +147,7 @@ fn the_jail_is_a_container_with_nothing_but_the_monitor() {
             ("/run/u/monitor.json", "/monitor.json", true),
             ("/layer/unikernel", "/unikernel", true),
             ("/run/u/machine.json", "/machine.json", false),
+            ("/run/u/debug", "/debug", false),
             ("/c/resolv.conf", "/etc/resolv.conf", true),
             ("/c/hosts", "/etc/hosts", true),
         ]
@@ -272,6 +276,7 @@ fn what_a_unikernel_cannot_have_is_refused_by_name() {
         image: place,
         config: place,
         status: place,
+        debug: place,
     };
     let error = jail(&spec, &later, &places, HOST).unwrap_err().to_string();
     assert!(error.contains("guest ABI version 2"), "{error}");
@@ -349,14 +354,22 @@ fn without_kvm_it_is_translated() {
             8 * MIB + TCG_ALLOWANCE_BYTES
         );
         let mounts = jail.config.mounts().as_ref().unwrap();
-        let mount = |place: &str| mounts.iter().find(|one| one.destination() == Path::new(place));
+        let mount = |place: &str| {
+            mounts
+                .iter()
+                .find(|one| one.destination() == Path::new(place))
+        };
         let options = |place: &str| mount(place).unwrap().options().clone().unwrap();
         assert!(options("/usr").contains(&"ro".to_owned()));
         let scratch = jail.monitor.scratch_path.as_deref().unwrap();
         assert!(options(scratch).contains(&"noexec".to_owned()));
         let linux = jail.config.linux().as_ref().unwrap();
         let devices = linux.devices().as_ref().unwrap();
-        assert!(devices.iter().all(|one| one.path() != Path::new("/dev/kvm")));
+        assert!(
+            devices
+                .iter()
+                .all(|one| one.path() != Path::new("/dev/kvm"))
+        );
     }
     assert_eq!(chosen("kvm", HOST).unwrap().monitor.scratch_path, None);
     let error = chosen("kvm", without_kvm).unwrap_err().to_string();

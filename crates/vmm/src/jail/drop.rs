@@ -90,8 +90,8 @@ fn drop_capabilities() -> Result<()> {
     Ok(())
 }
 
-/// No further descriptors, no core file.
-pub(super) fn limits() -> Result<()> {
+/// No further descriptors but for some, no core file.
+pub(super) fn limits(further_descriptors: u64) -> Result<()> {
     // A new descriptor gets the lowest free number: from now on, that is one too many.
     // SAFETY: plain numbers.
     let free = unsafe { libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 3) };
@@ -99,7 +99,9 @@ pub(super) fn limits() -> Result<()> {
         // SAFETY: just made, and nobody else's.
         unsafe { libc::close(free) };
     }
-    let open = u64::try_from(free).unwrap_or(64);
+    let open = u64::try_from(free)
+        .unwrap_or(64)
+        .saturating_add(further_descriptors);
     for (resource, limit) in [(libc::RLIMIT_NOFILE, open), (libc::RLIMIT_CORE, 0)] {
         let limit = libc::rlimit {
             rlim_cur: limit,

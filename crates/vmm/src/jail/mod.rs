@@ -38,20 +38,21 @@ pub fn enter_beside_qemu() -> Result<()> {
         files: true,
         others: false,
     })?;
-    drop::limits()
+    drop::limits(0)
 }
 
-/// Gives up everything that concerns all threads. To be called before there is a second one.
+/// Gives up everything that concerns all threads, but for some further descriptors. To be called
+/// before there is a second thread.
 ///
 /// # Errors
 /// If something that must be given up cannot be.
-pub fn enter() -> Result<()> {
+pub fn enter(further_descriptors: u64) -> Result<()> {
     drop::privileges()?;
     landlock::deny(Denied {
         files: true,
         others: true,
     })?;
-    drop::limits()
+    drop::limits(further_descriptors)
 }
 
 /// Leaves this thread only the system calls that running a guest takes.
@@ -60,6 +61,14 @@ pub fn enter() -> Result<()> {
 /// If the kernel refuses the filter.
 pub fn confine_processor_thread() -> Result<()> {
     seccomp::apply(seccomp::processor())
+}
+
+/// Leaves this thread only the system calls that waiting for debuggers takes.
+///
+/// # Errors
+/// If the kernel refuses the filter.
+pub fn confine_debugger_thread() -> Result<()> {
+    seccomp::apply(seccomp::debugger())
 }
 
 /// Leaves this thread only the system calls that waiting for signals takes.

@@ -14,6 +14,11 @@ const KVM_RUN: u64 = 0xae80;
 /// Reading registers, for reports and saving.
 const KVM_GET_REGS: u64 = 0x8090_ae81;
 const KVM_GET_SREGS: u64 = 0x8138_ae83;
+/// Writing them, for privileged instructions of Solo5's images.
+const KVM_SET_REGS: u64 = 0x4090_ae82;
+const KVM_SET_SREGS: u64 = 0x4138_ae84;
+/// Floating-point registers, for a debugger.
+const KVM_GET_FPU: u64 = 0x81a0_ae8c;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -46,6 +51,7 @@ const PROCESSOR: &[i64] = &[
     libc::SYS_pread64,
     libc::SYS_pwrite64,
     libc::SYS_read,
+    libc::SYS_shutdown,
     libc::SYS_statx,
 ];
 
@@ -56,7 +62,14 @@ const MAIN: &[i64] = &[libc::SYS_rt_sigtimedwait];
 pub(super) fn processor() -> Result<BpfProgram> {
     let mut rules = rules(PROCESSOR)?;
     let mut requests = Vec::new();
-    for request in [KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS] {
+    for request in [
+        KVM_RUN,
+        KVM_GET_REGS,
+        KVM_GET_SREGS,
+        KVM_SET_REGS,
+        KVM_SET_SREGS,
+        KVM_GET_FPU,
+    ] {
         requests.push(when(1, SeccompCmpOp::Eq, request)?);
     }
     rules.insert(libc::SYS_ioctl, requests);
@@ -121,6 +134,20 @@ pub(super) fn qemu() -> Result<BpfProgram> {
     )
     .and_then(TryInto::try_into)
     .map_err(|error| refused(&error))
+}
+
+/// Taking debuggers, waiting for what they say, and interrupting the processor.
+const DEBUGGER: &[i64] = &[
+    libc::SYS_accept4,
+    libc::SYS_close,
+    libc::SYS_getpid,
+    libc::SYS_ppoll,
+    libc::SYS_tgkill,
+];
+
+/// The filter of the thread that waits for debuggers.
+pub(super) fn debugger() -> Result<BpfProgram> {
+    compile(rules(DEBUGGER)?)
 }
 
 /// The filter of the thread that waits for signals.

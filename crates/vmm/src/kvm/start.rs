@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::layout::{BOOT_ADDRESS, DESCRIPTORS_ADDRESS, PAGE_TABLES};
 use crate::memory::GuestMemory;
 use crate::report::Registers;
+use crate::solo5::State;
 use crate::tables;
 
 /// Protected mode, paging, write protection, native floating-point errors.
@@ -187,6 +188,85 @@ pub(super) fn set_registers(processor: &VcpuFd, entry: u64, stack_end: u64) -> R
     processor
         .set_regs(&registers)
         .map_err(|error| Error::system("set the processor's registers", error))
+}
+
+/// Points the processor at other page tables.
+pub(super) fn set_page_tables(processor: &VcpuFd, address: u64) -> Result<()> {
+    let failed = |error: kvm_ioctls::Error| Error::system("set the processor's page tables", error);
+    let mut special = processor.get_sregs().map_err(failed)?;
+    special.cr3 = address;
+    processor.set_sregs(&special).map_err(failed)
+}
+
+/// Sets the address that the guest is handed over when it starts.
+pub(super) fn set_boot_address(processor: &VcpuFd, address: u64) -> Result<()> {
+    let failed = |error: kvm_ioctls::Error| Error::system("set the processor's registers", error);
+    let mut registers = processor.get_regs().map_err(failed)?;
+    registers.rdi = address;
+    processor.set_regs(&registers).map_err(failed)
+}
+
+/// Puts a processor that is in the stub back into the guest, in this state.
+pub(super) fn resume(processor: &VcpuFd, state: &State) -> Result<()> {
+    let failed = |error: kvm_ioctls::Error| Error::system("set the processor's registers", error);
+    let mut special = processor.get_sregs().map_err(failed)?;
+    special.cs = segment(tables::USER_CODE, 0xb, true);
+    special.ss = segment(tables::USER_DATA, 3, false);
+    special.fs.base = state.fs_base;
+    special.gs.base = state.gs_base;
+    processor.set_sregs(&special).map_err(failed)?;
+    set_general(processor, &state.registers)
+}
+
+/// Sets the general registers.
+pub(super) fn set_general(processor: &VcpuFd, registers: &Registers) -> Result<()> {
+    processor
+        .set_regs(&specific(registers))
+        .map_err(|error| Error::system("set the processor's registers", error))
+}
+
+/// The inverse of [`general`].
+fn specific(from: &Registers) -> kvm_regs {
+    let [
+        rax,
+        rbx,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        rbp,
+        rsp,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
+        rip,
+        rflags,
+    ] = from.general;
+    kvm_regs {
+        rax,
+        rbx,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        rsp,
+        rbp,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
+        rip,
+        rflags,
+    }
 }
 
 /// Registers as reports show them.

@@ -85,6 +85,11 @@ impl Transport for KvmMachine {
     type Surroundings = Surroundings;
 
     fn send(&mut self, clock: SavedClock, to: &mut dyn Write) -> Result<()> {
+        if self.solo5.is_some() {
+            return Err(Error::Snapshot(
+                "a machine with an image of Solo5 cannot be saved yet".to_owned(),
+            ));
+        }
         let state = MachineState {
             layout: self.layout.clone(),
             regions: self.memory.regions().to_vec(),

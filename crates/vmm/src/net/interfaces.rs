@@ -34,6 +34,27 @@ pub(super) struct Interface {
     pub gateways: Vec<IpAddr>,
 }
 
+/// The interface of a name. Whatever else there is does not matter.
+pub(super) fn find(netlink: &mut Netlink, name: &str) -> Result<Option<Interface>> {
+    let links = netlink.dump(
+        "list the network interfaces",
+        RouteNetlinkMessage::GetLink(LinkMessage::default()),
+    )?;
+    for link in &links {
+        let RouteNetlinkMessage::NewLink(link) = link else {
+            continue;
+        };
+        let is_wanted = link
+            .attributes
+            .iter()
+            .any(|one| matches!(one, LinkAttribute::IfName(found) if found == name));
+        if is_wanted {
+            return interface(link);
+        }
+    }
+    Ok(None)
+}
+
 /// All interfaces for the guest, in the order of their indices.
 pub(super) fn list(netlink: &mut Netlink) -> Result<Vec<Interface>> {
     let links = netlink.dump(

@@ -11,7 +11,7 @@ mod tap;
 pub use tap::Tap;
 
 use crate::config_text::NicConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use interfaces::{Interface, Way};
 use netlink::Netlink;
 
@@ -27,6 +27,27 @@ pub fn open_all() -> Result<Vec<Tap>> {
         .into_iter()
         .map(|interface| open(&mut netlink, &interface))
         .collect()
+}
+
+/// Opens the tap of a name, which must be there and up.
+///
+/// # Errors
+/// If it is not, is no tap, or somebody else uses it.
+pub fn open_tap(name: &str) -> Result<Tap> {
+    let mut netlink = Netlink::open()?;
+    let failed = |problem: &str| Error::Network {
+        interface: name.to_owned(),
+        problem: problem.to_owned(),
+    };
+    let interface = interfaces::find(&mut netlink, name)?
+        .ok_or_else(|| failed("it is not there; make it: ip tuntap add NAME mode tap"))?;
+    if interface.way != Way::Open {
+        return Err(failed("it is no tap"));
+    }
+    if !interface.is_up {
+        return Err(failed("it is down; set it up: ip link set NAME up"));
+    }
+    open(&mut netlink, &interface)
 }
 
 fn open(netlink: &mut Netlink, interface: &Interface) -> Result<Tap> {

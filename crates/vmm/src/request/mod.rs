@@ -45,7 +45,7 @@ impl From<Trouble> for Ending {
 }
 
 /// Adds to an address what it was for.
-fn named(what: &str, bad: BadAddress) -> Trouble {
+pub(crate) fn named(what: &str, bad: BadAddress) -> Trouble {
     Trouble::Bad(format!(
         "{what}: {} bytes at {:#x} are not the guest's to {}",
         bad.bytes,

@@ -4,6 +4,7 @@ pub mod attach;
 pub mod commit;
 pub mod config;
 pub mod cp;
+pub mod debug;
 pub mod diff;
 pub mod exec;
 pub mod extract;

@@ -60,6 +60,15 @@ fn perform(what: &str) -> u32 {
         "echo" => echo(),
         "block" => block(),
         "count" => count(),
+        "tick" => {
+            let mut ends_with = 0;
+            loop {
+                tick(&mut ends_with);
+                if ends_with != 0 {
+                    return ends_with;
+                }
+            }
+        }
         "rofs" => rofs(),
         "random" => random(),
         _ => {
@@ -86,6 +95,14 @@ fn hello() {
 }
 
 #[inline(never)]
+/// For debuggers, which change what it gets.
+#[inline(never)]
+fn tick(value: &mut u32) {
+    wait_ns(monotonic_ns() + 1_000_000);
+    // SAFETY: a valid reference; it may have been changed from outside.
+    unsafe { core::arch::asm!("/* {0} */", in(reg) value) };
+}
+
 fn deep(depth: u32, last: fn()) {
     if depth == 0 {
         last();
