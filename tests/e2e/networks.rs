@@ -673,6 +673,8 @@ fn the_stock_client_knows_the_networks_and_their_events() {
         "Deleted Networks:\nnet"
     );
     docker(&["network", "rm", "other"]);
+    // The client tells `--until` in whole seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
     let format = "{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.type}}";
     let events = docker(&[
         "events",
