@@ -221,7 +221,11 @@ fn networks_are_apart_and_containers_on_one_know_each_others_names() {
     );
     let id = daemon.ok(&["inspect", "-f", "{{.Id}}", "web"]);
     for name in ["web", "webhost", "WEB", "web.front", &id[..12]] {
-        assert_eq!(resolves(&daemon, "api", name), [web.clone()], "{name}");
+        assert_eq!(
+            resolves(&daemon, "api", name),
+            std::slice::from_ref(&web),
+            "{name}"
+        );
     }
     let mut both = [web.clone(), api.clone()];
     both.sort();
@@ -478,7 +482,10 @@ fn networks_names_and_addresses_outlive_the_daemon_and_the_resolver() {
         address(&daemon, "first", "net"),
         address(&daemon, "second", "net"),
     );
-    assert_eq!(resolves(&daemon, "first", "second"), [b.clone()]);
+    assert_eq!(
+        resolves(&daemon, "first", "second"),
+        std::slice::from_ref(&b)
+    );
 
     // The worker is killed, then its keeper.
     for is_keeper in [false, true] {
@@ -516,7 +523,10 @@ fn networks_names_and_addresses_outlive_the_daemon_and_the_resolver() {
         String::from_utf8_lossy(&output.stdout).contains(&b)
     });
     daemon.restart();
-    assert_eq!(resolves(&daemon, "first", "second"), [b.clone()]);
+    assert_eq!(
+        resolves(&daemon, "first", "second"),
+        std::slice::from_ref(&b)
+    );
     assert_eq!(daemon.fetch("127.0.0.1:8080").as_deref(), Some("page\n"));
     // No address is given twice.
     daemon.detached("third", &["--network", "net"], "sleep 1000");
@@ -673,6 +683,8 @@ fn the_stock_client_knows_the_networks_and_their_events() {
         "Deleted Networks:\nnet"
     );
     docker(&["network", "rm", "other"]);
+    // The client tells `--until` in whole seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
     let format = "{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.type}}";
     let events = docker(&[
         "events",

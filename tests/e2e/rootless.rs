@@ -543,3 +543,38 @@ fn the_runtime_maps_what_the_user_may_map() {
     assert!(error.contains("/etc/subuid"), "{error}");
     assert_eq!(user.runtime(&["list", "-q"]).ok(), "");
 }
+
+#[test]
+fn an_ordinary_users_networks_have_names() {
+    let Some(user) = with_busybox(Machine::Usual) else {
+        return;
+    };
+    user.ok(&["network", "create", "net"]);
+    let web = [
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--network",
+        "net",
+        "-p",
+        "8080:80",
+    ];
+    user.ok(&[&web[..], &["busybox", "sh", "-c", WEB]].concat());
+    let format = "{{.NetworkSettings.Networks.net.IPAddress}}";
+    let address = user.ok(&["inspect", "-f", format, "web"]);
+    let script = "nslookup -type=a web; wget -q -O - http://web/";
+    let said = user.ok(&[
+        "run",
+        "--rm",
+        "--network",
+        "net",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert!(said.contains(&address) && said.ends_with("page"), "{said}");
+    user.ok(&["rm", "-f", "web"]);
+    user.ok(&["network", "rm", "net"]);
+}

@@ -135,7 +135,7 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
         // One that is built in need not be pulled: clients that look before they make a container
         // (compose) find it here.
         let built_in = name.to_owned();
-        let load = move |engine: &std::sync::Arc<Engine>, _: &gamut_engine::Caller| {
+        let load = move |engine: &Arc<Engine>, _: &gamut_engine::Caller| {
             Ok(engine.images().ensure_builtin(&built_in).unwrap_or(false))
         };
         if request.blocking(load).await? {

@@ -2,7 +2,7 @@
 
 use crate::error::ApiError;
 use crate::reply::{self, Response};
-use crate::request::{ApiVersion, Request};
+use crate::request::Request;
 use gamut_engine::container::spec::{
     BlkioDevice, ContainerSpec, DeviceMapping, EndpointSpec, IpcMode, LogSpec, MountSource,
     MountSpec, NamespaceMode, NetworkMode, Port, Protocol, PublishedPort, ResourceSpec,
@@ -341,9 +341,6 @@ fn unsupported(what: &str) -> ApiError {
     )
 }
 
-/// Since this version a container is made on several networks at once.
-const SEVERAL_ENDPOINTS: ApiVersion = ApiVersion(1, 44);
-
 /// `POST /containers/create`
 pub async fn create(mut request: Request) -> Result<Response, ApiError> {
     let body: Body = request.json().await?.ok_or_else(|| {
@@ -355,17 +352,6 @@ pub async fn create(mut request: Request) -> Result<Response, ApiError> {
         .map(str::to_owned);
     let name = request.text("name").map(str::to_owned);
     let mut spec = into_domain(body)?;
-    if request.version < SEVERAL_ENDPOINTS && spec.endpoints.len() > 1 {
-        let names: Vec<&str> = spec
-            .endpoints
-            .iter()
-            .map(|one| one.network.as_str())
-            .collect();
-        return Err(ApiError::invalid(format!(
-            "Container cannot be created with multiple network endpoints: {}",
-            names.join(", ")
-        )));
-    }
     spec.platform = platform;
     let made = request
         .blocking(move |engine, caller| engine.create_container(caller, name.as_deref(), spec))
