@@ -260,7 +260,7 @@ fn prune_tells_what_du_sees() {
         "if=/dev/urandom",
         "of=/big",
         "bs=1M",
-        "count=4",
+        "count=8",
     ]);
     daemon.ok(&["commit", "second", "made:2"]);
     daemon.ok(&["rm", "box", "second"]);
