@@ -161,7 +161,7 @@ fn wrong_fields_are_named() {
             "process.capabilities.effective",
         ),
         (
-            json!({"linux": {"namespaces": [{"type": "pid"}]}}),
+            json!({"linux": {"namespaces": [{"type": "pid"}, {"type": "user"}]}}),
             "linux.namespaces",
         ),
         (

@@ -89,3 +89,25 @@ fn the_agent_hears_of_a_further_process_that_the_container_is_running() {
         assert!(state.contains(&wanted), "{state}");
     }
 }
+
+#[test]
+fn a_container_may_share_the_mounts_of_its_caller() {
+    let plan = good(json!({"linux": {"namespaces": [{"type": "pid"}]}})).plan;
+    let kinds: Vec<_> = plan.namespaces.iter().map(|entry| entry.kind).collect();
+    assert_eq!(kinds, [plan::NamespaceKind::Pid]);
+    for field in ["maskedPaths", "readonlyPaths"] {
+        let patch = json!({"linux": {"namespaces": [{"type": "pid"}], field: ["/proc/sys"]}});
+        assert_eq!(refused(patch), format!("linux.{field}"));
+    }
+    let layers = CompileOptions {
+        root: RootSource::Layers {
+            lower: vec![PathBuf::from("/l")],
+            writable: PathBuf::from("/w"),
+            volatile: false,
+        },
+        ..options()
+    };
+    let spec = config(json!({"linux": {"namespaces": [{"type": "pid"}]}}));
+    let error = compile(&spec, layers).unwrap_err().to_string();
+    assert!(error.contains("linux.namespaces"), "{error}");
+}
