@@ -77,6 +77,8 @@ pub enum Feature {
     Init,
     /// A health check that runs a command.
     HealthCommand,
+    /// Further processes beside the first one.
+    Exec,
 }
 
 /// What one workload lends to another.

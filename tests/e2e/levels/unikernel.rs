@@ -157,7 +157,6 @@ fn what_it_cannot_do_is_refused_with_a_reason() {
         (&["exec", "uk", "true"][..], "no second process"),
         (&["top", "uk"], "no processes"),
         (&["cp", "uk:/unikernel", &target], "its own memory"),
-        (&["diff", "uk"], "its own memory"),
         (&["update", "--memory", "128m", "uk"], "memory of a machine"),
         (&["kill", "-s", "HUP", "uk"], "no signals"),
     ] {
@@ -237,7 +236,7 @@ fn a_lost_network_device_ends_it_with_a_message() {
     assert_eq!(daemon.ok(&["wait", "uk"]), "126");
     let log = daemon.gamut(&["logs", "uk"]).stderr;
     assert!(
-        log.contains("network interface") && log.contains("is gone"),
+        log.contains("network device") && log.contains("is gone"),
         "{log}"
     );
     daemon.finish();

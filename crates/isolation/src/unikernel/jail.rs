@@ -9,8 +9,8 @@ use super::blocks::{self, Block};
 use super::refusals;
 use crate::contract::Feature;
 use crate::error::Error;
+use gamut_abi::guest::GUEST_ABI_VERSION;
 use gamut_abi::guest::note::Note;
-use gamut_abi::guest::{GUEST_ABI_VERSION, LOWEST_ADDRESS};
 use gamut_abi::monitor::{
     Accelerator, BlockConfig, CONFIG_PATH, MONITOR_CONFIG_VERSION, MonitorConfig,
 };
@@ -272,7 +272,7 @@ fn memory(spec: &Spec, note: &Note) -> Result<u64, Error> {
         None if note.default_memory_bytes > 0 => note.default_memory_bytes,
         None => DEFAULT_MEMORY_BYTES.max(note.minimum_memory_bytes),
     };
-    let least_bytes = note.minimum_memory_bytes.max(2 * LOWEST_ADDRESS);
+    let least_bytes = note.least_memory_bytes();
     if memory_bytes < least_bytes {
         return Err(invalid(
             field,

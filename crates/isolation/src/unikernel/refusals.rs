@@ -24,7 +24,7 @@ pub(super) const CHECKPOINT: Refusal = refusal(
     "stop it and start it again",
 );
 pub(super) const COPY: Refusal = refusal(
-    "cp (and diff, commit, export) while it runs",
+    "cp while it runs",
     "its files are in its own memory, where nothing but itself can read them",
     "stop it first, or keep what matters on a volume",
 );
@@ -137,6 +137,7 @@ pub(super) fn admit(wanted: &[Feature]) -> Result<Vec<String>, Error> {
             Feature::Devices => return Err(Error::Refused(DEVICES)),
             Feature::Sysctls => return Err(Error::Refused(SYSCTLS)),
             Feature::HealthCommand => return Err(Error::Refused(HEALTH_COMMAND)),
+            Feature::Exec => return Err(Error::Refused(EXEC)),
             Feature::Confinement => "capabilities and security options",
             Feature::Ulimits => "limits of processes (--ulimit)",
             Feature::Tmpfs => "file systems in memory (--tmpfs)",
