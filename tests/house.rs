@@ -40,7 +40,7 @@ const FLOORS: &[&[&str]] = &[
         "supervisor",
         "vmm",
     ],
-    &["isolation", "network"],
+    &["dns", "isolation", "network"],
     &["engine"],
     &["cli", "docker-api", "runtime-cli"],
 ];
@@ -153,7 +153,7 @@ fn sources() -> Vec<(String, String)> {
     }
     let root = root();
     let mut paths = Vec::new();
-    for top in ["bench", "crates", "fuzz", "tests"] {
+    for top in ["bench", "crates", "fuzz", "tests", "unikernels"] {
         if root.join(top).is_dir() {
             walk(&root.join(top), &mut paths);
         }

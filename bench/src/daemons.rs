@@ -70,7 +70,8 @@ impl Daemon {
         succeed(&mut self.docker(words))
     }
 
-    fn pid(&self) -> u32 {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 }
@@ -90,7 +91,11 @@ impl Drop for Daemon {
     }
 }
 
-fn succeed(command: &mut Command) -> Result<(), Failure> {
+/// Runs a command to its end.
+///
+/// # Errors
+/// If it cannot be run, and what it says if it fails.
+pub fn succeed(command: &mut Command) -> Result<(), Failure> {
     let output = command.output()?;
     if output.status.success() {
         return Ok(());
@@ -145,7 +150,13 @@ pub fn disturb(setting: &Setting<'_>) -> Result<String, Failure> {
     crate::neighbours::compare(&[("gamut", &gamut), ("dockerd", &dockerd)], setting.rounds)
 }
 
-/// Races the daemons and measures memory and loading.
+/// Loads and pulls a large image.
+pub fn load(setting: &Setting<'_>) -> Result<String, Failure> {
+    let (dockerd, gamut) = start_both(setting)?;
+    crate::loads::compare(setting, &gamut, &dockerd)
+}
+
+/// Races the daemons and measures memory.
 pub fn compare(setting: &Setting<'_>) -> Result<String, Failure> {
     let (dockerd, gamut) = start_both(setting)?;
     let own = |words: &[&str]| {
@@ -165,7 +176,6 @@ pub fn compare(setting: &Setting<'_>) -> Result<String, Failure> {
     text.push_str(&starts(setting, &gamut, &dockerd, own)?);
     text.push_str(&execs(setting, &gamut, &dockerd, own)?);
     text.push_str(&idle_containers(setting, &gamut, &dockerd, own)?);
-    text.push_str(&loads(setting, &gamut, &dockerd)?);
     Ok(text)
 }
 
@@ -406,69 +416,5 @@ fn idle_containers(
          | containerd-shim ({} found) | {docker_each} |\n\nBudget: 1024 KiB PSS per container, {kept}.\n\n",
         supervisors.len(),
         shims.len(),
-    ))
-}
-
-/// An image of about 300 MiB in three layers' worth of files, half of it compressible.
-fn loads(setting: &Setting<'_>, gamut: &Daemon, dockerd: &Daemon) -> Result<String, Failure> {
-    let tree = setting.directory.join("big");
-    fs::create_dir_all(&tree)?;
-    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    for index in 0..300 {
-        let mut content = Vec::with_capacity(1 << 20);
-        while content.len() < 1 << 20 {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            content.extend_from_slice(&seed.to_le_bytes());
-            if index % 2 == 0 {
-                content.extend_from_slice(&[0; 8]);
-            }
-        }
-        fs::write(tree.join(format!("file{index}")), content)?;
-    }
-    let layer = setting.directory.join("big.tar").display().to_string();
-    let archive = setting
-        .directory
-        .join("big-image.tar")
-        .display()
-        .to_string();
-    succeed(
-        Command::new("tar")
-            .args(["-cf", &layer, "-C"])
-            .arg(&tree)
-            .arg("."),
-    )?;
-    dockerd.run_docker(&["import", &layer, "big:latest"])?;
-    dockerd.run_docker(&["save", "-o", &archive, "big:latest"])?;
-    fs::remove_file(&layer)?;
-    fs::remove_dir_all(&tree)?;
-    // Only the load is timed: removal happens between the turns.
-    let load = |daemon: &Daemon| -> Result<Duration, Failure> {
-        let _absent = daemon.docker(&["rmi", "-f", "big:latest"]).output()?;
-        let start = Instant::now();
-        daemon.run_docker(&["load", "-i", &archive])?;
-        Ok(start.elapsed())
-    };
-    let (mut own, mut peer) = (Vec::new(), Vec::new());
-    for _ in 0..3 {
-        own.push(load(gamut)?);
-        peer.push(load(dockerd)?);
-    }
-    own.sort_unstable();
-    peer.sort_unstable();
-    let seconds =
-        |times: &[Duration], index: usize| times.get(index).map_or(f64::NAN, Duration::as_secs_f64);
-    let ratio = seconds(&peer, 1) / seconds(&own, 1);
-    let kept = if ratio >= 3.0 { "kept" } else { "**missed**" };
-    Ok(format!(
-        "### Load of a 300 MiB image (one layer, 300 files) with the stock client\n\n\
-         From fork of the client to its end.\n\n| what | median s | minimum s |\n| --- | ---: | ---: |\n\
-         | gamut | {:.2} | {:.2} |\n| dockerd | {:.2} | {:.2} |\n\n\
-         {ratio:.2} times dockerd's speed; budget 3 times, {kept}.\n\n",
-        seconds(&own, 1),
-        seconds(&own, 0),
-        seconds(&peer, 1),
-        seconds(&peer, 0)
     ))
 }

@@ -1,11 +1,12 @@
 //! Gamut beside its peers: each budget measured in one run, interleaved.
 //!
-//! `gamut-bench BINARIES ROUNDS [runtimes] [daemons] [neighbours]`: prints Markdown. BINARIES is a
+//! `gamut-bench BINARIES ROUNDS [runtimes] [daemons] [loads] [neighbours]`: prints Markdown. BINARIES is a
 //! directory with `gamut`, `gamut-runtime`, `gamut-supervisor`, `gamut-bench-floor` and, linked
 //! statically, `gamut-bench-lateness`. Needs root; what it starts has roots, control groups and
 //! network namespaces of its own.
 
 mod daemons;
+mod loads;
 mod measure;
 mod neighbours;
 mod runtimes;
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: gamut-bench BINARIES ROUNDS [runtimes] [daemons] [neighbours]";
+    let usage = "usage: gamut-bench BINARIES ROUNDS [runtimes] [daemons] [loads] [neighbours]";
     let binaries = PathBuf::from(arguments.next().ok_or(usage)?).canonicalize()?;
     let rounds: usize = arguments.next().ok_or(usage)?.parse()?;
     let chosen: Vec<String> = arguments.collect();
@@ -39,6 +40,15 @@ fn run() -> Result<(), Failure> {
     }
     if wants("daemons") {
         let text = daemons::compare(&daemons::Setting {
+            directory: directory.path(),
+            binaries: &binaries,
+            rootfs: &bundle.root(),
+            rounds,
+        })?;
+        println!("{text}");
+    }
+    if wants("loads") {
+        let text = daemons::load(&daemons::Setting {
             directory: directory.path(),
             binaries: &binaries,
             rootfs: &bundle.root(),

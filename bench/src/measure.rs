@@ -10,6 +10,8 @@ pub type Failure = Box<dyn std::error::Error>;
 pub struct Contender<'a> {
     /// Its name in the table.
     pub name: String,
+    /// Makes ready for a turn.
+    pub prepare: Box<dyn FnMut() -> Result<(), Failure> + 'a>,
     /// Does it once. Only what it does is timed.
     pub turn: Box<dyn FnMut(usize) -> Result<(), Failure> + 'a>,
 }
@@ -22,8 +24,15 @@ impl<'a> Contender<'a> {
     ) -> Self {
         Self {
             name: name.into(),
+            prepare: Box::new(|| Ok(())),
             turn: Box::new(turn),
         }
+    }
+
+    /// Has `prepare` done before each turn.
+    pub fn prepared(mut self, prepare: impl FnMut() -> Result<(), Failure> + 'a) -> Self {
+        self.prepare = Box::new(prepare);
+        self
     }
 }
 
@@ -69,9 +78,11 @@ pub fn race(
         .collect();
     for round in 0..=rounds {
         for (contender, times) in contenders.iter_mut().zip(&mut times) {
+            let named = |error| format!("{}: {error}", contender.name);
+            (contender.prepare)().map_err(named)?;
             std::thread::sleep(pause);
             let start = Instant::now();
-            (contender.turn)(round).map_err(|error| format!("{}: {error}", contender.name))?;
+            (contender.turn)(round).map_err(named)?;
             let took = start.elapsed();
             if round > 0 {
                 times.sorted.push(took);

@@ -3,6 +3,7 @@
 
 mod boot;
 mod commit;
+mod compose;
 mod copy;
 mod docker;
 mod escapes;
@@ -19,6 +20,7 @@ mod logs;
 mod namespaces;
 mod nesting;
 mod network;
+mod networks;
 mod registries;
 mod restart;
 mod rootless;

@@ -214,6 +214,11 @@ fn copies_of_images_do_where_overlay_cannot() {
     };
     daemon.import(archive, "busybox", &["CMD [\"sh\"]"]);
     assert_eq!(daemon.ok(&["info", "-f", "{{.Driver}}"]), "copy");
+    let driver = "{{.GraphDriver.Name}}";
+    assert_eq!(
+        daemon.ok(&["image", "inspect", "-f", driver, "busybox"]),
+        "copy"
+    );
     daemon.detached(
         "box",
         &["-v", "site:/srv/site"],

@@ -52,6 +52,17 @@ fn an_ordinary_user_runs_containers() {
         format!("{}/.local/share/gamut", user.home().display())
     );
 
+    // What the user says about registries counts at once.
+    let settings = user.home().join(".config/gamut");
+    fs::create_dir_all(&settings).unwrap();
+    let text = r#"{"registries": {"docker.io": {"mirrors": ["https://mirror.example"]}}}"#;
+    fs::write(settings.join("registries.json"), text).unwrap();
+    let registries = user.ok(&["info", "--format", "{{json .RegistryConfig}}"]);
+    assert!(
+        registries.contains("https://mirror.example"),
+        "{registries}"
+    );
+
     // An archive goes out and comes in again.
     let path = user.home().join("image.tar").display().to_string();
     user.ok(&["save", "-o", &path, "busybox"]);

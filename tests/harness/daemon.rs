@@ -54,9 +54,15 @@ impl Daemon {
     /// `None`, said aloud, if the machine cannot.
     #[must_use]
     pub fn with_probe() -> Option<Self> {
+        Self::with_probe_hiding(&[])
+    }
+
+    /// As [`Daemon::with_probe`], on a machine on which these files cannot be used.
+    #[must_use]
+    pub fn with_probe_hiding(hidden: &[&str]) -> Option<Self> {
         let archive = probe()?;
         let program = unikernel("probe")?.display().to_string();
-        let daemon = Self::start()?;
+        let daemon = Self::start_hiding(&[], hidden)?;
         daemon.import(&archive, "probe", &["ENTRYPOINT [\"/bin/probe\"]"]);
         daemon.ok(&["unikernel", "pack", "--add-to", "probe", &program]);
         Some(daemon)
@@ -77,6 +83,11 @@ impl Daemon {
     /// If it does not come up.
     #[must_use]
     pub fn start_with(arguments: &[&str]) -> Option<Self> {
+        Self::start_hiding(arguments, &[])
+    }
+
+    /// Starts one with further arguments, on a machine on which these files cannot be used.
+    fn start_hiding(arguments: &[&str], hidden: &[&str]) -> Option<Self> {
         // SAFETY: geteuid(2) only returns a number.
         if unsafe { libc::geteuid() } != 0 {
             skipped("containers need root here");
@@ -90,6 +101,7 @@ impl Daemon {
                 return None;
             }
         };
+        hidden.iter().for_each(|path| namespaces.hide(path));
         sweep();
         let name = own_name(NUMBER.fetch_add(1, Ordering::Relaxed));
         let directory = tempfile::Builder::new()
@@ -485,6 +497,15 @@ impl Daemon {
             &self.lines(&["ps", "-a", "-q", "--no-trunc"]),
         );
         self.remove_each(&["volume", "rm"], &self.lines(&["volume", "ls", "-q"]));
+        let networks = [
+            "network",
+            "ls",
+            "-q",
+            "--no-trunc",
+            "--filter",
+            "type=custom",
+        ];
+        self.remove_each(&["network", "rm"], &self.lines(&networks));
         let images = self.lines(&["images", "-a", "-q", "--no-trunc"]);
         let mut added: Vec<_> = images
             .into_iter()

@@ -42,6 +42,16 @@ impl Namespaces {
         maker.join().expect("no panic in it")
     }
 
+    /// Puts `/dev/null` over a file, for whoever lives in the mount namespace.
+    ///
+    /// # Panics
+    /// If that cannot be done.
+    pub fn hide(&self, path: &str) {
+        let mut mount = Command::new("mount");
+        let done = self.apply(mount.args(["--bind", "/dev/null", path])).status();
+        assert!(done.expect("mount runs").success(), "{path} is hidden");
+    }
+
     /// Makes a command run inside.
     pub fn apply<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         let (net, mnt) = (self.net.as_raw_fd(), self.mnt.as_raw_fd());

@@ -51,6 +51,10 @@ pub struct MonitorConfig {
     /// machine is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_path: Option<String>,
+    /// A directory for files that QEMU is to read, which it does as nobody: needed where there is
+    /// no KVM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch_path: Option<String>,
     /// A unix socket on which the monitor serves GDB's remote protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debug_socket_path: Option<String>,

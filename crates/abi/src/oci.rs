@@ -28,6 +28,10 @@ pub const PID_FILE: &str = "pid";
 /// Socket in the state directory at which a created container waits for its start.
 pub const GATE_FILE: &str = "start.sock";
 
+/// File in the state directory of a container that shares its caller's mounts: number of its
+/// root's mount, and where that is.
+pub const MOUNT_FILE: &str = "root-mount";
+
 /// Copy of the configuration in the state directory, as it was when the container was made.
 pub const CONFIG_FILE: &str = "config.json";
 
@@ -109,6 +113,8 @@ pub struct OciSubgroup {
 /// Where callers are told what they wait for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OciCallers {
+    /// Name by which the command was called, for messages.
+    pub program: String,
     /// File for the process id, in the host's view.
     pub pid_file: Option<String>,
     /// Unix stream socket to which the master of the terminal is sent.
@@ -117,4 +123,6 @@ pub struct OciCallers {
     pub pidfd_socket: Option<String>,
     /// File to which an error is appended, in JSON if the second is true.
     pub log: Option<(String, bool)>,
+    /// Tell what is being done as well, in the log or, if there is none, on standard error.
+    pub debug: bool,
 }

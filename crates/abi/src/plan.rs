@@ -205,6 +205,11 @@ pub struct Mount {
     pub attributes_clear: u64,
     /// The attribute bits apply recursively (`rro` and friends).
     pub attributes_recursive: bool,
+    /// Binds only: the mount has just the flags that were asked for, not those of its source as
+    /// well. These `MOUNT_ATTR_*` bits, about which nothing was said, are cleared. In a user
+    /// namespace, flags of the source that user namespaces lock (mount_namespaces(7)) stay, and it
+    /// is an error if they were to be cleared expressly.
+    pub implied_clear: Option<u64>,
     /// Propagation to set afterwards, and whether recursively.
     pub propagation: Option<(Propagation, bool)>,
     /// `MOUNT_ATTR_*` bits to set and to clear, after the others, on this mount and all below it.

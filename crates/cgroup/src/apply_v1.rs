@@ -68,21 +68,24 @@ fn bandwidth(apply: &mut Apply<'_>, hierarchy: &Hierarchy, cpu: &Cpu) -> Result<
 }
 
 /// Real-time budgets depend on what the parents have to give, which is nothing on most machines:
-/// a refusal is a warning.
+/// a refusal is a warning. The kernel checks their ratio after each write, against one and the
+/// parent's, so the order depends on the direction.
 fn realtime(apply: &mut Apply<'_>, hierarchy: &Hierarchy, cpu: &Cpu) {
-    let wanted = [
-        (
-            "cpu.rt_period_us",
-            cpu.realtime_period_us.map(|value| value.to_string()),
-        ),
-        (
-            "cpu.rt_runtime_us",
-            cpu.realtime_runtime_us.map(|value| value.to_string()),
-        ),
-    ];
-    for (file, value) in wanted {
+    const PERIOD: &str = "cpu.rt_period_us";
+    const RUNTIME: &str = "cpu.rt_runtime_us";
+    let period = cpu.realtime_period_us.map(|value| value.to_string());
+    let runtime = cpu.realtime_runtime_us.map(|value| value.to_string());
+    let mut rest = vec![(PERIOD, &period), (RUNTIME, &runtime)];
+    if let (Some(period), Some(_)) = (&period, &runtime) {
+        if apply.group.try_write(hierarchy, PERIOD, period).is_ok() {
+            rest.remove(0);
+        } else {
+            rest.reverse();
+        }
+    }
+    for (file, value) in rest {
         let Some(value) = value else { continue };
-        if let Err(error) = apply.group.write(hierarchy, file, &value) {
+        if let Err(error) = apply.group.write(hierarchy, file, value) {
             apply.warn("the real-time budget", &error.to_string());
         }
     }

@@ -108,7 +108,11 @@ impl Group {
         hierarchy: &'a Hierarchy,
         made: &mut Vec<(&'a Hierarchy, String)>,
     ) -> Result<(), Error> {
-        self.make_with_parents(hierarchy, made)?;
+        let here = self.make_with_parents(hierarchy, made);
+        if hierarchy.only_tracks() {
+            return Ok(());
+        }
+        here?;
         if hierarchy.v2 {
             if self.hierarchies.mode() == Mode::V2 {
                 self.enable_controllers(hierarchy);
@@ -190,10 +194,18 @@ impl Group {
     pub fn add_process(&self, pid: u32) -> Result<(), Error> {
         let pid = pid.to_string();
         for hierarchy in self.hierarchies.list.iter() {
-            self.write(hierarchy, "cgroup.procs", &pid)?;
+            self.place(hierarchy, "cgroup.procs", &pid)?;
         }
         self.note_occupied();
         Ok(())
+    }
+
+    /// Puts a process there by one of the group's files.
+    fn place(&self, hierarchy: &Hierarchy, file: &str, pid: &str) -> Result<(), Error> {
+        match self.write(hierarchy, file, pid) {
+            Err(_) if hierarchy.only_tracks() => Ok(()),
+            result => result,
+        }
     }
 
     /// Says that a process is in the group which came there by itself ([`Group::enter`]) or was
@@ -217,8 +229,8 @@ impl Group {
         for hierarchy in self.hierarchies.list.iter() {
             match hierarchy.v2 {
                 true if in_v2_already => {}
-                true => self.write(hierarchy, "cgroup.procs", "0")?,
-                false => self.write(hierarchy, "tasks", "0")?,
+                true => self.place(hierarchy, "cgroup.procs", "0")?,
+                false => self.place(hierarchy, "tasks", "0")?,
             }
         }
         Ok(())
@@ -243,7 +255,7 @@ impl Group {
             named != others
         };
         for hierarchy in self.hierarchies.list.iter().filter(chosen) {
-            self.write(hierarchy, "cgroup.procs", &pid)?;
+            self.place(hierarchy, "cgroup.procs", &pid)?;
         }
         self.note_occupied();
         Ok(())

@@ -41,6 +41,15 @@ pub(crate) struct Hierarchy {
     pub(crate) controllers: ControllerSet,
 }
 
+impl Hierarchy {
+    /// Whether it is the one by which systemd follows its services on v1. Containers are put there
+    /// beside those of the caller, so that stopping his service does not stop them; it limits
+    /// nothing, so that what cannot be done there is no error.
+    pub(crate) fn only_tracks(&self) -> bool {
+        !self.v2 && self.controllers.is_empty()
+    }
+}
+
 /// Every hierarchy that carries a controller of the model. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Hierarchies {
@@ -68,7 +77,9 @@ impl Hierarchies {
         for mounted in mountinfo::parse(mountinfo) {
             let taken = list.iter().any(|known| {
                 known.v2 == mounted.v2
-                    && (mounted.v2 || known.controllers.contains_all(mounted.controllers))
+                    && known.controllers.is_empty() == mounted.controllers.is_empty()
+                    && known.controllers.contains_all(mounted.controllers)
+                    || known.v2 && mounted.v2
             });
             if taken {
                 continue;
@@ -133,7 +144,7 @@ impl Hierarchies {
     }
 
     fn from_list(list: Vec<Hierarchy>) -> Result<Self, Error> {
-        if list.is_empty() {
+        if list.iter().all(Hierarchy::only_tracks) {
             return Err(Error::invalid(
                 "find control groups in",
                 "/proc/self/mountinfo",
@@ -147,7 +158,10 @@ impl Hierarchies {
     #[must_use]
     pub fn mode(&self) -> Mode {
         let v2 = self.list.iter().any(|hierarchy| hierarchy.v2);
-        let v1 = self.list.iter().any(|hierarchy| !hierarchy.v2);
+        let v1 = self
+            .list
+            .iter()
+            .any(|hierarchy| !hierarchy.v2 && !hierarchy.only_tracks());
         match (v1, v2) {
             (true, true) => Mode::Hybrid,
             (true, false) => Mode::V1,
@@ -179,6 +193,7 @@ impl Hierarchies {
     pub fn roots(&self) -> Vec<HierarchyRoot> {
         self.list
             .iter()
+            .filter(|hierarchy| !hierarchy.only_tracks())
             .map(|hierarchy| HierarchyRoot {
                 path: hierarchy.root.clone(),
                 v2: hierarchy.v2,

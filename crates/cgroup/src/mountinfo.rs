@@ -9,16 +9,23 @@ pub(crate) struct Mounted {
     pub(crate) root: String,
     /// cgroup2.
     pub(crate) v2: bool,
-    /// The v1 controllers of the model; always empty for v2, which tells in a file.
+    /// The v1 controllers of the model; always empty for v2, which tells in a file, and for the
+    /// hierarchy by which systemd follows its services on v1, which limits nothing.
     pub(crate) controllers: ControllerSet,
 }
 
-/// The hierarchies of a mountinfo text that the model can use. Named v1 hierarchies and those
-/// without a controller of the model are left out. If something is mounted twice, the mount below
+/// The option by which the hierarchy is known that systemd follows its services with on v1.
+const SYSTEMD: &str = "name=systemd";
+
+/// The hierarchies of a mountinfo text that the model can use: those with a controller of the
+/// model, v2, and that of systemd, which comes last. If something is mounted twice, the mount below
 /// `/sys/fs/cgroup` comes first.
 pub(crate) fn parse(text: &str) -> Vec<Mounted> {
     let mut found: Vec<Mounted> = text.lines().filter_map(parse_line).collect();
-    found.sort_by_key(|mounted| !mounted.root.starts_with("/sys/fs/cgroup"));
+    found.sort_by_key(|mounted| {
+        let tracks_only = !mounted.v2 && mounted.controllers.is_empty();
+        (tracks_only, !mounted.root.starts_with("/sys/fs/cgroup"))
+    });
     found
 }
 
@@ -43,7 +50,8 @@ fn parse_line(line: &str) -> Option<Mounted> {
                     }
                 }
             }
-            (!controllers.is_empty()).then_some(Mounted {
+            let is_systemd = super_options.split(',').any(|option| option == SYSTEMD);
+            (is_systemd || !controllers.is_empty()).then_some(Mounted {
                 root,
                 v2: false,
                 controllers,
@@ -84,21 +92,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hybrid_is_read_and_named_hierarchies_are_ignored() {
+    fn hybrid_is_read_and_only_the_named_hierarchy_of_systemd() {
         let text = "\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 90 31 0:40 / /mnt/odd\\040place rw shared:7 - cgroup cgroup rw,memory
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:3 master:1 - cgroup cgroup rw,cpu,cpuacct
 40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate
+43 31 0:41 / /sys/fs/cgroup/mine rw,relatime - cgroup cgroup rw,name=mine
 42 31 0:39 / /sys/fs/cgroup/perf rw,relatime - cgroup cgroup rw,perf_event
 ";
         let found = parse(text);
-        assert_eq!(found.len(), 3);
+        assert_eq!(found.len(), 4);
         assert_eq!(found[0].root, "/sys/fs/cgroup/cpu,cpuacct");
         assert!(found[0].controllers.contains(Controller::Cpuacct));
         assert!(found[1].v2);
         assert_eq!(found[2].root, "/mnt/odd place");
+        assert_eq!(found[3].root, "/sys/fs/cgroup/systemd");
+        assert!(!found[3].v2 && found[3].controllers.is_empty());
     }
 
     #[test]

@@ -36,6 +36,7 @@ impl Group {
                         busy.push(hierarchy);
                         last = Some(error);
                     }
+                    Err(_) if hierarchy.only_tracks() => {}
                     Err(error) => return Err(self.remove_error(hierarchy, error)),
                 }
             }

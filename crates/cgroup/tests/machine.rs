@@ -89,6 +89,72 @@ fn a_failed_creation_leaves_nothing() {
     }
 }
 
+/// The hierarchy by which systemd follows its services on v1, if the machine has it.
+fn systemd_hierarchy() -> Option<String> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = table.lines().find(|line| line.ends_with("name=systemd"))?;
+    line.split(' ').nth(4).map(str::to_owned)
+}
+
+#[test]
+fn processes_are_followed_in_the_hierarchy_of_systemd() {
+    let Some(hierarchies) = hierarchies() else {
+        return;
+    };
+    let Some(top) = systemd_hierarchy() else {
+        eprintln!("SKIPPED: no hierarchy name=systemd is mounted");
+        return;
+    };
+    // It limits nothing, so it is none of those that are shown, and makes no hybrid of v2.
+    assert!(hierarchies.roots().iter().all(|root| root.path != top));
+    let test = TestGroup::new(&hierarchies);
+    test.group.create().unwrap();
+    let directory = format!("{top}{}", test.group.path());
+    assert!(std::path::Path::new(&directory).is_dir());
+    let mut child = shell(&test.group, "read x");
+    let procs = format!("{directory}/cgroup.procs");
+    let inside = std::fs::read_to_string(procs).unwrap();
+    assert_eq!(inside.trim(), child.id().to_string());
+    go(&mut child);
+    child.wait().unwrap();
+    // Gone behind our back: nothing depends on it.
+    std::fs::remove_dir(&directory).unwrap();
+    assert!(run(&test.group, "true").status.success());
+    test.group.remove().unwrap();
+}
+
+/// The kernel wants the runtime below the period at every moment.
+#[test]
+fn realtime_limits_change_in_either_direction() {
+    let Some(hierarchies) = hierarchies().filter(|found| found.mode() != Mode::V2) else {
+        return;
+    };
+    let test = TestGroup::new(&hierarchies);
+    test.group.create().unwrap();
+    let limits = |period, runtime| {
+        let mut resources = Resources::default();
+        resources.cpu.realtime_period_us = period;
+        resources.cpu.realtime_runtime_us = Some(runtime);
+        resources
+    };
+    if !test
+        .parent()
+        .apply(&limits(None, 500_000))
+        .unwrap()
+        .is_empty()
+    {
+        eprintln!("SKIPPED: this machine has no real-time budget to give");
+        return;
+    }
+    for (period, runtime) in [(900_001, 300_001), (10_000, 3_000), (100_000, 20_000)] {
+        let warnings = test.group.apply(&limits(Some(period), runtime)).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let read = |file| raw(&hierarchies, Controller::Cpu, &test.group.path(), file);
+        assert_eq!(read("cpu.rt_period_us"), period.to_string());
+        assert_eq!(read("cpu.rt_runtime_us"), runtime.to_string());
+    }
+}
+
 /// What removes one group may tidy up the parent that it shares with others, which are being made.
 #[test]
 fn siblings_come_and_go_below_a_parent_that_is_tidied_up() {

@@ -10,7 +10,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, error::ErrorKind
 
 use crate::client::{Address, Client};
 use crate::commands::{
-    Verb, container, daemon, image, manual, network, registry, system, unikernel, volume,
+    Verb, container, daemon, image, manual, network, network_change, registry, system, unikernel,
+    volume,
 };
 use crate::error::{EXIT_ENGINE, EXIT_FAILURE, Error};
 use crate::output::print;
@@ -402,11 +403,20 @@ fn image_entries() -> Vec<Entry> {
 
 fn network_entries() -> Vec<Entry> {
     vec![
-        verb::<network::LsArguments>("ls", "List networks").aliases(&["list"]),
+        verb::<network_change::ConnectArguments>("connect", "Connect a container to a network"),
+        verb::<network_change::CreateArguments>("create", "Create a network"),
+        verb::<network_change::DisconnectArguments>(
+            "disconnect",
+            "Disconnect a container from a network",
+        ),
         verb::<network::InspectArguments>(
             "inspect",
             "Display detailed information on one or more networks",
         ),
+        verb::<network::LsArguments>("ls", "List networks").aliases(&["list"]),
+        verb::<network_change::PruneArguments>("prune", "Remove all unused networks"),
+        verb::<network_change::RemoveArguments>("rm", "Remove one or more networks")
+            .aliases(&["remove"]),
     ]
 }
 

@@ -63,7 +63,7 @@ pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
         controllers: place.controllers,
         remap_users: arguments.userns_remap,
         rootless: place.rootless,
-        registries: arguments.registries,
+        registries: place.registries,
         ..Options::default()
     };
     let served = serve(&runtime, options, &socket, group);

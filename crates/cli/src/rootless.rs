@@ -1,5 +1,5 @@
-//! The processes that keep up the namespaces of an ordinary user's engine: this program, started
-//! by itself with a word that is no command.
+//! Processes beside the daemon: those that keep up the namespaces of an ordinary user's engine, and
+//! the resolver's helper. They are this program, started by itself with a word that is no command.
 
 use crate::error::Error;
 use std::ffi::OsString;
@@ -17,6 +17,14 @@ pub(crate) fn dispatch(arguments: &[OsString]) -> Option<Result<u8, Error>> {
     } else if word == gamut_rootless::FORWARDER {
         log_to_standard_error();
         gamut_rootless::forward::run(run)
+    } else if word == gamut_dns::HELPER {
+        log_to_standard_error();
+        let started = gamut_dns::run(run);
+        return Some(
+            started
+                .map(|()| 0)
+                .map_err(|error| Error::Message(gamut_spec::error::chain(&error))),
+        );
     } else {
         return None;
     };

@@ -22,6 +22,8 @@ pub(crate) enum Message {
     Terminal(OwnedFd),
     /// A mount, detached.
     Mount(OwnedFd),
+    /// A copy of the n-th mount of the plan, whose ids are to be mapped before the stage goes on.
+    MapIds { index: u32, tree: OwnedFd },
     /// The intermediate made the container's first process.
     Child { pid: u32, pidfd: OwnedFd },
 }
@@ -118,6 +120,11 @@ impl Channel {
                 packet.push(b'M');
                 descriptor = Some(fd.as_raw_fd());
             }
+            Message::MapIds { index, tree } => {
+                packet.push(b'I');
+                packet.extend_from_slice(&index.to_ne_bytes());
+                descriptor = Some(tree.as_raw_fd());
+            }
             Message::Child { pid, pidfd } => {
                 packet.push(b'C');
                 packet.extend_from_slice(&pid.to_ne_bytes());
@@ -211,6 +218,10 @@ fn decode(packet: &[u8], descriptor: Option<OwnedFd>) -> Option<Message> {
         (b'W', _) => Message::Warning(text(rest)),
         (b'T', Some(master)) => Message::Terminal(master),
         (b'M', Some(mount)) => Message::Mount(mount),
+        (b'I', Some(tree)) => Message::MapIds {
+            index: u32::from_ne_bytes(rest.try_into().ok()?),
+            tree,
+        },
         (b'C', Some(pidfd)) => Message::Child {
             pid: u32::from_ne_bytes(rest.try_into().ok()?),
             pidfd,

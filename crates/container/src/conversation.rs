@@ -39,6 +39,14 @@ impl Drop for Unreaped {
     }
 }
 
+/// What a stage waits for its parent to do.
+pub(crate) enum Request {
+    /// The root is built: run the hooks of the host.
+    Hooks,
+    /// Map the ids of a copy of the n-th mount of the plan.
+    MapIds { index: u32, tree: OwnedFd },
+}
+
 /// What a stage has said so far.
 pub(crate) struct Conversation {
     pub channel: Channel,
@@ -48,8 +56,7 @@ pub(crate) struct Conversation {
     /// Children whose word is waited for.
     awaited: Vec<u32>,
     ready: bool,
-    /// The stage waits for the hooks of the host.
-    hooks: bool,
+    request: Option<Request>,
     failure: Option<Error>,
 }
 
@@ -62,7 +69,7 @@ impl Conversation {
             child: None,
             awaited: Vec::new(),
             ready: false,
-            hooks: false,
+            request: None,
             failure: None,
         }
     }
@@ -89,7 +96,10 @@ impl Conversation {
         match message {
             None => return Ok(false),
             Some(Message::Ready) => self.ready = true,
-            Some(Message::Hooks) => self.hooks = true,
+            Some(Message::Hooks) => self.request = Some(Request::Hooks),
+            Some(Message::MapIds { index, tree }) => {
+                self.request = Some(Request::MapIds { index, tree });
+            }
             Some(Message::Warning(text)) => self.warnings.push(text),
             Some(Message::Terminal(master)) => self.terminal = Some(master),
             // Of a helper that mounts, never of a stage.
@@ -118,29 +128,29 @@ impl Conversation {
         Ok(())
     }
 
-    /// Lets the hooks of the host run if the stage, process `pid`, waits for them.
-    fn run_hooks(
+    /// Does what the stage, process `pid`, waits for.
+    fn serve(
         &mut self,
         pid: u32,
-        hooks: &mut impl FnMut(u32) -> Result<(), Error>,
+        serve: &mut impl FnMut(u32, Request) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if std::mem::take(&mut self.hooks) {
-            hooks(pid)?;
+        if let Some(request) = self.request.take() {
+            serve(pid, request)?;
             // If the stage is gone, what it said comes next.
             let _ = self.channel.go();
         }
         Ok(())
     }
 
-    /// Until the stage, which is `first` itself, waits for the start. `hooks` is called with its
-    /// process id when the root is built.
+    /// Until the stage, which is `first` itself, waits for the start. `serve` is called with its
+    /// process id and what it waits for before that.
     pub(crate) fn until_ready_directly(
         &mut self,
         first: Unreaped,
-        mut hooks: impl FnMut(u32) -> Result<(), Error>,
+        mut serve: impl FnMut(u32, Request) -> Result<(), Error>,
     ) -> Result<Unreaped, Error> {
         while self.listen()? {
-            self.run_hooks(first.pid(), &mut hooks)?;
+            self.serve(first.pid(), &mut serve)?;
             if self.ready {
                 return Ok(first);
             }
@@ -149,12 +159,12 @@ impl Conversation {
     }
 
     /// Until the stage, a sibling of `first`, waits for the start. `on_child` is called once
-    /// with its process id, `hooks` when the root is built.
+    /// with its process id, `serve` as above.
     pub(crate) fn until_ready(
         &mut self,
         first: Unreaped,
         mut on_child: impl FnMut(&Channel, u32) -> Result<(), Error>,
-        mut hooks: impl FnMut(u32) -> Result<(), Error>,
+        mut serve: impl FnMut(u32, Request) -> Result<(), Error>,
     ) -> Result<(OwnedFd, Unreaped), Error> {
         let mut known = false;
         while self.listen()? {
@@ -165,7 +175,7 @@ impl Conversation {
                 on_child(&self.channel, child.pid())?;
             }
             if let Some(pid) = self.child.as_ref().map(|(child, _)| child.pid()) {
-                self.run_hooks(pid, &mut hooks)?;
+                self.serve(pid, &mut serve)?;
             }
             if self.ready
                 && self.failure.is_none()

@@ -62,6 +62,23 @@ impl Program {
         3 + i32::try_from(self.extra_files.len()).unwrap_or(i32::MAX - 3)
     }
 
+    /// Installs the filter of a program that waits for its start, if somebody listens to it: he is
+    /// told while the container is created, as the runtime specification has it. What the process
+    /// does from now on may be notified, too.
+    pub(crate) fn install_with_listener(&mut self, channel: &Channel) -> Result<(), Error> {
+        let Some(listener) = self.listener.take() else {
+            return Ok(());
+        };
+        if self.no_new_privileges {
+            sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).doing("set", "no_new_privs")?;
+        }
+        if let Some(seccomp) = self.seccomp.take() {
+            let waiting = listener.start(channel)?;
+            waiting.hand_over(install(&seccomp)?);
+        }
+        Ok(())
+    }
+
     /// Its environment.
     pub(crate) fn environment(&self) -> &[CString] {
         &self.environment

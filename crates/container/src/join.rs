@@ -7,7 +7,9 @@ use crate::launch::{Running, Stdio, admit, enter_group, group_error};
 use crate::listener::Listener;
 use crate::process::Streams;
 use crate::sys::{self, CLONE_PARENT, Errno, Side, SysResult};
-use crate::{affinity, execute, labels, limits, namespaces, process, scheduling, stage, terminal};
+use crate::{
+    affinity, execute, host_root, labels, limits, namespaces, process, scheduling, stage, terminal,
+};
 use gamut_abi::plan::{NamespaceKind, Plan, Process};
 use gamut_cgroup::Group;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -15,6 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// What the new process has to do.
 struct Task<'a> {
     init: BorrowedFd<'a>,
+    init_pid: u32,
     process: &'a Process,
     plan: &'a Plan,
     stdio: &'a Stdio,
@@ -102,6 +105,7 @@ pub fn exec_with(
     });
     let task = Task {
         init,
+        init_pid,
         process,
         plan: namespaces_of,
         stdio: &stdio,
@@ -110,11 +114,6 @@ pub fn exec_with(
         extra_files: options.extra_files,
         leave_line_ends: options.leave_line_ends,
     };
-    if !task.has(NamespaceKind::Mount) {
-        return Err(Error::invalid(
-            "the container has no mount namespace to run a process in",
-        ));
-    }
     let forks = task.has(NamespaceKind::Pid);
     let (ours, theirs) = channel::pair().doing("make", "a socket pair")?;
     let group = group.filter(|_| options.join_groups.is_none());
@@ -309,6 +308,9 @@ fn prepare(task: &Task<'_>, channel: &Channel) -> Result<execute::Program, Error
         scheduling::set_affinity(0, &affinity.last, "final")?;
     }
     sys::umask(0);
+    if !task.has(NamespaceKind::Mount) {
+        host_root::enter_that_of(task.init_pid, task.init)?;
+    }
     let root = stage::open_root()?;
     let streams = stage::streams(task.process, task.stdio, None, &root, channel)?;
     if let Streams::Terminal(slave) = &streams

@@ -1,11 +1,12 @@
 //! Launching a container: the caller's side.
 
 use crate::channel::{self, Channel};
-use crate::conversation::{Conversation, Unreaped};
+use crate::conversation::{Conversation, Request, Unreaped};
 use crate::devices::HostDevices;
 use crate::error::{Context, Error};
 use crate::gate::Gate;
 use crate::hooks::run_hooks;
+use crate::host_root::HostRoot;
 use crate::idmap::{self, Mapper};
 use crate::listener::Listener;
 use crate::namespaces::{self, Layout};
@@ -72,6 +73,8 @@ pub struct Created {
     pub warnings: Vec<String>,
     channel: Channel,
     unreaped: Unreaped,
+    /// Unmounted behind the process.
+    host_root: Option<HostRoot>,
 }
 
 /// A process that has become its program.
@@ -125,7 +128,11 @@ pub fn create(
     } else {
         None
     };
-    drop(mapper);
+    let host_root = if layout.shares_mounts {
+        Some(HostRoot::mount(&plan.root)?)
+    } else {
+        None
+    };
     let host_devices = if as_caller {
         HostDevices::clone(plan)
     } else {
@@ -138,6 +145,7 @@ pub fn create(
         sources,
         layers,
         root,
+        host_root: host_root.as_ref(),
         host_devices,
         stdio: &stdio,
         listener: listener.as_ref(),
@@ -187,6 +195,10 @@ pub fn create(
         group.note_occupied();
     }
     admit(&mut conversation, pid, &plan.process)?;
+    let serve = |pid: u32, request: Request| match request {
+        Request::Hooks => host_hooks(plan, pid),
+        Request::MapIds { index, tree } => mounts::map_ids_within(plan, index, &tree, &mut mapper),
+    };
     let (pidfd, unreaped) = if layout.intermediate {
         let map_ids = |channel: &Channel, child: u32| {
             if !layout.new_user {
@@ -198,9 +210,9 @@ pub fn create(
             let _ = channel.go();
             Ok(())
         };
-        conversation.until_ready(first, map_ids, |pid| host_hooks(plan, pid))?
+        conversation.until_ready(first, map_ids, serve)?
     } else {
-        let ready = conversation.until_ready_directly(first, |pid| host_hooks(plan, pid))?;
+        let ready = conversation.until_ready_directly(first, serve)?;
         (pidfd, ready)
     };
     network_devices::move_all(plan, unreaped.pid())?;
@@ -217,6 +229,7 @@ pub fn create(
         warnings,
         channel,
         unreaped,
+        host_root,
     })
 }
 
@@ -353,11 +366,19 @@ fn check(plan: &Plan, layout: &Layout<'_>) -> Result<(), Error> {
     if maps_ids && !layout.new_user {
         return refuse("id mappings need a new user namespace");
     }
-    if !has(NamespaceKind::Mount) {
-        return refuse("a container needs a mount namespace of its own, new or joined");
+    if layout.shares_mounts {
+        if layout.has_user {
+            return refuse("a user namespace needs a mount namespace as well, new or joined");
+        }
+        if !plan.masked_paths.is_empty() || !plan.readonly_paths.is_empty() {
+            return refuse("masked and read-only paths need a mount namespace");
+        }
+        if !matches!(plan.root.source, RootSource::Directory { .. }) {
+            return refuse("without a mount namespace the root must be a directory");
+        }
     }
     let mounts = !plan.mounts.is_empty() || !plan.masked_paths.is_empty();
-    if mounts && !layout.new_mount {
+    if mounts && !layout.new_mount && !layout.shares_mounts {
         return refuse("mounts and masked paths need a new mount namespace");
     }
     if !has(NamespaceKind::Network)
@@ -394,12 +415,16 @@ impl Created {
             warnings,
             channel,
             unreaped,
+            host_root,
         } = self;
         let mut conversation = Conversation::with_child(channel, unreaped.pid())?;
         conversation.warnings = warnings;
         // If the process is gone, the conversation ends at once, and its exit tells why.
         let _ = conversation.channel.go();
         let pid = conversation.until_executed(unreaped)?;
+        if let Some(root) = host_root {
+            root.keep();
+        }
         Ok(Running {
             pid,
             pidfd,
@@ -408,13 +433,26 @@ impl Created {
         })
     }
 
+    /// For [`crate::unmount_root`] once the container has ended: the number of its root's mount, if
+    /// it shares the caller's mounts.
+    #[must_use]
+    pub fn root_mount(&self) -> Option<u64> {
+        self.host_root.as_ref().map(HostRoot::id)
+    }
+
     /// Lets the process wait at its gate without the caller, who stays its parent but may end.
     /// Answers its process id. Without a gate nobody could start it, so it is killed then.
     #[must_use]
     pub fn detach(self) -> u32 {
         let Self {
-            channel, unreaped, ..
+            channel,
+            unreaped,
+            host_root,
+            ..
         } = self;
+        if let Some(root) = host_root {
+            root.keep();
+        }
         drop(channel);
         unreaped.let_go()
     }

@@ -10,6 +10,7 @@
 //! namespace, so that nothing is left behind whatever ends when.
 
 mod affinity;
+mod bind;
 mod capabilities;
 mod cgroup_mount;
 mod channel;
@@ -22,6 +23,7 @@ mod foreign;
 mod gate;
 mod hide;
 mod hooks;
+mod host_root;
 mod idmap;
 mod init;
 mod join;
@@ -48,6 +50,7 @@ mod terminal;
 pub use error::Error;
 pub use gate::Gate;
 pub use hooks::run_hooks;
+pub use host_root::unmount_root;
 pub use join::{ExecOptions, JoinGroups, exec, exec_with};
 pub use launch::{CreateOptions, Created, Running, Stdio, create};
 pub use sys::is_unprivileged;

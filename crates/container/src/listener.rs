@@ -76,7 +76,7 @@ impl<'a> Listener<'a> {
         };
         let failed = |errno| {
             Error::with_detail(
-                &["connect to seccomp listener ", &plan.path].concat(),
+                &["failed to connect with seccomp agent ", &plan.path].concat(),
                 errno,
                 "linux.seccomp.listenerPath",
             )

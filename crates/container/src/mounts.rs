@@ -6,8 +6,8 @@ use crate::error::{Context, Error};
 use crate::idmap::Mapper;
 use crate::path::{self, Missing, RootDirectory};
 use crate::sys::{self, Errno, FilesystemContext};
-use crate::{copy_up, foreign, root};
-use gamut_abi::plan::{Mount, MountKind, Plan, Propagation, RootSource};
+use crate::{bind, copy_up, foreign, root};
+use gamut_abi::plan::{Mount, MountIdmap, MountKind, Plan, Propagation, RootSource};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// What may be mounted over below /proc: files that describe the machine and that file systems
@@ -47,24 +47,55 @@ pub(crate) fn clone_sources(
         .iter()
         .enumerate()
         .map(|(index, mount)| {
+            // What an earlier mount may show is opened once that is there.
+            if within(plan, index).is_some() {
+                return Ok(None);
+            }
             let Some(idmap) = &mount.idmap else {
-                // What an earlier mount may show is opened once that is there (see [`within`]).
-                if !all || within(plan, index).is_some() {
+                if !all {
                     return Ok(None);
                 }
                 return match clone_source(mount) {
                     Err(error) if error.errno == libc::EPERM => Ok(None),
-                    other => other,
+                    other => other.map_err(|error| naming(mount, error)),
                 };
             };
-            let source = clone_source(mount)?;
+            let source = clone_source(mount).map_err(|error| naming(mount, error))?;
             if let Some(tree) = &source {
-                let what = ["the bind on ", &mount.destination].concat();
-                mapper.map(tree.as_fd(), idmap, &what)?;
+                map_ids_of(mount, idmap, tree, mapper)?;
             }
             Ok(source)
         })
         .collect()
+}
+
+fn map_ids_of(
+    mount: &Mount,
+    idmap: &MountIdmap,
+    tree: &OwnedFd,
+    mapper: &mut Mapper<'_>,
+) -> Result<(), Error> {
+    let what = ["the bind on ", &mount.destination].concat();
+    mapper.map(tree.as_fd(), idmap, &what)
+}
+
+/// Maps the ids of the `index`-th mount, whose source the stage has found inside the container and
+/// copied: the stage itself may lack the right to it.
+pub(crate) fn map_ids_within(
+    plan: &Plan,
+    index: u32,
+    tree: &OwnedFd,
+    mapper: &mut Mapper<'_>,
+) -> Result<(), Error> {
+    let mount = usize::try_from(index)
+        .ok()
+        .and_then(|index| plan.mounts.get(index));
+    let Some((mount, idmap)) = mount.and_then(|mount| Some((mount, mount.idmap.as_ref()?))) else {
+        return Err(Error::invalid(
+            "there is no such mount whose ids are mapped",
+        ));
+    };
+    map_ids_of(mount, idmap, tree, mapper)
 }
 
 fn clone_source(mount: &Mount) -> Result<Option<OwnedFd>, Error> {
@@ -79,12 +110,7 @@ fn clone_source(mount: &Mount) -> Result<Option<OwnedFd>, Error> {
     } else {
         sys::clone_tree(sys::cwd(), &name, *recursive)
     };
-    let tree = tree.map_err(|errno| {
-        Error::system(
-            &["bind ", source, " on ", &mount.destination].concat(),
-            errno,
-        )
-    })?;
+    let tree = tree.map_err(|errno| Error::system("bind it", errno))?;
     Ok(Some(tree))
 }
 
@@ -98,31 +124,111 @@ pub(crate) fn prepare(
         .iter()
         .zip(sources)
         .enumerate()
-        .map(|(index, (mount, source))| match &mount.kind {
-            MountKind::Bind { .. } => {
-                let source = match source {
-                    Some(source) => Some(source),
-                    None if within(plan, index).is_some() => None,
-                    None => clone_source(mount)?,
-                };
-                let Some(source) = source else {
-                    return Ok(None);
-                };
-                adjust_bind(mount, &source, plan.root.propagation)?;
-                Ok(Some(Detached::Tree(source)))
-            }
-            MountKind::Filesystem {
-                fstype,
-                source,
-                options,
-                ..
-            } => {
-                let label = plan.mount_label.as_deref();
-                let tree = filesystem(mount, fstype, source, options, label)?;
-                Ok(Some(Detached::Tree(tree)))
-            }
-            MountKind::Cgroup | MountKind::CgroupUnified => Ok(None),
+        .map(|(index, (mount, source))| {
+            prepare_one(plan, index, mount, source).map_err(|error| naming(mount, error))
         })
+        .collect()
+}
+
+fn prepare_one(
+    plan: &Plan,
+    index: usize,
+    mount: &Mount,
+    source: Option<OwnedFd>,
+) -> Result<Option<Detached>, Error> {
+    match &mount.kind {
+        MountKind::Bind { .. } => {
+            let source = match source {
+                Some(source) => Some(source),
+                None if within(plan, index).is_some() => None,
+                None => clone_source(mount)?,
+            };
+            let Some(source) = source else {
+                return Ok(None);
+            };
+            bind::adjust(plan, mount, &source)?;
+            Ok(Some(Detached::Tree(source)))
+        }
+        // Its mode comes from what it covers.
+        MountKind::Filesystem {
+            fstype, options, ..
+        } if follows_mode(fstype, options) => Ok(None),
+        MountKind::Filesystem {
+            fstype,
+            source,
+            options,
+            ..
+        } => {
+            let label = plan.mount_label.as_deref();
+            let tree = filesystem(mount, fstype, source, options, label)?;
+            Ok(Some(Detached::Tree(tree)))
+        }
+        MountKind::Cgroup | MountKind::CgroupUnified => Ok(None),
+    }
+}
+
+/// An error about a mount, with what was to be mounted where.
+fn naming(mount: &Mount, mut error: Error) -> Error {
+    let source = match &mount.kind {
+        MountKind::Bind { source, .. } | MountKind::Filesystem { source, .. } => source,
+        MountKind::Cgroup => "cgroup",
+        MountKind::CgroupUnified => "cgroup2",
+    };
+    error.message = [
+        "error mounting \"",
+        source,
+        "\" to rootfs at \"",
+        &mount.destination,
+        "\": ",
+        &error.message,
+    ]
+    .concat();
+    error
+}
+
+/// Whether this is a tmpfs that takes over the mode of the directory that it covers.
+fn follows_mode(fstype: &str, options: &[(String, Option<String>)]) -> bool {
+    fstype == "tmpfs" && options.iter().all(|(key, _)| key != "mode")
+}
+
+/// Makes a tmpfs whose mode comes from the directory that it will cover, if there is one.
+fn tmpfs_over(
+    plan: &Plan,
+    mount: &Mount,
+    destination: &str,
+    root: &RootDirectory,
+) -> Result<Option<Detached>, Error> {
+    let MountKind::Filesystem {
+        fstype,
+        source,
+        options,
+        ..
+    } = &mount.kind
+    else {
+        return Ok(None);
+    };
+    if !follows_mode(fstype, options) {
+        return Ok(None);
+    }
+    let covered = root
+        .open(destination, libc::O_PATH | libc::O_DIRECTORY)
+        .and_then(|directory| sys::fstat(directory.as_fd()));
+    let mut options = options.clone();
+    match covered.map(|stat| stat.st_mode & 0o7777) {
+        // That of every tmpfs; or what is wrong with the place is told when it is mounted there.
+        Ok(0o1777) | Err(_) => {}
+        Ok(mode) => options.push((String::from("mode"), Some(octal(mode)))),
+    }
+    let label = plan.mount_label.as_deref();
+    let tree = filesystem(mount, fstype, source, &options, label)?;
+    Ok(Some(Detached::Tree(tree)))
+}
+
+/// Permission bits as a tmpfs takes them.
+fn octal(mode: u32) -> String {
+    [9, 6, 3, 0]
+        .map(|shift| char::from_digit(mode >> shift & 7, 8).unwrap_or('0'))
+        .iter()
         .collect()
 }
 
@@ -153,11 +259,12 @@ fn within(plan: &Plan, index: usize) -> Option<&str> {
 /// Copies the source of a bind inside the container, as the mounts before it show it.
 fn clone_within(
     plan: &Plan,
-    mount: &Mount,
+    index: usize,
     source: &str,
     root: &RootDirectory,
+    map_ids: &MapIds<'_>,
 ) -> Result<Detached, Error> {
-    let what = || ["bind ", source, " of the container on ", &mount.destination].concat();
+    let mount = &plan.mounts[index];
     let recursive = matches!(
         mount.kind,
         MountKind::Bind {
@@ -168,8 +275,12 @@ fn clone_within(
     let tree = root
         .open(source, libc::O_PATH)
         .and_then(|source| sys::clone_tree(source.as_fd(), c"", recursive))
-        .map_err(|errno| Error::system(&what(), errno))?;
-    adjust_bind(mount, &tree, plan.root.propagation)?;
+        .map_err(|errno| Error::system("bind it inside the container", errno))?;
+    let tree = match &mount.idmap {
+        Some(_) => map_ids(index, tree)?,
+        None => tree,
+    };
+    bind::adjust(plan, mount, &tree)?;
     Ok(Detached::Tree(tree))
 }
 
@@ -192,47 +303,6 @@ pub(crate) fn prepare_cgroups(
     Ok(())
 }
 
-/// Bits to clear with bits to set: access times are one field, set as a whole.
-fn attribute_bits(mount: &Mount) -> (u64, u64) {
-    let times = libc::MOUNT_ATTR_NOATIME | libc::MOUNT_ATTR_STRICTATIME;
-    let field = if mount.attributes_set & times != 0 {
-        libc::MOUNT_ATTR__ATIME
-    } else {
-        0
-    };
-    (mount.attributes_set, mount.attributes_clear | field)
-}
-
-/// What a bind without a word about it propagates: as the root does, but it can be bound again.
-fn default_propagation(root: Propagation) -> Propagation {
-    match root {
-        Propagation::Unbindable => Propagation::Private,
-        other => other,
-    }
-}
-
-fn adjust_bind(mount: &Mount, tree: &OwnedFd, root: Propagation) -> Result<(), Error> {
-    let (set, clear) = attribute_bits(mount);
-    let (propagation, everywhere) = mount
-        .propagation
-        .unwrap_or((default_propagation(root), true));
-    let propagation = root::propagation_flag(propagation);
-    let what = || ["set attributes of the bind on ", &mount.destination].concat();
-    let fd = tree.as_fd();
-    let adjusted = if set | clear == 0 || mount.attributes_recursive == everywhere {
-        sys::mount_setattr(fd, set, clear, propagation, everywhere)
-    } else {
-        sys::mount_setattr(fd, set, clear, 0, mount.attributes_recursive)
-            .and_then(|()| sys::mount_setattr(fd, 0, 0, propagation, everywhere))
-    };
-    adjusted
-        .and_then(|()| match mount.recursive_attributes {
-            Some((set, clear)) => sys::mount_setattr(fd, set, clear, 0, true),
-            None => Ok(()),
-        })
-        .map_err(|errno| Error::system(&what(), errno))
-}
-
 /// A read-only tmpfs is filled first.
 fn is_read_only_later(mount: &Mount) -> bool {
     matches!(&mount.kind, MountKind::Filesystem { fstype, .. } if fstype == "tmpfs")
@@ -246,7 +316,7 @@ fn filesystem(
     options: &[(String, Option<String>)],
     label: Option<&str>,
 ) -> Result<OwnedFd, Error> {
-    let what = || ["mount ", fstype, " on ", &mount.destination].concat();
+    let what = || ["mount ", fstype].concat();
     let system = |errno| Error::system(&what(), errno);
     let name = sys::c_string(fstype).map_err(system)?;
     let context = FilesystemContext::open(&name).map_err(|errno| match errno {
@@ -276,7 +346,7 @@ fn filesystem(
             Error::with_detail(&what(), errno, "the SELinux context in linux.mountLabel")
         })?;
     }
-    let (set, _) = attribute_bits(mount);
+    let (set, _) = bind::attribute_bits(mount);
     let later = if is_read_only_later(mount) {
         libc::MOUNT_ATTR_RDONLY
     } else {
@@ -314,40 +384,59 @@ fn describe(options: &[(String, Option<String>)]) -> String {
     text
 }
 
+/// Has the ids of a copied mount mapped by somebody who may, by its index in the plan.
+pub(crate) type MapIds<'a> = dyn Fn(usize, OwnedFd) -> Result<OwnedFd, Error> + 'a;
+
 /// Attaches every mount in order. Answers those that become read-only at the very end.
 pub(crate) fn attach(
     plan: &Plan,
     detached: Vec<Option<Detached>>,
     root: &RootDirectory,
+    map_ids: &MapIds<'_>,
 ) -> Result<Vec<OwnedFd>, Error> {
     let mut read_only_later = Vec::new();
     for (index, (mount, tree)) in plan.mounts.iter().zip(detached).enumerate() {
-        let tree = match (tree, within(plan, index)) {
-            (Some(tree), _) => tree,
-            (None, Some(source)) => clone_within(plan, mount, source, root)?,
-            (None, None) => continue,
-        };
-        let destination = path::clean(&mount.destination)?;
-        if destination == "/" {
-            return Err(Error::invalid(
-                "nothing can be mounted on / itself; choose another root",
-            ));
-        }
-        match tree {
-            Detached::Cgroup(tree) => {
-                let (target, _) = root.open_or_make(&destination, Missing::Directory)?;
-                refuse_proc(&destination, &target, false)?;
-                cgroup_mount::attach(&tree, &target, &destination)?;
-            }
-            Detached::Tree(tree) => {
-                attach_tree(mount, &tree, &destination, root)?;
-                if is_read_only_later(mount) {
-                    read_only_later.push(tree);
-                }
-            }
-        }
+        let later = attach_one(plan, index, tree, root, map_ids);
+        read_only_later.extend(later.map_err(|error| naming(mount, error))?);
     }
     Ok(read_only_later)
+}
+
+/// Attaches a mount. Answers it if it becomes read-only later.
+fn attach_one(
+    plan: &Plan,
+    index: usize,
+    tree: Option<Detached>,
+    root: &RootDirectory,
+    map_ids: &MapIds<'_>,
+) -> Result<Option<OwnedFd>, Error> {
+    let mount = &plan.mounts[index];
+    let destination = path::clean(&mount.destination)?;
+    if destination == "/" {
+        return Err(Error::invalid(
+            "nothing can be mounted on / itself; choose another root",
+        ));
+    }
+    let tree = match (tree, within(plan, index)) {
+        (Some(tree), _) => tree,
+        (None, Some(source)) => clone_within(plan, index, source, root, map_ids)?,
+        (None, None) => match tmpfs_over(plan, mount, &destination, root)? {
+            Some(tree) => tree,
+            None => return Ok(None),
+        },
+    };
+    match tree {
+        Detached::Cgroup(tree) => {
+            let (target, _) = root.open_or_make(&destination, Missing::Directory)?;
+            refuse_proc(&destination, &target, false)?;
+            cgroup_mount::attach(&tree, &target, &destination)?;
+            Ok(None)
+        }
+        Detached::Tree(tree) => {
+            attach_tree(mount, &tree, &destination, root)?;
+            Ok(is_read_only_later(mount).then_some(tree))
+        }
+    }
 }
 
 fn attach_tree(
@@ -356,8 +445,8 @@ fn attach_tree(
     destination: &str,
     root: &RootDirectory,
 ) -> Result<(), Error> {
-    let what = || ["mount on ", destination].concat();
-    let stat = sys::fstat(tree.as_fd()).map_err(|errno| Error::system(&what(), errno))?;
+    let system = |errno| Error::system("attach it", errno);
+    let stat = sys::fstat(tree.as_fd()).map_err(system)?;
     let missing = if sys::is_directory(&stat) {
         Missing::Directory
     } else {
@@ -373,7 +462,7 @@ fn attach_tree(
         root.open_without_links(destination, libc::O_PATH | libc::O_DIRECTORY)
             .map_err(|errno| {
                 Error::with_detail(
-                    &what(),
+                    "attach it",
                     errno,
                     &[fstype, " must be mounted on ordinary directory"].concat(),
                 )
@@ -384,16 +473,13 @@ fn attach_tree(
             && stat.st_ino == PROC_ROOT_INODE
             && sys::filesystem_magic(tree.as_fd()) == Ok(libc::PROC_SUPER_MAGIC));
     refuse_proc(destination, &target, is_proc)?;
-    if let MountKind::Filesystem {
-        copy_up, options, ..
-    } = &mount.kind
+    if let MountKind::Filesystem { copy_up, .. } = &mount.kind
         && fstype == "tmpfs"
         && existed
     {
-        fill_tmpfs(tree, &target, options, *copy_up)
-            .map_err(|errno| Error::system(&["fill the tmpfs on ", destination].concat(), errno))?;
+        fill_tmpfs(tree, &target, *copy_up).map_err(|errno| Error::system("fill it", errno))?;
     }
-    sys::move_mount(tree.as_fd(), target.as_fd()).map_err(|errno| Error::system(&what(), errno))?;
+    sys::move_mount(tree.as_fd(), target.as_fd()).map_err(system)?;
     if fstype.is_empty() {
         return Ok(());
     }
@@ -401,8 +487,7 @@ fn attach_tree(
         None | Some((Propagation::Private, _)) => Ok(()),
         Some((propagation, everywhere)) => {
             let flag = root::propagation_flag(propagation);
-            sys::mount_setattr(tree.as_fd(), 0, 0, flag, everywhere)
-                .map_err(|errno| Error::system(&what(), errno))
+            sys::mount_setattr(tree.as_fd(), 0, 0, flag, everywhere).map_err(system)
         }
     }
 }
@@ -429,26 +514,14 @@ fn refuse_proc(destination: &str, target: &OwnedFd, is_proc: bool) -> Result<(),
     ))
 }
 
-/// A tmpfs over an existing directory takes over its mode, unless one was asked for, and its
-/// content if asked for.
-fn fill_tmpfs(
-    tree: &OwnedFd,
-    target: &OwnedFd,
-    options: &[(String, Option<String>)],
-    copy: bool,
-) -> sys::SysResult<()> {
-    if options.iter().any(|(key, _)| key == "mode") && !copy {
-        return Ok(());
-    }
+/// A tmpfs over an existing directory takes over its content if asked for.
+fn fill_tmpfs(tree: &OwnedFd, target: &OwnedFd, copy: bool) -> sys::SysResult<()> {
     let stat = sys::fstat(target.as_fd())?;
     if !sys::is_directory(&stat) {
         return Err(Errno(libc::ENOTDIR));
     }
-    let inside = sys::open(tree.as_fd(), c".", libc::O_RDONLY | libc::O_DIRECTORY)?;
-    if !options.iter().any(|(key, _)| key == "mode") && stat.st_mode & 0o7777 != 0o1777 {
-        sys::fchmod(inside.as_fd(), stat.st_mode & 0o7777)?;
-    }
     if copy {
+        let inside = sys::open(tree.as_fd(), c".", libc::O_RDONLY | libc::O_DIRECTORY)?;
         let from = sys::open(target.as_fd(), c".", libc::O_RDONLY | libc::O_DIRECTORY)?;
         copy_up::copy_directory(&from, &inside)?;
     }

@@ -47,6 +47,8 @@ pub(crate) struct Layout<'a> {
     pub new_user: bool,
     /// A mount namespace is made, so there is a root to be built.
     pub new_mount: bool,
+    /// The caller's mounts are shared, so the root is mounted there.
+    pub shares_mounts: bool,
     /// A network namespace is made, whose loopback is down.
     pub new_network: bool,
     /// A cgroup namespace is made, after the process has joined its group.
@@ -78,6 +80,10 @@ impl<'a> Layout<'a> {
             has_user: false,
             new_user: false,
             new_mount: false,
+            shares_mounts: plan
+                .namespaces
+                .iter()
+                .all(|namespace| namespace.kind != NamespaceKind::Mount),
             new_network: false,
             new_cgroup: false,
             intermediate: !plan.time_offsets.is_empty(),

@@ -18,6 +18,7 @@ pub(crate) enum Missing {
 }
 
 /// The root directory of a container.
+#[derive(Debug)]
 pub(crate) struct RootDirectory(pub OwnedFd);
 
 impl RootDirectory {

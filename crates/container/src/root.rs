@@ -79,7 +79,12 @@ pub(crate) fn mount(root: &Root, opened: Opened) -> Result<RootDirectory, Error>
     } = opened;
     let mount = match source {
         Source::Tree(tree) => {
-            sys::mount_setattr(tree.as_fd(), 0, 0, libc::MS_PRIVATE, true)
+            // A root that follows the host is made of mounts that do.
+            let propagation = match root.propagation {
+                Propagation::Slave => libc::MS_SLAVE,
+                _ => libc::MS_PRIVATE,
+            };
+            sys::mount_setattr(tree.as_fd(), 0, 0, propagation, true)
                 .doing("make root private", "")?;
             tree
         }

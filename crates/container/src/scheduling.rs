@@ -13,6 +13,9 @@ const IOPRIO_WHO_PROCESS: libc::c_int = 1;
 /// `IOPRIO_CLASS_SHIFT`
 const IOPRIO_CLASS_SHIFT: u32 = 13;
 
+/// `SCHED_DEADLINE`
+const SCHED_DEADLINE: u32 = 6;
+
 /// `struct sched_attr`, as far as version 0 of it goes.
 #[repr(C)]
 struct Attributes {
@@ -39,6 +42,9 @@ pub(crate) fn apply(process: &Process) -> Result<(), Error> {
     if let Some(scheduler) = &process.scheduler {
         set_scheduler(scheduler).map_err(|errno| {
             let detail = match errno.0 {
+                libc::EPERM if scheduler.policy == SCHED_DEADLINE => {
+                    "it takes CAP_SYS_NICE, and all processors: such a process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)"
+                }
                 libc::EPERM => "it takes CAP_SYS_NICE, and a control group with a budget for it",
                 libc::EBUSY => "the machine has no such processor time to give",
                 libc::EINVAL => "this kernel does not take these parameters",

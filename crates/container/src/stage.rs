@@ -4,6 +4,7 @@ use crate::channel::{Channel, Message};
 use crate::devices::HostDevices;
 use crate::error::{Context, Error};
 use crate::hooks::HookRun;
+use crate::host_root::{self, HostRoot};
 use crate::listener::Listener;
 use crate::mounts::Detached;
 use crate::namespaces::{self, Layout};
@@ -28,6 +29,8 @@ pub(crate) struct Task<'a> {
     pub layers: Vec<OwnedFd>,
     /// The root, if the caller has mounted it.
     pub root: Option<OwnedFd>,
+    /// The root of a container that shares the parent's mounts, mounted there.
+    pub host_root: Option<&'a HostRoot>,
     pub host_devices: HostDevices,
     pub stdio: &'a Stdio,
     /// Where the notifications of the filter go.
@@ -70,6 +73,10 @@ pub(crate) fn run(task: Task<'_>, channel: Channel) -> ! {
     }
     if gate.is_some() {
         gate::heed_signals();
+        // An init does more than the program may.
+        if !is_init && let Err(error) = program.install_with_listener(&channel) {
+            fail(&channel, error);
+        }
     }
     channel.say(&Message::Ready);
     let channel = match gate {
@@ -147,10 +154,14 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
     labels::set_for_execve(&plan.process)?;
     let layers = std::mem::take(&mut task.layers);
     let ready = task.root.take();
-    let opened = layout
-        .new_mount
-        .then(|| root::Opened::open(&plan.root, layers, ready))
-        .transpose()?;
+    let base = match task.host_root {
+        Some(host_root) => Some(Base::Shared(copy_of(host_root)?)),
+        None if layout.new_mount => {
+            let opened = root::Opened::open(&plan.root, layers, ready)?;
+            Some(Base::Own(opened))
+        }
+        None => None,
+    };
     if layout.has_user {
         namespaces::become_root_inside()?;
     }
@@ -166,8 +177,8 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
     }
     sys::umask(0);
     let mut warnings = Vec::new();
-    let (root, streams) = if let Some(opened) = opened {
-        build_root(&mut task, &mut gate, opened, &mut warnings)?
+    let (root, streams) = if let Some(base) = base {
+        build_root(&mut task, &mut gate, base, &mut warnings).map_err(during_set_up)?
     } else {
         gate.pass()?;
         if layout.new_cgroup {
@@ -200,6 +211,53 @@ fn set_up(mut task: Task<'_>, channel: &Channel) -> Result<execute::Program, Err
         channel.say(&Message::Warning(warning));
     }
     Ok(program)
+}
+
+/// What a tree is built on.
+enum Base {
+    /// A root that is mounted in a mount namespace of the container's own.
+    Own(root::Opened),
+    /// One that is mounted already, where the parent sees it.
+    Shared(RootDirectory),
+}
+
+impl Base {
+    fn mounted(self, plan: &Plan) -> Result<RootDirectory, Error> {
+        match self {
+            Self::Own(opened) => {
+                sys::set_propagation_everywhere(libc::MS_PRIVATE)
+                    .doing("make private", "all mounts")?;
+                root::mount(&plan.root, opened)
+            }
+            Self::Shared(root) => Ok(root),
+        }
+    }
+}
+
+fn copy_of(host_root: &HostRoot) -> Result<RootDirectory, Error> {
+    host_root
+        .descriptor()?
+        .try_clone_to_owned()
+        .map(RootDirectory)
+        .map_err(|error| {
+            let errno = Errno(error.raw_os_error().unwrap_or(libc::EMFILE));
+            Error::system("open the root", errno)
+        })
+}
+
+/// Makes the tree the root of this process, and as far as it is its own, of its mount namespace.
+fn enter_root(root: &RootDirectory, shared: bool, warnings: &mut Vec<String>) -> Result<(), Error> {
+    if shared {
+        return host_root::enter(root.as_fd());
+    }
+    warnings.extend(root::enter(root)?.map(str::to_owned));
+    Ok(())
+}
+
+/// The words by which engines know errors of this part.
+fn during_set_up(mut error: Error) -> Error {
+    error.message = ["error during container init: ", &error.message].concat();
+    error
 }
 
 /// Nobody may look into the stage, and it does not outlive its parent.
@@ -297,7 +355,7 @@ pub(crate) fn streams<'a>(
 fn build_root<'a>(
     task: &mut Task<'a>,
     gate: &mut Gate<'_>,
-    opened: root::Opened,
+    base: Base,
     warnings: &mut Vec<String>,
 ) -> Result<(RootDirectory, Streams<'a>), Error> {
     let (plan, layout) = (task.plan, task.layout);
@@ -316,8 +374,8 @@ fn build_root<'a>(
     let null = if needs_null { Some(open_null()?) } else { None };
     sysctl::apply(plan, proc_mount(plan, &detached))?;
 
-    sys::set_propagation_everywhere(libc::MS_PRIVATE).doing("make private", "all mounts")?;
-    let root = root::mount(&plan.root, opened)?;
+    let shared = matches!(base, Base::Shared(_));
+    let root = base.mounted(plan)?;
     gate.pass()?;
     if layout.new_cgroup {
         sys::unshare(libc::CLONE_NEWCGROUP).doing("make namespace", "cgroup")?;
@@ -327,17 +385,19 @@ fn build_root<'a>(
         .hooks
         .as_ref()
         .filter(|hooks| hooks.waits_before_root());
+    let channel = gate.channel;
+    let map_ids = |index, tree| ids_mapped_by_parent(channel, index, tree);
     let read_only_later = if let Some(hooks) = early {
         // They expect everything to be mounted, and the host's root still to be there.
-        let later = mounts::attach(plan, detached, &root)?;
+        let later = mounts::attach(plan, detached, &root, &map_ids)?;
         devices::make(plan, &root, host_devices)?;
         hooks_before_root(hooks, &root, gate.channel)?;
-        warnings.extend(root::enter(&root)?.map(str::to_owned));
+        enter_root(&root, shared, warnings)?;
         later
     } else {
-        warnings.extend(root::enter(&root)?.map(str::to_owned));
+        enter_root(&root, shared, warnings)?;
         // From here on nothing of the host can be reached by any path.
-        let later = mounts::attach(plan, detached, &root)?;
+        let later = mounts::attach(plan, detached, &root, &map_ids)?;
         devices::make(plan, &root, host_devices)?;
         later
     };
@@ -358,6 +418,22 @@ fn build_root<'a>(
     }
     root::finish(&root, plan)?;
     Ok((root, streams))
+}
+
+/// Has the parent map the ids of a copy of a mount, which it does to the copy itself.
+fn ids_mapped_by_parent(channel: &Channel, index: usize, tree: OwnedFd) -> Result<OwnedFd, Error> {
+    let request = Message::MapIds {
+        index: u32::try_from(index).map_err(|_| Error::invalid("there are too many mounts"))?,
+        tree,
+    };
+    channel.say(&request);
+    match request {
+        Message::MapIds { tree, .. } if channel.wait() => Ok(tree),
+        _ => Err(Error::system(
+            "wait for the ids of a mount to be mapped",
+            Errno(libc::ECANCELED),
+        )),
+    }
 }
 
 /// Lets the parent run the hooks of the host, then runs those of the container's namespaces.

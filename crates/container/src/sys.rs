@@ -4,7 +4,7 @@ mod mount;
 mod socket;
 
 pub(crate) use mount::{
-    FilesystemContext, chroot_here, clone_tree, detach_here, mount_classic, mount_idmap,
+    FilesystemContext, chroot_here, clone_tree, detach, detach_here, mount_classic, mount_idmap,
     mount_setattr, move_mount, pivot_root_here, set_propagation_everywhere,
 };
 pub(crate) use socket::{Control, send_with_descriptor};
@@ -332,6 +332,36 @@ pub(crate) fn filesystem_magic(fd: BorrowedFd<'_>) -> SysResult<i64> {
     unsafe {
         check_int(libc::fstatfs(fd.as_raw_fd(), statfs.as_mut_ptr()))?;
         Ok(statfs.assume_init().f_type)
+    }
+}
+
+/// `ST_*` flags of the mount of an open file (statvfs(3)), those of the whole file system included.
+pub(crate) fn mount_flags(fd: BorrowedFd<'_>) -> SysResult<u64> {
+    let mut statvfs = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the buffer is writable; on success it has been filled.
+    unsafe {
+        check_int(libc::fstatvfs(fd.as_raw_fd(), statvfs.as_mut_ptr()))?;
+        Ok(statvfs.assume_init().f_flag)
+    }
+}
+
+/// Number of the mount of an open file (statx(2)), unique until the machine is started again where
+/// the kernel (since 6.8) has such numbers.
+pub(crate) fn mount_id(fd: BorrowedFd<'_>) -> SysResult<u64> {
+    /// `STATX_MNT_ID` and `STATX_MNT_ID_UNIQUE`
+    const MOUNT_IDS: libc::c_uint = 0x1000 | 0x4000;
+    let mut statx = MaybeUninit::<libc::statx>::uninit();
+    // SAFETY: the path is an empty NUL-terminated text, the buffer writable; on success the kernel
+    // has filled it.
+    unsafe {
+        check_int(libc::statx(
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            MOUNT_IDS,
+            statx.as_mut_ptr(),
+        ))?;
+        Ok(statx.assume_init().stx_mnt_id)
     }
 }
 

@@ -12,6 +12,9 @@ use tokio::sync::mpsc;
 const CHANNEL: usize = 16;
 /// Bytes gathered before a chunk goes out.
 const CHUNK_BYTES: usize = 64 << 10;
+/// Bytes of a request's body gathered before they are handed over, and how often that may wait.
+const BATCH_BYTES: usize = 256 << 10;
+const BATCHES: usize = 4;
 
 /// The body of an answer: whole, or produced while it is sent.
 #[derive(Debug)]
@@ -113,42 +116,79 @@ impl Write for BodyWriter {
 /// A blocking reader of a request's body. A cut connection is an error, never a clean end.
 #[derive(Debug)]
 pub struct BodyReader {
-    receiver: mpsc::Receiver<io::Result<Bytes>>,
-    current: Bytes,
+    receiver: mpsc::Receiver<io::Result<Vec<Bytes>>>,
+    /// What has been received, the next piece last.
+    pieces: Vec<Bytes>,
     failed: bool,
 }
 
 impl BodyReader {
     /// Reads `body`, which a task on the current runtime fetches.
     #[must_use]
-    pub fn new(mut body: Incoming) -> Self {
-        let (sender, receiver) = mpsc::channel(CHANNEL);
-        tokio::spawn(async move {
-            while let Some(frame) = body.frame().await {
-                let chunk = match frame {
-                    Ok(frame) => match frame.into_data() {
-                        Ok(data) => Ok(data),
-                        Err(_) => continue,
-                    },
-                    Err(error) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
-                };
-                let failed = chunk.is_err();
-                if sender.send(chunk).await.is_err() || failed {
-                    return;
-                }
-            }
-        });
+    pub fn new(body: Incoming) -> Self {
+        let (sender, receiver) = mpsc::channel(BATCHES);
+        tokio::spawn(fetch(body, sender));
         Self {
             receiver,
-            current: Bytes::new(),
+            pieces: Vec::new(),
             failed: false,
         }
     }
 }
 
+/// Hands a body over in batches: clients send it in small pieces, and to wake a thread for each
+/// takes longer than to copy it.
+async fn fetch(mut body: Incoming, sender: mpsc::Sender<io::Result<Vec<Bytes>>>) {
+    let mut pieces: Vec<Bytes> = Vec::new();
+    let mut gathered_bytes = 0;
+    loop {
+        let frame = body.frame().await;
+        let failure = match frame {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    gathered_bytes += data.len();
+                    pieces.push(data);
+                }
+                if gathered_bytes < BATCH_BYTES {
+                    continue;
+                }
+                gathered_bytes = 0;
+                let batch = std::mem::take(&mut pieces);
+                if sender.send(Ok(batch)).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            Some(Err(error)) => Some(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
+            None => None,
+        };
+        // The end, clean or not.
+        if sender.send(Ok(pieces)).await.is_ok()
+            && let Some(error) = failure
+        {
+            let _ = sender.send(Err(error)).await;
+        }
+        return;
+    }
+}
+
 impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
+        loop {
+            if let Some(piece) = self.pieces.last_mut() {
+                let count = buffer.len().min(piece.len());
+                let taken = piece.split_to(count);
+                if piece.is_empty() {
+                    self.pieces.pop();
+                }
+                if count == 0 && !buffer.is_empty() {
+                    continue;
+                }
+                if let Some(target) = buffer.get_mut(..count) {
+                    target.copy_from_slice(&taken);
+                }
+                return Ok(count);
+            }
             if self.failed {
                 return Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
@@ -157,18 +197,15 @@ impl Read for BodyReader {
             }
             match self.receiver.blocking_recv() {
                 None => return Ok(0),
-                Some(Ok(chunk)) => self.current = chunk,
+                Some(Ok(mut pieces)) => {
+                    pieces.reverse();
+                    self.pieces = pieces;
+                }
                 Some(Err(error)) => {
                     self.failed = true;
                     return Err(error);
                 }
             }
         }
-        let count = buffer.len().min(self.current.len());
-        let chunk = self.current.split_to(count);
-        if let Some(target) = buffer.get_mut(..count) {
-            target.copy_from_slice(&chunk);
-        }
-        Ok(count)
     }
 }

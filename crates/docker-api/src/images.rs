@@ -130,7 +130,19 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 
 /// `GET /images/{name}/json`
 pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError> {
-    let image = find(&request.engine, name)?;
+    let mut found = find(&request.engine, name);
+    if found.is_err() {
+        // One that is built in need not be pulled: clients that look before they make a container
+        // (compose) find it here.
+        let built_in = name.to_owned();
+        let load = move |engine: &std::sync::Arc<Engine>, _: &gamut_engine::Caller| {
+            Ok(engine.images().ensure_builtin(&built_in).unwrap_or(false))
+        };
+        if request.blocking(load).await? {
+            found = find(&request.engine, name);
+        }
+    }
+    let image = found?;
     let config = &image.config;
     let mut execution = serde_json::to_value(&config.config)
         .map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?;
@@ -176,7 +188,7 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
         "Unikernels": image.unikernels,
         "Size": image.size_bytes,
         "VirtualSize": image.size_bytes,
-        "GraphDriver": {"Name": "overlay2", "Data": {}},
+        "GraphDriver": {"Name": request.engine.snapshotter().name(), "Data": {}},
         "RootFS": {"Type": "layers", "Layers": layers},
         "Metadata": {"LastTagTime": time::rfc3339(image.last_tagged_ns)},
     });

@@ -1,86 +1,54 @@
-//! The default networks: `bridge`, `host` and `none`.
+//! Networks.
 
-use crate::containers::inspect;
+use crate::containers::create::null_as_default;
+use crate::containers::endpoints::WireEndpoint;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::reply::{self, Response};
-use crate::request::Request;
+use crate::request::{ApiVersion, Request};
 use gamut_engine::Engine;
+use gamut_engine::networking::record::{NetworkRecord, endpoint_id};
+use gamut_engine::networking::verbs::{NetworkSpec, SubnetSpec};
 use gamut_spec::error::ErrorKind;
 use gamut_spec::time;
+use hyper::StatusCode;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
-const NAMES: [&str; 3] = ["bridge", "host", "none"];
+/// Before this version a list tells of containers, too.
+const LIST_WITHOUT_CONTAINERS: ApiVersion = ApiVersion(1, 28);
 
-/// 64 hexadecimal digits that depend on nothing but the words.
-fn stable_id(words: &[&str]) -> String {
-    let mut id = String::with_capacity(64);
-    for round in 0u64..4 {
-        // FNV-1a, which is stable over builds; nothing rests on its quality.
-        let mut hash = 0xcbf2_9ce4_8422_2325u64 ^ round;
-        for byte in words.iter().flat_map(|word| word.bytes().chain([0])) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        id.push_str(&format!("{hash:016x}"));
-    }
-    id
-}
-
-/// Id of a default network.
-#[must_use]
-pub fn id_of(name: &str) -> String {
-    stable_id(&["network", name])
-}
-
-/// Id of a container's endpoint on a network.
-#[must_use]
-pub fn endpoint_id(container: &str, network: &str) -> String {
-    stable_id(&["endpoint", container, network])
-}
-
-/// User-defined networks do not exist yet.
-#[must_use]
-pub fn not_yet() -> ApiError {
-    ApiError::new(
-        ErrorKind::Unsupported,
-        "user-defined networks are not supported yet: use bridge, host, none or container:NAME",
-    )
-}
-
-fn describe(engine: &Engine, name: &str, with_containers: bool) -> Value {
-    let driver = if name == "none" { "null" } else { name };
-    let mut ipam = json!([]);
-    let mut options = json!({});
-    if name == "bridge" {
-        let network = engine.networking().network();
-        ipam = json!([{
-            "Subnet": network.subnet().to_string(),
-            "Gateway": network.gateway().to_string(),
-        }]);
-        options = json!({
-            "com.docker.network.bridge.default_bridge": "true",
-            "com.docker.network.bridge.enable_icc": "true",
-            "com.docker.network.bridge.enable_ip_masquerade": "true",
-            "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
-            "com.docker.network.bridge.name": network.name(),
-            "com.docker.network.driver.mtu": network.mtu().to_string(),
+fn describe(engine: &Engine, record: &NetworkRecord, with_containers: bool) -> Value {
+    let mut config = Vec::new();
+    if let Some(addresses) = &record.addresses {
+        let mut one = json!({
+            "Subnet": addresses.subnet.to_string(),
+            "Gateway": addresses.gateway.to_string(),
         });
+        if let Some(range) = addresses.range {
+            one["IPRange"] = json!(range.to_string());
+        }
+        if !addresses.auxiliary.is_empty() {
+            one["AuxiliaryAddresses"] = json!(addresses.auxiliary);
+        }
+        config.push(one);
     }
+    let ipam_options = if record.is_predefined() {
+        Value::Null
+    } else {
+        json!(record.ipam_options)
+    };
     let mut containers = Map::new();
     if with_containers {
-        for record in engine.containers() {
-            let here = inspect::network_name(&record.spec.network) == Some(name);
-            if !here || !record.state.phase.is_live() {
-                continue;
-            }
-            let lease = record.lease.as_ref();
+        for (member, lease) in engine.network_members(record) {
             containers.insert(
-                record.id.clone(),
+                member.id.clone(),
                 json!({
-                    "Name": record.name,
-                    "EndpointID": endpoint_id(&record.id, name),
-                    "MacAddress": lease.map_or("", |lease| &lease.mac),
-                    "IPv4Address": lease.map_or(String::new(), |lease| {
+                    "Name": member.name,
+                    "EndpointID": endpoint_id(&member.id, &record.name),
+                    "MacAddress": lease.as_ref().map_or("", |lease| &lease.mac),
+                    "IPv4Address": lease.as_ref().map_or(String::new(), |lease| {
                         format!("{}/{}", lease.address, lease.prefix)
                     }),
                     "IPv6Address": "",
@@ -89,22 +57,22 @@ fn describe(engine: &Engine, name: &str, with_containers: bool) -> Value {
         }
     }
     json!({
-        "Name": name,
-        "Id": id_of(name),
-        "Created": time::rfc3339(engine.started_ns()),
+        "Name": record.name,
+        "Id": record.id,
+        "Created": time::rfc3339(record.created_ns),
         "Scope": "local",
-        "Driver": driver,
+        "Driver": record.driver,
         "EnableIPv4": true,
         "EnableIPv6": false,
-        "IPAM": {"Driver": "default", "Options": Value::Null, "Config": ipam},
-        "Internal": false,
-        "Attachable": false,
+        "IPAM": {"Driver": "default", "Options": ipam_options, "Config": config},
+        "Internal": record.internal,
+        "Attachable": record.attachable,
         "Ingress": false,
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": false,
         "Containers": containers,
-        "Options": options,
-        "Labels": {},
+        "Options": record.options,
+        "Labels": record.labels,
     })
 }
 
@@ -112,42 +80,248 @@ fn describe(engine: &Engine, name: &str, with_containers: bool) -> Value {
 pub fn list(request: &Request) -> Result<Response, ApiError> {
     let filters = Filters::from_request(request)?;
     filters.check(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
-    let no_labels = std::collections::BTreeMap::new();
-    let list: Vec<Value> = NAMES
-        .into_iter()
-        .filter(|name| {
-            let driver = if *name == "none" { "null" } else { name };
-            filters.any("name", |wanted| name.contains(wanted.as_str()))
-                && filters.any("id", |wanted| id_of(name).starts_with(wanted.as_str()))
-                && filters.any("driver", |wanted| wanted == driver)
+    let dangling = filters.flag("dangling")?;
+    let is_type = |word: &String| matches!(word.as_str(), "builtin" | "custom");
+    if let Some(word) = filters.values("type").iter().find(|word| !is_type(word)) {
+        return Err(ApiError::invalid(format!(
+            "invalid filter: 'type'='{word}'"
+        )));
+    }
+    let engine = &request.engine;
+    let with_containers = request.version < LIST_WITHOUT_CONTAINERS;
+    let list: Vec<Value> = engine
+        .networks()
+        .iter()
+        .filter(|record| {
+            let kind = if record.is_predefined() {
+                "builtin"
+            } else {
+                "custom"
+            };
+            filters.any("name", |wanted| record.name.contains(wanted.as_str()))
+                && filters.any("id", |wanted| record.id.starts_with(wanted.as_str()))
+                && filters.any("driver", |wanted| *wanted == record.driver)
                 && filters.any("scope", |wanted| wanted == "local")
-                && filters.any("type", |wanted| wanted == "builtin")
-                && filters.any("dangling", |wanted| {
-                    !matches!(wanted.as_str(), "1" | "true")
+                && filters.any("type", |wanted| wanted == kind)
+                && dangling.is_none_or(|dangling| {
+                    let is_dangling =
+                        !record.is_predefined() && engine.network_members(record).is_empty();
+                    dangling == is_dangling
                 })
-                && filters.match_labels(&no_labels)
+                && filters.match_labels(&record.labels)
         })
-        .map(|name| describe(&request.engine, name, false))
+        .map(|record| describe(engine, record, with_containers))
         .collect();
     Ok(reply::json(&list))
 }
 
 /// `GET /networks/{id}`
 pub fn inspect(request: &Request, wanted: &str) -> Result<Response, ApiError> {
-    let found = NAMES
-        .into_iter()
-        .find(|name| *name == wanted || (wanted.len() >= 4 && id_of(name).starts_with(wanted)));
-    match found {
-        Some(name) => Ok(reply::json(&describe(&request.engine, name, true))),
-        None => Err(ApiError::new(
+    let record = request.engine.network(wanted)?;
+    if request
+        .text("scope")
+        .is_some_and(|scope| !matches!(scope, "" | "local"))
+    {
+        return Err(ApiError::new(
             ErrorKind::NotFound,
             format!("network {wanted} not found"),
-        )),
+        ));
+    }
+    Ok(reply::json(&describe(&request.engine, &record, true)))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct CreateBody {
+    #[serde(deserialize_with = "null_as_default")]
+    name: String,
+    #[serde(deserialize_with = "null_as_default")]
+    driver: String,
+    #[serde(deserialize_with = "null_as_default")]
+    scope: String,
+    internal: bool,
+    attachable: bool,
+    ingress: bool,
+    config_only: bool,
+    config_from: Option<WireConfigFrom>,
+    #[serde(rename = "IPAM")]
+    ipam: Option<WireIpam>,
+    #[serde(rename = "EnableIPv4")]
+    enable_ipv4: Option<bool>,
+    #[serde(rename = "EnableIPv6")]
+    enable_ipv6: Option<bool>,
+    #[serde(deserialize_with = "null_as_default")]
+    options: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_as_default")]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireConfigFrom {
+    #[serde(deserialize_with = "null_as_default")]
+    network: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireIpam {
+    #[serde(deserialize_with = "null_as_default")]
+    driver: String,
+    #[serde(deserialize_with = "null_as_default")]
+    options: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_as_default")]
+    config: Vec<WireSubnet>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct WireSubnet {
+    #[serde(deserialize_with = "null_as_default")]
+    subnet: String,
+    #[serde(rename = "IPRange", deserialize_with = "null_as_default")]
+    range: String,
+    #[serde(deserialize_with = "null_as_default")]
+    gateway: String,
+    #[serde(
+        rename = "AuxiliaryAddresses",
+        alias = "AuxAddress",
+        deserialize_with = "null_as_default"
+    )]
+    auxiliary: BTreeMap<String, String>,
+}
+
+impl CreateBody {
+    fn into_domain(self) -> Result<NetworkSpec, ApiError> {
+        let unsupported = |what: &str| {
+            Err(ApiError::new(
+                ErrorKind::Unsupported,
+                format!("{what} is not supported yet"),
+            ))
+        };
+        if self.name.is_empty() {
+            return Err(ApiError::invalid("network name cannot be empty"));
+        }
+        if self.scope == "swarm" || self.ingress {
+            return Err(crate::swarm::not_a_manager());
+        }
+        let from = self.config_from.unwrap_or_default();
+        if self.config_only || !from.network.is_empty() {
+            return unsupported("a network that is a configuration only");
+        }
+        if self.enable_ipv4 == Some(false) {
+            return unsupported("a network without IPv4");
+        }
+        let ipam = self.ipam.unwrap_or_default();
+        Ok(NetworkSpec {
+            name: self.name,
+            driver: self.driver,
+            ipam_driver: ipam.driver,
+            ipam_options: ipam.options,
+            subnets: ipam
+                .config
+                .into_iter()
+                .map(|one| SubnetSpec {
+                    subnet: one.subnet,
+                    range: one.range,
+                    gateway: one.gateway,
+                    auxiliary: one.auxiliary,
+                })
+                .collect(),
+            ipv6: self.enable_ipv6 == Some(true),
+            internal: self.internal,
+            attachable: self.attachable,
+            labels: self.labels,
+            options: self.options,
+        })
     }
 }
 
-/// `POST /networks/prune`: there is nothing to remove.
-#[must_use]
-pub fn prune(_request: &Request) -> Response {
-    reply::json(&json!({"NetworksDeleted": Value::Null}))
+/// `POST /networks/create`
+pub async fn create(mut request: Request) -> Result<Response, ApiError> {
+    let body: CreateBody = request.json().await?.unwrap_or_default();
+    let spec = body.into_domain()?;
+    let record = request
+        .blocking(move |engine, caller| engine.create_network(caller, spec))
+        .await?;
+    Ok(reply::created(&json!({"Id": record.id, "Warning": ""})))
+}
+
+/// `DELETE /networks/{id}`
+pub async fn remove(request: Request, name: &str) -> Result<Response, ApiError> {
+    let name = name.to_owned();
+    request
+        .blocking(move |engine, caller| engine.remove_network(caller, &name))
+        .await?;
+    Ok(reply::no_content())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct ConnectBody {
+    #[serde(deserialize_with = "null_as_default")]
+    container: String,
+    endpoint_config: Option<WireEndpoint>,
+    force: bool,
+}
+
+impl ConnectBody {
+    async fn read(request: &mut Request) -> Result<Self, ApiError> {
+        let body: Self = request.json().await?.unwrap_or_default();
+        if body.container.is_empty() {
+            return Err(ApiError::invalid(
+                "invalid container name or ID: value is empty",
+            ));
+        }
+        Ok(body)
+    }
+}
+
+/// `POST /networks/{id}/connect`
+pub async fn connect(mut request: Request, name: &str) -> Result<Response, ApiError> {
+    let body = ConnectBody::read(&mut request).await?;
+    let name = name.to_owned();
+    let endpoint = body
+        .endpoint_config
+        .unwrap_or_default()
+        .into_domain(&name)?;
+    request
+        .blocking(move |engine, caller| {
+            engine.connect_network(caller, &name, &body.container, endpoint)
+        })
+        .await?;
+    Ok(reply::empty(StatusCode::OK))
+}
+
+/// `POST /networks/{id}/disconnect`
+pub async fn disconnect(mut request: Request, name: &str) -> Result<Response, ApiError> {
+    let body = ConnectBody::read(&mut request).await?;
+    let name = name.to_owned();
+    request
+        .blocking(move |engine, caller| {
+            engine.disconnect_network(caller, &name, &body.container, body.force)
+        })
+        .await?;
+    Ok(reply::empty(StatusCode::OK))
+}
+
+/// `POST /networks/prune`
+pub async fn prune(request: Request) -> Result<Response, ApiError> {
+    let filters = Filters::from_request(&request)?;
+    filters.check(&["until", "label", "label!"])?;
+    let until_ns = filters.until_ns()?;
+    let removed = request
+        .blocking(move |engine, caller| {
+            engine.prune_networks(caller, &|record| {
+                filters.match_labels(&record.labels)
+                    && until_ns.is_none_or(|until| record.created_ns < until)
+            })
+        })
+        .await?;
+    let removed = if removed.is_empty() {
+        Value::Null
+    } else {
+        json!(removed)
+    };
+    Ok(reply::json(&json!({"NetworksDeleted": removed})))
 }

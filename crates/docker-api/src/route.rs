@@ -116,8 +116,10 @@ async fn post(request: Request, path: &[&str]) -> Result<Response, ApiError> {
         ["images", name @ .., "tag"] => images::tag(request, &name.join("/")).await,
         ["volumes", "create"] => volumes::create(request).await,
         ["volumes", "prune"] => volumes::prune(request).await,
-        ["networks", "prune"] => Ok(networks::prune(&request)),
-        ["networks", ..] => Err(networks::not_yet()),
+        ["networks", "create"] => networks::create(request).await,
+        ["networks", "prune"] => networks::prune(request).await,
+        ["networks", name, "connect"] => networks::connect(request, name).await,
+        ["networks", name, "disconnect"] => networks::disconnect(request, name).await,
         ["auth"] => registry::login(request).await,
         [
             "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs",
@@ -141,7 +143,7 @@ async fn delete(request: Request, path: &[&str]) -> Result<Response, ApiError> {
         ["containers", name] => lifecycle::remove(request, name).await,
         ["images", name @ ..] if !name.is_empty() => images::remove(request, &name.join("/")).await,
         ["volumes", name] => volumes::remove(request, name).await,
-        ["networks", _] => Err(networks::not_yet()),
+        ["networks", name] => networks::remove(request, name).await,
         _ => Err(unknown(path)),
     }
 }

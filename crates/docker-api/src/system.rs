@@ -190,6 +190,9 @@ pub async fn info(request: Request) -> Result<Response, ApiError> {
 
 fn security_options(info: &gamut_engine::system::info::Info) -> Vec<&'static str> {
     let mut options = vec!["name=seccomp,profile=builtin", "name=cgroupns"];
+    if info.apparmor {
+        options.insert(0, "name=apparmor");
+    }
     if info.rootless {
         options.push("name=rootless");
     }

@@ -1,9 +1,11 @@
 //! The engine itself: what it holds, and how it is opened.
 
+use crate::container::apparmor::AppArmor;
 use crate::container::capabilities;
 use crate::container::exec::ExecRecord;
 use crate::container::index::Index;
 use crate::container::record::{ContainerRecord, RECORD_VERSION};
+use crate::container::security::SecurityOptions;
 use crate::container::user_namespace::IdRange;
 use crate::error::{Error, Result};
 use crate::events::EventLog;
@@ -76,6 +78,7 @@ pub struct Engine {
     pub(crate) probes: crate::health::Probes,
     pub(crate) exec_changes: tokio::sync::watch::Sender<u64>,
     pub(crate) held_capabilities: u64,
+    pub(crate) apparmor: AppArmor,
     pub(crate) boot_id: String,
     pub(crate) hostname: String,
     /// Ranges of ids on their way into a record.
@@ -133,7 +136,11 @@ impl Engine {
             .map_err(|error| crate::image_use::failed(&error))?;
         let images = ImageStore::open(&data_root.join("images"))
             .map_err(|source| Error::system("open the image store", source))?;
-        let networking = Networking::open(&options)?;
+        let (networking, damaged_networks) = Networking::open(&options, &state_root)?;
+        for Damaged { path, problem } in &damaged_networks {
+            tracing::error!(path = %path.display(), problem, "a network's record cannot be read; see `gamut system fsck`");
+        }
+        damaged.extend(damaged_networks);
         let container_level = Arc::new(ContainerLevel::new(ContainerOptions {
             run_root: options.run_root.clone(),
             supervisor: options.supervisor.clone(),
@@ -163,6 +170,7 @@ impl Engine {
             exec_changes: tokio::sync::watch::Sender::new(0),
             held_capabilities: capabilities::held()
                 .map_err(|source| Error::system("read the engine's capabilities", source))?,
+            apparmor: AppArmor::set_up(options.rootless.is_some()),
             boot_id: read_word("/proc/sys/kernel/random/boot_id"),
             hostname: read_word("/proc/sys/kernel/hostname"),
             leasing: Mutex::default(),
@@ -218,7 +226,7 @@ impl Engine {
         &self.images
     }
 
-    /// The default bridge with its addresses and ports.
+    /// The networks with their addresses and ports.
     #[must_use]
     pub fn networking(&self) -> &Networking {
         &self.networking
@@ -228,6 +236,20 @@ impl Engine {
     #[must_use]
     pub fn events(&self) -> &EventLog {
         &self.events
+    }
+
+    /// The AppArmor profile that a container's program runs under; empty if there is none.
+    #[must_use]
+    pub fn apparmor_profile(&self, record: &ContainerRecord) -> String {
+        SecurityOptions::parse(&record.spec.security_options)
+            .ok()
+            .and_then(|options| {
+                let profile = self
+                    .apparmor
+                    .profile(&options.apparmor, record.spec.privileged);
+                profile.map(str::to_owned)
+            })
+            .unwrap_or_default()
     }
 
     /// The levels of isolation that this engine offers.

@@ -12,6 +12,8 @@ pub struct Options {
     pub run_root: PathBuf,
     /// The `gamut-supervisor` executable.
     pub supervisor: PathBuf,
+    /// The program that becomes the resolver's helper (`gamut_dns::HELPER`); this one by default.
+    pub resolver: PathBuf,
     /// The `gamut-monitor` executable; without it there are no unikernels.
     pub monitor: Option<PathBuf>,
     /// Name of the default bridge, `gamut0`.
@@ -30,9 +32,9 @@ pub struct Options {
     pub remap_users: bool,
     /// Set if the engine is an ordinary user's.
     pub rootless: Option<Rootless>,
-    /// What the administrator says about registries, as JSON: mirrors, which are insecure.
-    /// `/etc/gamut/registries.json` by default; it need not be there.
-    pub registries: PathBuf,
+    /// What is said about registries, as JSON: mirrors, which are insecure. The first of these
+    /// files that is there counts; `/etc/gamut/registries.json` by default.
+    pub registries: Vec<PathBuf>,
     /// Prepared network namespaces kept in the pool.
     pub pool_size: usize,
 }
@@ -75,6 +77,7 @@ impl Default for Options {
             data_root: PathBuf::from("/var/lib/gamut"),
             run_root: PathBuf::from("/run/gamut"),
             supervisor: PathBuf::from("gamut-supervisor"),
+            resolver: PathBuf::from("/proc/self/exe"),
             monitor: None,
             bridge: "gamut0".to_owned(),
             subnet: None,
@@ -84,7 +87,7 @@ impl Default for Options {
             controllers: None,
             remap_users: false,
             rootless: None,
-            registries: PathBuf::from("/etc/gamut/registries.json"),
+            registries: vec![PathBuf::from("/etc/gamut/registries.json")],
             pool_size: 4,
         }
     }

@@ -116,12 +116,34 @@ impl Layout {
         })
     }
 
+    /// A point from which on all that is written can be made durable.
+    pub(crate) fn sync_point(&self) -> Result<SyncPoint> {
+        let root = File::open(&self.root).map_err(Error::io("open", &self.root))?;
+        Ok(SyncPoint {
+            root,
+            path: self.root.clone(),
+        })
+    }
+
     /// Writes everything of the store's file system to disk.
     pub(crate) fn sync(&self) -> Result<()> {
-        let dir = File::open(&self.root).map_err(Error::io("open", &self.root))?;
-        // SAFETY: syncfs takes a file descriptor, which `dir` keeps open, and no memory.
-        if unsafe { libc::syncfs(dir.as_raw_fd()) } != 0 {
-            return Err(Error::io("sync the file system of", &self.root)(
+        self.sync_point()?.sync()
+    }
+}
+
+/// From when on failures to write to the disk are told by [`Self::sync`]: also those of writing
+/// that has begun and ended before it. syncfs(2) reports what failed since the file was opened.
+pub(crate) struct SyncPoint {
+    root: File,
+    path: PathBuf,
+}
+
+impl SyncPoint {
+    /// Writes everything of the store's file system to disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        // SAFETY: syncfs takes a file descriptor, which `root` keeps open, and no memory.
+        if unsafe { libc::syncfs(self.root.as_raw_fd()) } != 0 {
+            return Err(Error::io("sync the file system of", &self.path)(
                 io::Error::last_os_error(),
             ));
         }

@@ -1,5 +1,6 @@
 //! Compression, told by its first bytes and never by a media type.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
@@ -37,12 +38,16 @@ impl Compression {
         }
     }
 
+    /// A reader of the plain content of a file.
+    pub(crate) fn file_decoder(self, file: File) -> io::Result<Box<dyn Read + Send>> {
+        self.decoder(BufReader::with_capacity(BUFFER_BYTES, file))
+    }
+
     /// A reader of the plain content of `reader`.
-    pub(crate) fn decoder<'a, R: Read + Send + 'a>(
+    pub(crate) fn decoder<'a, R: BufRead + Send + 'a>(
         self,
         reader: R,
     ) -> io::Result<Box<dyn Read + Send + 'a>> {
-        let reader = BufReader::with_capacity(BUFFER_BYTES, reader);
         Ok(match self {
             Self::None => Box::new(reader),
             Self::Gzip => Box::new(MultiGzDecoder::new(reader)),

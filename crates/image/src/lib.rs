@@ -12,6 +12,7 @@ pub mod layer;
 pub mod tar;
 
 mod archive;
+mod assembly;
 mod blobs;
 mod changes;
 mod compression;
@@ -21,6 +22,7 @@ mod error;
 mod healthcheck;
 mod layout;
 mod manifest;
+mod parallel;
 mod pipeline;
 mod platform;
 mod progress;
@@ -29,8 +31,10 @@ mod referrers;
 mod registry;
 mod store;
 mod unikernel;
+mod writeback;
 
 pub use archive::import::ImportOptions;
+pub use assembly::fuzz_assembly;
 pub use compression::plain as decompressed;
 pub use config::{ExecutionConfig, History, ImageConfiguration, fuzz_config};
 pub use digest::Digest;

@@ -9,11 +9,11 @@ use crate::compression::Compression;
 use crate::digest::{Digest, chain_ids};
 use crate::error::{Error, Result};
 
-/// The version of the file's format.
+/// The version of the file's format. 2 has recipes of layers, which older builds would take for
+/// archives, and names with two forms.
 const VERSION: u32 = 2;
-/// The version before, which knows no names with two forms. What has none is written as such, so
-/// that earlier builds read it.
-const VERSION_OF_ONE_FORM: u32 = 1;
+/// The oldest version that is read; it is written anew with the next change.
+const OLDEST_VERSION: u32 = 1;
 
 /// The content of `references.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,10 @@ pub(crate) struct LayerRecord {
     pub(crate) blob_bytes: u64,
     /// How the blob is compressed.
     pub(crate) compression: Compression,
+    /// The blob is not the archive but a recipe: how to put it together from the unpacked files
+    /// ([`crate::assembly`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_recipe: bool,
     /// Bytes of the files unpacked.
     pub(crate) unpacked_bytes: u64,
     /// The blob was damaged and has been removed; the image still runs from the unpacked layer.
@@ -81,6 +85,14 @@ impl Default for Records {
             digests: BTreeMap::new(),
             unikernels: BTreeMap::new(),
         }
+    }
+}
+
+impl LayerRecord {
+    /// Whether the archive with that digest is to be had without changing how it is compressed:
+    /// plain, or as it is stored.
+    pub(crate) fn gives(&self, digest: &Digest) -> bool {
+        *digest == self.diff_id || (*digest == self.blob && !self.is_recipe)
     }
 }
 
@@ -112,11 +124,11 @@ impl Records {
     pub(crate) fn parse(bytes: &[u8], object: &str) -> Result<Self> {
         let mut records: Self = serde_json::from_slice(bytes)
             .map_err(|error| Error::malformed(object, format!("damaged: {error}")))?;
-        if !(VERSION_OF_ONE_FORM..=VERSION).contains(&records.version) {
+        if !(OLDEST_VERSION..=VERSION).contains(&records.version) {
             return Err(Error::Unsupported {
                 object: object.to_owned(),
                 reason: format!(
-                    "its version is {}, this build reads versions up to {VERSION}; use the build that wrote it",
+                    "its version is {}, this build reads up to version {VERSION}; use the build that wrote it",
                     records.version
                 ),
             });
@@ -126,13 +138,7 @@ impl Records {
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut records = self.clone();
-        records.version = if self.unikernels.is_empty() {
-            VERSION_OF_ONE_FORM
-        } else {
-            VERSION
-        };
-        serde_json::to_vec_pretty(&records).unwrap_or_default()
+        serde_json::to_vec_pretty(self).unwrap_or_default()
     }
 
     /// Every blob that an image needs.
@@ -151,16 +157,27 @@ impl Records {
             .collect()
     }
 
-    /// A layer with that diff id, however stored.
+    /// A layer with that diff id, however stored; rather one that needs no unpacked files.
     pub(crate) fn layer_by_diff_id(&self, diff_id: &Digest) -> Option<&LayerRecord> {
         self.all_layers()
-            .find(|layer| !layer.lost && layer.diff_id == *diff_id)
+            .filter(|layer| !layer.lost && layer.diff_id == *diff_id)
+            .min_by_key(|layer| layer.is_recipe)
     }
 
-    /// A layer stored as that blob.
+    /// A layer stored as that archive.
     pub(crate) fn layer_by_blob(&self, blob: &Digest) -> Option<&LayerRecord> {
         self.all_layers()
-            .find(|layer| !layer.lost && layer.blob == *blob)
+            .find(|layer| !layer.lost && !layer.is_recipe && layer.blob == *blob)
+    }
+
+    /// Where (by chain id) the layer with that diff id is unpacked, as far as images tell.
+    pub(crate) fn chains_of(&self, diff_id: &Digest) -> BTreeSet<Digest> {
+        self.images
+            .values()
+            .flat_map(|image| image.layers.iter().zip(image.chain_ids()))
+            .filter(|(layer, _)| layer.diff_id == *diff_id)
+            .map(|(_, chain)| chain)
+            .collect()
     }
 
     fn all_layers(&self) -> impl Iterator<Item = &LayerRecord> {
@@ -286,6 +303,7 @@ mod tests {
                     blob: Digest::of(b"blob"),
                     blob_bytes: 4,
                     compression: Compression::Gzip,
+                    is_recipe: true,
                     unpacked_bytes: 9,
                     lost: false,
                 }],
@@ -320,6 +338,9 @@ mod tests {
                 .to_string()
                 .contains("version is 3")
         );
+        // The version before is read, and written as this one.
+        let before = br#"{"version":1,"images":{},"names":{},"digests":{}}"#;
+        assert_eq!(Records::parse(before, "x").unwrap(), Records::default());
         assert!(
             Records::parse(b"{", "x")
                 .unwrap_err()

@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use gamut_image::{ImageStore, ImportOptions, NoProgress};
+use gamut_image::{ImageStore, ImportOptions, NoProgress, PruneFilter};
 use gamut_spec::error::ErrorKind;
 use std::ffi::CString;
 
@@ -63,10 +63,25 @@ fn a_full_disk_leaves_nothing_behind() {
         for length in [1_200_000, 2_500_000, 6_000_000] {
             let layer = tar(&[("a", &noise(1, length))]);
             let large = TestImage::new(vec![layer.clone()]);
-            for archive in [
-                large.docker_archive(&["large:1"]),
-                large.oci_archive("x/large:1", &gzip),
-            ] {
+            // A layer that comes plain is stored once, one that comes compressed as it came, too.
+            let plain = large.docker_archive(&["large:1"]);
+            let fits_once = length < 2_000_000;
+            if fits_once {
+                store.load(&plain[..], &NoProgress).unwrap();
+                store.remove("large:1", false, &|_| false).unwrap();
+                store
+                    .import(&layer[..], None, &ImportOptions::default())
+                    .unwrap();
+                store
+                    .prune(false, &|_| false, &PruneFilter::default())
+                    .unwrap();
+                assert_clean(&store);
+            }
+            let compressed = large.oci_archive("x/large:1", &gzip);
+            for archive in [compressed, plain]
+                .iter()
+                .take(if fits_once { 1 } else { 2 })
+            {
                 let error = store.load(&archive[..], &NoProgress).unwrap_err();
                 assert!(
                     error.is_disk_full(),
@@ -76,6 +91,7 @@ fn a_full_disk_leaves_nothing_behind() {
                 assert_eq!(error.kind(), ErrorKind::Unavailable);
                 assert_clean(&store);
             }
+            let layer = if fits_once { gzip(&layer) } else { layer };
             let error = store
                 .import(&layer[..], None, &ImportOptions::default())
                 .unwrap_err();

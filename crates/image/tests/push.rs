@@ -195,6 +195,28 @@ fn what_came_from_a_registry_keeps_its_digest() {
 }
 
 #[test]
+fn plain_layers_stay_plain_and_keep_their_manifest() {
+    // The layout's own manifest names plain layers; the large one is not stored as an archive.
+    let (_dir, store) = store();
+    let archive = image().oci_archive("docker.io/library/x:1", &<[u8]>::to_vec);
+    store.load(&archive[..], &NoProgress).unwrap();
+    let (_, manifest) = image().oci(&<[u8]>::to_vec);
+    let memory = Arc::new(Memory::default());
+    let known = Arc::clone(&memory);
+    let behind = serve(move |request, stream| known.serve(request, stream));
+    // Cut on the way: the archive is put together again from where it stopped.
+    let (port, cuts) = cutting_proxy(behind, usize::MAX, 1_200_000);
+    let pushed = push_as(&store, port, "x:1").unwrap();
+    assert_eq!(cuts.load(Ordering::SeqCst), 2);
+    assert_eq!(pushed.digest, Digest::of(&manifest));
+    let blobs = memory.blobs.lock().unwrap();
+    for layer in image().layers {
+        assert!(blobs[&Digest::of(&layer).to_string()] == layer);
+    }
+    assert_clean(&store);
+}
+
+#[test]
 fn cut_uploads_go_on() {
     let Some(registry) = registry() else { return };
     let (_dir, store) = loaded();

@@ -24,6 +24,12 @@ pub struct BridgeConfig {
     pub table: String,
     /// The subnets to choose from.
     pub candidates: Vec<Ipv4Subnet>,
+    /// No way out and none in: workloads reach each other and the host only.
+    pub internal: bool,
+    /// Workloads speak to the outside with the host's address.
+    pub masquerade: bool,
+    /// Workloads reach each other directly, not by published ports only.
+    pub linked: bool,
 }
 
 impl Default for BridgeConfig {
@@ -49,6 +55,9 @@ impl Default for BridgeConfig {
                     Ipv4Subnet::containing(Ipv4Addr::from(address), prefix).ok()
                 })
                 .collect(),
+            internal: false,
+            masquerade: true,
+            linked: true,
         }
     }
 }
@@ -190,6 +199,14 @@ fn checked_gateway(config: &BridgeConfig, subnet: Ipv4Subnet) -> Result<Ipv4Addr
     let gateway = config.gateway.unwrap_or_else(|| subnet.first_host());
     crate::ipam::Ipam::new(subnet, gateway)?;
     Ok(gateway)
+}
+
+/// The first of `candidates` that overlaps no route of the calling thread's namespace.
+///
+/// # Errors
+/// `Conflict` if none is free; the kernel's otherwise.
+pub fn free_subnet(candidates: &[Ipv4Subnet]) -> Result<Ipv4Subnet> {
+    choose_subnet(&mut NetlinkSocket::route()?, candidates)
 }
 
 fn choose_subnet(socket: &mut NetlinkSocket, candidates: &[Ipv4Subnet]) -> Result<Ipv4Subnet> {

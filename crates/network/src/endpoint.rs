@@ -89,6 +89,8 @@ struct Wire {
     network: Network,
     /// Opened inside the namespace.
     socket: NetlinkSocket,
+    /// Name inside the namespace.
+    interface: String,
     index: u32,
     host_interface: String,
     host_index: u32,
@@ -131,7 +133,7 @@ impl Prepared {
         let loopback = link::find(&mut socket, "lo")?.ok_or_else(|| missing("lo"))?;
         socket.execute(vec![link::bring_up(loopback.index)])?;
         let wire = match network {
-            Some(network) => Some(Wire::lay(network, &namespace, socket)?),
+            Some(network) => Some(Wire::lay(network, &namespace, INTERFACE_NAME, socket)?),
             None => None,
         };
         Ok(Self { namespace, wire })
@@ -149,31 +151,7 @@ impl Prepared {
                 "this namespace has only a loopback interface: it cannot be connected".to_owned(),
             )
         })?;
-        let mac = config
-            .mac
-            .unwrap_or_else(|| MacAddress::from_ipv4(config.address));
-        if !mac.is_unicast() {
-            return Err(Error::InvalidArgument(format!(
-                "MAC address {mac} is not that of a single host"
-            )));
-        }
-        let mut requests = vec![
-            link::set_mac(wire.index, mac),
-            link::add_address(wire.index, config.address, config.prefix),
-        ];
-        requests.extend(config.gateway.map(link::add_default_route));
-        wire.socket.execute(requests)?;
-        let endpoint = Endpoint {
-            network: wire.network.name().to_owned(),
-            host_interface: wire.host_interface.clone(),
-            host_index: wire.host_index,
-            interface: INTERFACE_NAME.to_owned(),
-            mac,
-            address: config.address,
-            prefix: config.prefix,
-            gateway: config.gateway,
-            mtu: wire.network.mtu(),
-        };
+        let endpoint = wire.configure(config)?;
         Ok(Connected {
             namespace,
             endpoint,
@@ -194,28 +172,115 @@ impl AsFd for Prepared {
 }
 
 impl Wire {
-    fn lay(network: &Network, namespace: &NetworkNamespace, socket: NetlinkSocket) -> Result<Self> {
-        let host_interface = network.make_veth(namespace, INTERFACE_NAME)?;
+    /// Lays a cable into `namespace`, in which the calling thread is, and brings it up.
+    fn lay(
+        network: &Network,
+        namespace: &NetworkNamespace,
+        interface: &str,
+        socket: NetlinkSocket,
+    ) -> Result<Self> {
+        let host_interface = network.make_veth(namespace, interface)?;
         // From here on, dropping the wire strikes the interface off the list of prepared ones.
         let mut wire = Self {
             network: network.clone(),
             socket,
+            interface: interface.to_owned(),
             index: 0,
             host_interface,
             host_index: 0,
         };
-        let inner =
-            link::find(&mut wire.socket, INTERFACE_NAME)?.ok_or_else(|| missing(INTERFACE_NAME))?;
+        let inner = link::find(&mut wire.socket, interface)?.ok_or_else(|| missing(interface))?;
         wire.index = inner.index;
         wire.host_index = inner.peer_index.unwrap_or_default();
         // The network has no IPv6: without this the interface would announce a link-local address.
-        sysctl::write_if_present(&format!("ipv6/conf/{INTERFACE_NAME}/disable_ipv6"), "1")?;
+        sysctl::write_if_present(&format!("ipv6/conf/{interface}/disable_ipv6"), "1")?;
         wire.socket.execute(vec![link::bring_up(wire.index)])?;
         // The kernel opens the way some time after both ends are up; until then it drops packets.
         // Done here, a workload's first packet is never the victim.
         network.await_forwarding(&wire.host_interface)?;
         Ok(wire)
     }
+
+    /// Gives the interface, which is up already, its addresses and the default route.
+    fn configure(&mut self, config: &EndpointConfig) -> Result<Endpoint> {
+        let mac = config
+            .mac
+            .unwrap_or_else(|| MacAddress::from_ipv4(config.address));
+        if !mac.is_unicast() {
+            return Err(Error::InvalidArgument(format!(
+                "MAC address {mac} is not that of a single host"
+            )));
+        }
+        let mut requests = vec![
+            link::set_mac(self.index, mac),
+            link::add_address(self.index, config.address, config.prefix),
+        ];
+        requests.extend(config.gateway.map(link::set_default_route));
+        self.socket.execute(requests)?;
+        Ok(Endpoint {
+            network: self.network.name().to_owned(),
+            host_interface: self.host_interface.clone(),
+            host_index: self.host_index,
+            interface: self.interface.clone(),
+            mac,
+            address: config.address,
+            prefix: config.prefix,
+            gateway: config.gateway,
+            mtu: self.network.mtu(),
+        })
+    }
+}
+
+/// Connects a namespace, which may be a running workload's, by a further interface. On failure
+/// there is no such interface.
+///
+/// # Errors
+/// `InvalidArgument` for a group hardware address; the kernel's otherwise.
+pub fn plug(
+    namespace: &NetworkNamespace,
+    network: &Network,
+    interface: &str,
+    config: &EndpointConfig,
+) -> Result<Endpoint> {
+    namespace.inside(|| {
+        let socket = NetlinkSocket::route()?;
+        let mut wire = Wire::lay(network, namespace, interface, socket)?;
+        let configured = wire.configure(config);
+        if configured.is_err()
+            && let Err(error) = network.detach(&wire.host_interface)
+        {
+            tracing::warn!(%error, "a half connected interface could not be removed");
+        }
+        configured
+    })
+}
+
+/// Makes the default route of a namespace lead by `gateway`, or nowhere.
+///
+/// # Errors
+/// The kernel's, if the gateway is in no subnet of the namespace for instance.
+pub fn route_by(namespace: &NetworkNamespace, gateway: Option<Ipv4Addr>) -> Result<()> {
+    namespace.inside(|| {
+        let mut socket = NetlinkSocket::route()?;
+        match gateway {
+            Some(gateway) => socket.execute(vec![link::set_default_route(gateway)]),
+            None => match socket.execute(vec![link::delete_default_route()]) {
+                Err(error) if error.errno() == Some(libc::ESRCH) => Ok(()),
+                other => other,
+            },
+        }
+    })
+}
+
+/// Names of the interfaces of a namespace.
+///
+/// # Errors
+/// The kernel's.
+pub fn interfaces(namespace: &NetworkNamespace) -> Result<Vec<String>> {
+    namespace.inside(|| {
+        let links = link::list(&mut NetlinkSocket::route()?)?;
+        Ok(links.into_iter().map(|link| link.name).collect())
+    })
 }
 
 fn missing(interface: &str) -> Error {

@@ -8,7 +8,9 @@
 //!   in maps, so that the number of publications does not matter.
 //! - It keeps its source address, but for those that could not come back otherwise: from
 //!   127.0.0.1, and from a container of ours (hairpin).
-//! - Traffic from a container to the outside is masqueraded.
+//! - Traffic from a container to the outside is masqueraded, unless its network is not to be.
+//! - Networks do not reach each other, but for published ports; an internal one reaches nothing,
+//!   and nothing but the host reaches it.
 //! - Nobody reaches a container from another interface but through a published port, even where
 //!   a neighbour routes packets to the container's address by way of this host.
 //! - The bridge has `route_localnet` set so that 127.0.0.1:PORT works; packets of containers
@@ -28,12 +30,15 @@ use crate::address::Ipv4Subnet;
 use crate::error::{Error, Result};
 
 /// The statements of the table, each to be preceded by the verb and the table's name.
-/// Sets: bridges of ours, their subnets, and which bridge may forward to which.
+/// Sets: bridges of ours, their subnets, which of those are masqueraded, which bridge may forward
+/// to which, and which is to have no way out.
 /// Maps: where a published host address and port (or any local address and port) leads.
 const OBJECTS: &[(&str, &str)] = &[
     ("set", "bridges { type ifname; }"),
     ("set", "subnets { type ipv4_addr; flags interval; }"),
+    ("set", "masqueraded { type ipv4_addr; flags interval; }"),
     ("set", "linked_bridges { type ifname . ifname; }"),
+    ("set", "internal_bridges { type ifname; }"),
     (
         "map",
         "published_tcp { type ipv4_addr . inet_service : ipv4_addr . inet_service; }",
@@ -117,14 +122,16 @@ const RULES: &[(&str, &str)] = &[
     ),
     (
         "leaving",
-        "oifname != @bridges ip saddr @subnets masquerade",
+        "oifname != @bridges ip saddr @masqueraded masquerade",
     ),
+    ("forwarding", "iifname . oifname @linked_bridges accept"),
+    ("forwarding", "iifname @internal_bridges drop"),
+    ("forwarding", "oifname @internal_bridges drop"),
     (
         "forwarding",
         "oifname @bridges ct state established,related accept",
     ),
     ("forwarding", "oifname @bridges ct status dnat accept"),
-    ("forwarding", "iifname . oifname @linked_bridges accept"),
     ("forwarding", "oifname @bridges drop"),
 ];
 
@@ -140,6 +147,47 @@ pub(crate) const PUBLISHED_MAPS: [&str; 4] = [
     "published_udp",
     "published_udp_any",
 ];
+
+/// What the table has to know of one network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// Interface name of the bridge.
+    pub bridge: String,
+    /// Addresses of its workloads.
+    pub subnet: Ipv4Subnet,
+    /// Nothing is forwarded to it or from it.
+    pub internal: bool,
+    /// Its workloads speak to the outside with the host's address.
+    pub masquerade: bool,
+    /// Its workloads reach each other.
+    pub linked: bool,
+}
+
+impl Member {
+    /// Set and element, as [`TableState`] spells elements.
+    pub fn elements(&self) -> Vec<(&'static str, String)> {
+        let bridge = &self.bridge;
+        let mut elements = vec![
+            ("bridges", bridge.clone()),
+            ("subnets", self.subnet.to_string()),
+        ];
+        if self.linked {
+            elements.push(("linked_bridges", format!("{bridge} . {bridge}")));
+        }
+        if self.internal {
+            elements.push(("internal_bridges", bridge.clone()));
+        } else if self.masquerade {
+            elements.push(("masqueraded", self.subnet.to_string()));
+        }
+        elements
+    }
+
+    /// Whether the table knows all of it.
+    pub fn is_in(&self, state: &TableState) -> bool {
+        let known = |(set, element): &(&str, String)| state.elements_of(set).contains(element);
+        self.elements().iter().all(known)
+    }
+}
 
 /// What is in the table, in the words of a script.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -198,14 +246,9 @@ impl Firewall {
         })
     }
 
-    /// Makes or renews the table and enters a bridge into it. Published ports stay as they are.
-    pub fn ensure(
-        &self,
-        bridge: &str,
-        subnet: Ipv4Subnet,
-        forward_for_us_only: bool,
-    ) -> Result<()> {
-        let mut script = self.ensure_script(bridge, subnet);
+    /// Makes or renews the table and enters a network into it. Published ports stay as they are.
+    pub fn ensure(&self, member: &Member, forward_for_us_only: bool) -> Result<()> {
+        let mut script = self.ensure_script(member);
         if forward_for_us_only {
             let table = &self.table;
             let _ = write!(
@@ -218,7 +261,7 @@ impl Firewall {
         self.run("set up the table", &script)
     }
 
-    fn ensure_script(&self, bridge: &str, subnet: Ipv4Subnet) -> String {
+    fn ensure_script(&self, member: &Member) -> String {
         let table = &self.table;
         let mut script = format!("add table ip {table}\n");
         for (kind, definition) in OBJECTS {
@@ -233,37 +276,49 @@ impl Firewall {
         for (chain, rule) in RULES {
             let _ = writeln!(script, "add rule ip {table} {chain} {rule}");
         }
-        script + &self.bridge_elements("add", bridge, subnet)
+        script + &self.member_script("add", &member.elements())
     }
 
-    fn bridge_elements(&self, verb: &str, bridge: &str, subnet: Ipv4Subnet) -> String {
-        let table = &self.table;
-        format!(
-            "{verb} element ip {table} bridges {{ \"{bridge}\" }}\n\
-             {verb} element ip {table} linked_bridges {{ \"{bridge}\" . \"{bridge}\" }}\n\
-             {verb} element ip {table} subnets {{ {subnet} }}\n"
-        )
+    fn member_script(&self, verb: &str, elements: &[(&str, String)]) -> String {
+        let mut script = String::new();
+        for (set, element) in elements {
+            // A subnet is no string; the name of a bridge is.
+            let element = if element.contains('/') {
+                element.clone()
+            } else {
+                let words: Vec<String> = element
+                    .split(" . ")
+                    .map(|word| format!("\"{word}\""))
+                    .collect();
+                words.join(" . ")
+            };
+            let _ = writeln!(
+                script,
+                "{verb} element ip {} {set} {{ {element} }}",
+                self.table
+            );
+        }
+        script
     }
 
-    /// Takes a bridge out of the table; the last one takes the table with it, which is then
+    /// Takes a network out of the table; the last one takes the table with it, which is then
     /// what is returned.
-    pub fn remove(&self, bridge: &str, subnet: Ipv4Subnet) -> Result<bool> {
+    pub fn remove(&self, member: &Member) -> Result<bool> {
         let Some(state) = self.state()? else {
             return Ok(true);
         };
         let bridges = state.elements_of("bridges");
-        if bridges.iter().all(|name| name == bridge) {
+        if bridges.iter().all(|name| *name == member.bridge) {
             self.run(
                 "remove the table",
                 &format!("delete table ip {}\n", self.table),
             )?;
             return Ok(true);
         }
-        if bridges.contains(bridge) {
-            self.run(
-                "remove a bridge",
-                &self.bridge_elements("delete", bridge, subnet),
-            )?;
+        let mut elements = member.elements();
+        elements.retain(|(set, element)| state.elements_of(set).contains(element));
+        if !elements.is_empty() {
+            self.run("remove a bridge", &self.member_script("delete", &elements))?;
         }
         Ok(false)
     }

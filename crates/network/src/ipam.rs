@@ -13,6 +13,10 @@ use crate::error::{Error, Result};
 pub struct Ipam {
     subnet: Ipv4Subnet,
     gateway: Ipv4Addr,
+    /// The addresses that are chosen from.
+    range: (u32, u32),
+    /// Addresses that belong to somebody else for good.
+    reserved: BTreeSet<u32>,
     state: Mutex<State>,
 }
 
@@ -41,16 +45,51 @@ impl Ipam {
                 "gateway {gateway} is not a host address of subnet {subnet}"
             )));
         }
-        let next = u32::from(subnet.first_host());
+        let range = (subnet.first_host().into(), subnet.last_host().into());
         let state = Mutex::new(State {
             leased: BTreeSet::new(),
-            next,
+            next: range.0,
         });
         Ok(Self {
             subnet,
             gateway,
+            range,
+            reserved: BTreeSet::new(),
             state,
         })
+    }
+
+    /// Has addresses chosen from `range` only; others of the subnet can still be asked for.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it does not lie in the subnet.
+    pub fn within(mut self, range: Ipv4Subnet) -> Result<Self> {
+        if range.prefix() < self.subnet.prefix() || !self.subnet.contains(range.network()) {
+            return Err(Error::InvalidArgument(format!(
+                "invalid address range {range}: it does not lie in subnet {}",
+                self.subnet
+            )));
+        }
+        let first = u32::from(range.network()).max(self.range.0);
+        let last = u32::from(range.broadcast()).min(self.range.1);
+        self.range = (first, last);
+        self.lock().next = first;
+        Ok(self)
+    }
+
+    /// Keeps an address from being leased to anybody.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it does not lie in the subnet.
+    pub fn without(mut self, address: Ipv4Addr) -> Result<Self> {
+        if !self.subnet.contains(address) {
+            return Err(Error::InvalidArgument(format!(
+                "invalid auxiliary address {address}: it does not lie in subnet {}",
+                self.subnet
+            )));
+        }
+        self.reserved.insert(address.into());
+        Ok(self)
     }
 
     /// Leases `preferred`, or the next free address.
@@ -62,10 +101,7 @@ impl Ipam {
             self.reserve(address)?;
             return Ok(address);
         }
-        let (first, last) = (
-            u32::from(self.subnet.first_host()),
-            u32::from(self.subnet.last_host()),
-        );
+        let (first, last) = self.range;
         let mut state = self.lock();
         let address = self
             .first_free(&state.leased, state.next, last)
@@ -84,6 +120,11 @@ impl Ipam {
     /// `InvalidArgument` if it is no container address of the subnet, `Conflict` if it is leased.
     pub fn reserve(&self, address: Ipv4Addr) -> Result<()> {
         let in_range = address >= self.subnet.first_host() && address <= self.subnet.last_host();
+        if self.reserved.contains(&address.into()) {
+            return Err(Error::Conflict(format!(
+                "address {address} is already in use: it is an auxiliary address of the network"
+            )));
+        }
         if !in_range || address == self.gateway {
             return Err(Error::InvalidArgument(format!(
                 "address {address} cannot be given to a container: subnet {} offers {} to {} without the gateway {}",
@@ -124,23 +165,16 @@ impl Ipam {
         self.subnet
     }
 
-    /// The lowest free address in `from..=to`. Walks the leases only, so its cost is that of the
-    /// run of leased addresses right after `from`.
+    /// The lowest free address in `from..=to`. Its cost is that of the run of taken addresses right
+    /// after `from`.
     fn first_free(&self, leased: &BTreeSet<u32>, from: u32, to: u32) -> Option<u32> {
-        if from > to {
-            return None;
-        }
         let gateway = u32::from(self.gateway);
-        let mut candidate = from;
-        for &taken in leased.range(from..=to) {
-            candidate += u32::from(candidate == gateway);
-            if taken != candidate {
-                break;
-            }
-            candidate += 1;
-        }
-        candidate += u32::from(candidate == gateway);
-        (candidate <= to).then_some(candidate)
+        let is_free = |candidate: &u32| {
+            *candidate != gateway
+                && !leased.contains(candidate)
+                && !self.reserved.contains(candidate)
+        };
+        (from..=to).find(is_free)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -178,6 +212,25 @@ mod tests {
             6,
             "next fit, not first fit"
         );
+    }
+
+    #[test]
+    fn ranges_and_auxiliary_addresses_are_kept() {
+        let subnet: Ipv4Subnet = "10.9.8.0/24".parse().unwrap();
+        let ipam = Ipam::new(subnet, Ipv4Addr::new(10, 9, 8, 129)).unwrap();
+        let ipam = ipam.within("10.9.8.128/29".parse().unwrap()).unwrap();
+        let ipam = ipam.without(Ipv4Addr::new(10, 9, 8, 130)).unwrap();
+        let given: Vec<_> = (0..6)
+            .map(|_| ipam.allocate(None).unwrap().octets()[3])
+            .collect();
+        assert_eq!(given, [128, 131, 132, 133, 134, 135]);
+        assert!(ipam.allocate(None).is_err(), "the range is full");
+        ipam.reserve(Ipv4Addr::new(10, 9, 8, 7)).unwrap();
+        assert!(ipam.reserve(Ipv4Addr::new(10, 9, 8, 130)).is_err());
+        let other = || Ipam::new(subnet, Ipv4Addr::new(10, 9, 8, 1)).unwrap();
+        assert!(other().within("10.9.9.0/29".parse().unwrap()).is_err());
+        assert!(other().within("10.9.0.0/16".parse().unwrap()).is_err());
+        assert!(other().without(Ipv4Addr::new(10, 9, 9, 1)).is_err());
     }
 
     #[test]

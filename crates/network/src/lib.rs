@@ -35,13 +35,14 @@ mod netlink;
 mod network;
 mod pool;
 mod ports;
+mod redirect;
 mod reservation;
 pub mod statistics;
 mod sysctl;
 
 pub use address::{Ipv4Subnet, MacAddress};
-pub use bridge::BridgeConfig;
-pub use endpoint::{Connected, Endpoint, EndpointConfig, Prepared};
+pub use bridge::{BridgeConfig, free_subnet};
+pub use endpoint::{Connected, Endpoint, EndpointConfig, Prepared, interfaces, plug, route_by};
 pub use error::{Error, Refusal, Result};
 pub use finding::Finding;
 pub use ipam::Ipam;
@@ -49,6 +50,7 @@ pub use namespace::NetworkNamespace;
 pub use network::Network;
 pub use pool::NamespacePool;
 pub use ports::{PortMapping, Ports, Protocol, Publication, Published};
+pub use redirect::redirect_resolver;
 pub use statistics::InterfaceStatistics;
 
 /// Entries for fuzz targets, one per parser.

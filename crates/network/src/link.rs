@@ -183,6 +183,8 @@ pub(crate) fn create_bridge(name: &str, mac: MacAddress, mtu: Option<u32>) -> Re
 pub(crate) struct VethPair<'a> {
     pub host_name: &'a str,
     pub bridge: u32,
+    /// It reaches the bridge itself, but no other port that is isolated.
+    pub isolated: bool,
     pub mtu: u32,
     pub peer_name: &'a str,
     pub peer_namespace: BorrowedFd<'a>,
@@ -214,7 +216,8 @@ pub(crate) fn create_veth(pair: &VethPair<'_>) -> [Request; 2] {
         .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
             vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)],
         )]));
-    up.attributes.push(LinkAttribute::LinkInfo(hairpin()));
+    up.attributes
+        .push(LinkAttribute::LinkInfo(port_settings(pair.isolated)));
     [
         Request::new("create a veth pair", RouteNetlinkMessage::NewLink(create))
             .with_flags(NLM_F_CREATE | NLM_F_EXCL),
@@ -226,12 +229,14 @@ pub(crate) fn create_veth(pair: &VethPair<'_>) -> [Request; 2] {
 }
 
 /// Only `RTM_NEWLINK` changes a port's own attributes; without `NLM_F_CREATE` it makes no link.
-fn hairpin() -> Vec<LinkInfo> {
+fn port_settings(isolated: bool) -> Vec<LinkInfo> {
+    let mut settings = vec![InfoBridgePort::HairpinMode(true)];
+    if isolated {
+        settings.push(InfoBridgePort::Isolated(true));
+    }
     vec![
         LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
-            true,
-        )])),
+        LinkInfo::PortData(InfoPortData::BridgePort(settings)),
     ]
 }
 
@@ -305,14 +310,9 @@ pub(crate) fn add_address(index: u32, address: Ipv4Addr, prefix: u8) -> Request 
     .with_flags(NLM_F_CREATE | NLM_F_REPLACE)
 }
 
-/// Adds the default route.
-pub(crate) fn add_default_route(gateway: Ipv4Addr) -> Request {
-    let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Boot;
-    message.header.scope = RouteScope::Universe;
-    message.header.kind = RouteType::Unicast;
+/// Makes the default route lead by `gateway`, whatever it was before.
+pub(crate) fn set_default_route(gateway: Ipv4Addr) -> Request {
+    let mut message = default_route();
     message
         .attributes
         .push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
@@ -320,7 +320,25 @@ pub(crate) fn add_default_route(gateway: Ipv4Addr) -> Request {
         format!("add the default route by {gateway}"),
         RouteNetlinkMessage::NewRoute(message),
     )
-    .with_flags(NLM_F_CREATE | NLM_F_EXCL)
+    .with_flags(NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// Removes the default route.
+pub(crate) fn delete_default_route() -> Request {
+    Request::new(
+        "remove the default route",
+        RouteNetlinkMessage::DelRoute(default_route()),
+    )
+}
+
+fn default_route() -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    message
 }
 
 fn named(name: &str) -> LinkMessage {
@@ -332,7 +350,7 @@ fn named(name: &str) -> LinkMessage {
 }
 
 /// Makes a link a port of a bridge, as [`create_veth`] does.
-pub(crate) fn attach(index: u32, bridge: u32, name: &str) -> [Request; 2] {
+pub(crate) fn attach(index: u32, bridge: u32, name: &str, isolated: bool) -> [Request; 2] {
     let mut enslave = LinkMessage::default();
     enslave.header.index = index;
     enslave.attributes.push(LinkAttribute::Controller(bridge));
@@ -340,7 +358,7 @@ pub(crate) fn attach(index: u32, bridge: u32, name: &str) -> [Request; 2] {
     configure.header.index = index;
     configure
         .attributes
-        .push(LinkAttribute::LinkInfo(hairpin()));
+        .push(LinkAttribute::LinkInfo(port_settings(isolated)));
     [
         Request::new(
             format!("attach interface {name} to its bridge"),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 use crate::error::{Error, Result};
 
@@ -82,6 +83,43 @@ impl NetworkNamespace {
         // SAFETY: no status is asked for; the process is our child, and ends now.
         unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
         made
+    }
+
+    /// Runs `work` on a thread inside the namespace and waits for it; the calling thread stays
+    /// where it is.
+    ///
+    /// # Errors
+    /// The kernel's, and those of `work`.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .name("network-inside".to_owned())
+                .spawn_scoped(scope, || {
+                    self.enter()?;
+                    work()
+                })
+                .map_err(|source| Error::system("start a thread for a namespace", source))?;
+            thread.join().unwrap_or_else(|_| {
+                Err(Error::system(
+                    "work inside a network namespace",
+                    std::io::Error::other("the thread panicked"),
+                ))
+            })
+        })
+    }
+
+    /// Whether two descriptors are of the same namespace.
+    ///
+    /// # Errors
+    /// fstat(2)'s.
+    pub fn is_same(&self, other: &Self) -> Result<bool> {
+        let identity = |fd: &OwnedFd| {
+            let file = fd.try_clone().map(File::from);
+            file.and_then(|file| file.metadata())
+                .map(|facts| (facts.dev(), facts.ino()))
+                .map_err(|source| Error::system("look at a network namespace", source))
+        };
+        Ok(identity(&self.fd)? == identity(&other.fd)?)
     }
 
     /// Moves the calling thread, and no other, into the namespace.

@@ -213,6 +213,18 @@ impl NetlinkSocket {
         self.exchange(request, sequence, &[Cow::Owned(operation.to_owned())])
     }
 
+    /// Sends a batch of encoded requests numbered from `first`, each of which is acknowledged.
+    pub fn batch(
+        &mut self,
+        operation: &str,
+        requests: &[u8],
+        first: u32,
+        count: usize,
+    ) -> Result<()> {
+        let operations = vec![Cow::Owned(operation.to_owned()); count];
+        self.exchange(requests, first, &operations)
+    }
+
     pub fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
         self.sequence

@@ -10,7 +10,7 @@ use crate::address::Ipv4Subnet;
 use crate::bridge::{self, Bridge, BridgeConfig};
 use crate::error::{Error, Result};
 use crate::finding::Finding;
-use crate::firewall::Firewall;
+use crate::firewall::{Firewall, Member};
 use crate::link;
 use crate::namespace::NetworkNamespace;
 use crate::netlink::NetlinkSocket;
@@ -43,6 +43,8 @@ struct Inner {
     /// Changes only if the bridge had to be made anew.
     index: AtomicU32,
     firewall: Firewall,
+    /// What the firewall knows of it.
+    member: Member,
     /// Whether we switched `ip_forward` on, and the host is to forward nothing else.
     forward_for_us_only: bool,
     socket: Mutex<NetlinkSocket>,
@@ -64,12 +66,18 @@ impl Network {
         let firewall = Firewall::new(&config.table)?;
         let mut socket = NetlinkSocket::route()?;
         let bridge = bridge::ensure(&mut socket, config)?;
-        let forward_for_us_only =
-            let_forward(&firewall, &config.name, bridge.subnet).inspect_err(|_| {
-                if bridge.is_new {
-                    undo(&mut socket, &firewall, &config.name, bridge);
-                }
-            })?;
+        let member = Member {
+            bridge: config.name.clone(),
+            subnet: bridge.subnet,
+            internal: config.internal,
+            masquerade: config.masquerade,
+            linked: config.linked,
+        };
+        let forward_for_us_only = let_forward(&firewall, &member).inspect_err(|_| {
+            if bridge.is_new {
+                undo(&mut socket, &firewall, &member, bridge);
+            }
+        })?;
         let inner = Inner {
             config: config.clone(),
             subnet: bridge.subnet,
@@ -77,6 +85,7 @@ impl Network {
             mtu: bridge.mtu,
             index: AtomicU32::new(bridge.index),
             firewall,
+            member,
             forward_for_us_only,
             socket: Mutex::new(socket),
             prepared: Mutex::default(),
@@ -110,7 +119,7 @@ impl Network {
             }
             socket.execute(vec![link::delete(bridge.index, self.name())])?;
         }
-        let was_last = self.inner.firewall.remove(self.name(), self.inner.subnet)?;
+        let was_last = self.inner.firewall.remove(&self.inner.member)?;
         // Nobody else can depend on it: our rule kept the host from forwarding for others.
         if was_last && self.inner.forward_for_us_only {
             sysctl::ensure(IP_FORWARD, "0")?;
@@ -193,6 +202,19 @@ impl Network {
     /// # Errors
     /// The kernel's or nft's.
     pub fn check(&self, live: &BTreeSet<String>) -> Result<Vec<Finding>> {
+        self.check_among(live, live)
+    }
+
+    /// As [`Network::check`], where there are several networks: `own` holds the interfaces of
+    /// this one's workloads, `all` those of every network's.
+    ///
+    /// # Errors
+    /// As [`Network::check`].
+    pub fn check_among(
+        &self,
+        own: &BTreeSet<String>,
+        all: &BTreeSet<String>,
+    ) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         let bridge_name = self.name().to_owned();
         let mut socket = self.socket();
@@ -216,13 +238,13 @@ impl Network {
             .filter(|link| link.is_veth && is_ours(&link.name))
         {
             let attached = link.bridge.is_some() && link.bridge == index;
-            let known = live.contains(&link.name) || prepared.contains(&link.name);
+            let known = all.contains(&link.name) || prepared.contains(&link.name);
             // One that hangs on another bridge may be another network's.
             if !known && (attached || link.bridge.is_none()) {
                 findings.push(Finding::StaleInterface {
                     interface: link.name.clone(),
                 });
-            } else if live.contains(&link.name) && link.bridge.is_none() {
+            } else if own.contains(&link.name) && link.bridge.is_none() {
                 findings.push(Finding::InterfaceDetached {
                     interface: link.name.clone(),
                 });
@@ -230,11 +252,7 @@ impl Network {
         }
         let state = self.inner.firewall.state()?;
         let complete = state.is_some_and(|state| {
-            state.has_all_rules(self.inner.forward_for_us_only)
-                && state.elements_of("bridges").contains(self.name())
-                && state
-                    .elements_of("subnets")
-                    .contains(&self.inner.subnet.to_string())
+            state.has_all_rules(self.inner.forward_for_us_only) && self.inner.member.is_in(&state)
         });
         if !complete {
             findings.push(Finding::FirewallDamaged {
@@ -250,7 +268,19 @@ impl Network {
     /// # Errors
     /// The kernel's or nft's. What was repaired before stays repaired.
     pub fn reconcile(&self, live: &BTreeSet<String>) -> Result<Vec<Finding>> {
-        let findings = self.check(live)?;
+        self.reconcile_among(live, live)
+    }
+
+    /// As [`Network::reconcile`], where there are several networks; see [`Network::check_among`].
+    ///
+    /// # Errors
+    /// As [`Network::reconcile`].
+    pub fn reconcile_among(
+        &self,
+        own: &BTreeSet<String>,
+        all: &BTreeSet<String>,
+    ) -> Result<Vec<Finding>> {
+        let findings = self.check_among(own, all)?;
         for finding in &findings {
             match finding {
                 Finding::BridgeDamaged { .. } => self.repair_bridge()?,
@@ -258,7 +288,7 @@ impl Network {
                     let for_us_only = self.inner.forward_for_us_only;
                     self.inner
                         .firewall
-                        .ensure(self.name(), self.inner.subnet, for_us_only)?;
+                        .ensure(&self.inner.member, for_us_only)?;
                 }
                 Finding::StaleInterface { interface } => {
                     self.detach(interface)?;
@@ -292,7 +322,8 @@ impl Network {
         match link::find(&mut socket, interface)? {
             Some(found) => {
                 let bridge = self.inner.index.load(Ordering::Relaxed);
-                socket.execute(link::attach(found.index, bridge, interface).into())
+                let isolated = !self.inner.config.linked;
+                socket.execute(link::attach(found.index, bridge, interface, isolated).into())
             }
             None => Ok(()),
         }
@@ -313,6 +344,7 @@ impl Network {
             let pair = link::VethPair {
                 host_name: &host_name,
                 bridge: self.inner.index.load(Ordering::Relaxed),
+                isolated: !self.inner.config.linked,
                 mtu: self.inner.mtu,
                 peer_name,
                 peer_namespace: namespace.as_fd(),
@@ -392,13 +424,13 @@ impl Network {
 }
 
 /// Sets up the table and lets the host forward. Returns whether it forwards for us only.
-fn let_forward(firewall: &Firewall, bridge: &str, subnet: Ipv4Subnet) -> Result<bool> {
+fn let_forward(firewall: &Firewall, member: &Member) -> Result<bool> {
     let is_off = sysctl::read(IP_FORWARD)? == "0";
     let for_us_only = is_off
         || firewall
             .state()?
             .is_some_and(|state| state.forwards_for_us_only());
-    firewall.ensure(bridge, subnet, for_us_only)?;
+    firewall.ensure(member, for_us_only)?;
     // Last, so that the host does not forward before our rules stand.
     if is_off {
         sysctl::write(IP_FORWARD, "1")?;
@@ -410,9 +442,9 @@ fn let_forward(firewall: &Firewall, bridge: &str, subnet: Ipv4Subnet) -> Result<
 }
 
 /// Takes back a bridge that was made for nothing.
-fn undo(socket: &mut NetlinkSocket, firewall: &Firewall, name: &str, bridge: Bridge) {
-    let link = socket.execute(vec![link::delete(bridge.index, name)]);
-    let rules = firewall.remove(name, bridge.subnet).map(drop);
+fn undo(socket: &mut NetlinkSocket, firewall: &Firewall, member: &Member, bridge: Bridge) {
+    let link = socket.execute(vec![link::delete(bridge.index, &member.bridge)]);
+    let rules = firewall.remove(member).map(drop);
     for error in [link, rules].into_iter().filter_map(Result::err) {
         tracing::warn!(%error, "a half made network could not be removed");
     }

@@ -4,7 +4,10 @@
 mod common;
 
 use common::{container, eventually, host_interfaces, inside, isolated, network, run};
-use gamut_network::{BridgeConfig, MacAddress, NamespacePool, Network};
+use gamut_network::{
+    BridgeConfig, Connected, EndpointConfig, MacAddress, NamespacePool, Network, interfaces, plug,
+    route_by,
+};
 use gamut_spec::error::ErrorKind;
 
 #[test]
@@ -149,5 +152,135 @@ fn a_connected_namespace_has_what_a_container_needs() {
         let links = inside(&alone, || run("ip -o link"));
         assert_eq!(links.lines().count(), 1, "{links}");
         eventually("no interface is left", || host_interfaces().is_empty());
+    });
+}
+
+#[test]
+fn an_internal_network_has_no_way_out_and_none_in() {
+    isolated(|| {
+        let open = network();
+        let config = BridgeConfig {
+            name: "gamut1".to_owned(),
+            subnet: "10.9.0.0/24".parse().ok(),
+            internal: true,
+            ..BridgeConfig::default()
+        };
+        let closed = Network::ensure(&config).unwrap();
+        let world = common::outside_world();
+        common::serve(&world, "world", 80);
+        let (free, one, two) = (
+            container(&open, 2),
+            container(&closed, 2),
+            container(&closed, 3),
+        );
+        for (inner, name) in [(&free, "free"), (&one, "one")] {
+            common::serve(&inner.namespace, name, 80);
+        }
+        let (free_address, one_address) = (free.endpoint.address, one.endpoint.address);
+        let fetch = |from: &Connected, to: std::net::Ipv4Addr| {
+            inside(&from.namespace, move || common::fetch((to, 80)))
+        };
+        let out = std::net::Ipv4Addr::new(203, 0, 113, 9);
+        assert!(fetch(&free, out).is_some(), "an open network has a way out");
+        assert_eq!(fetch(&two, out), None);
+        assert_eq!(fetch(&two, free_address), None);
+        assert_eq!(fetch(&free, one_address), None);
+        assert!(fetch(&two, one_address).is_some(), "its own neighbours");
+        assert!(common::fetch((one_address, 80)).is_some(), "the host");
+        assert!(
+            closed
+                .check(
+                    &[
+                        one.endpoint.host_interface.clone(),
+                        two.endpoint.host_interface.clone(),
+                        free.endpoint.host_interface.clone()
+                    ]
+                    .into()
+                )
+                .unwrap()
+                .is_empty()
+        );
+        for inner in [one, two] {
+            closed.detach(&inner.endpoint.host_interface).unwrap();
+        }
+        closed.remove().unwrap();
+        let table = run("nft list table ip gamut");
+        assert!(
+            !table.contains("gamut1") && !table.contains("10.9.0.0"),
+            "{table}"
+        );
+    });
+}
+
+#[test]
+fn without_links_neighbours_are_apart_and_without_masquerade_addresses_are_kept() {
+    isolated(|| {
+        let config = BridgeConfig {
+            linked: false,
+            masquerade: false,
+            ..BridgeConfig::default()
+        };
+        let network = Network::ensure(&config).unwrap();
+        let world = common::outside_world();
+        common::serve(&world, "world", 80);
+        let (one, two) = (container(&network, 2), container(&network, 3));
+        common::serve(&one.namespace, "one", 80);
+        let address = one.endpoint.address;
+        assert_eq!(
+            inside(&two.namespace, move || common::fetch((address, 80))),
+            None
+        );
+        assert!(common::fetch((address, 80)).is_some(), "the host");
+        let out = std::net::Ipv4Addr::new(203, 0, 113, 9);
+        let seen = inside(&two.namespace, move || common::fetch((out, 80)));
+        assert_eq!(seen.as_deref(), Some("world 172.29.0.3"));
+    });
+}
+
+#[test]
+fn further_interfaces_come_and_go_in_a_running_namespace() {
+    isolated(|| {
+        let first = network();
+        let config = BridgeConfig {
+            name: "gamut1".to_owned(),
+            subnet: "10.9.0.0/24".parse().ok(),
+            ..BridgeConfig::default()
+        };
+        let second = Network::ensure(&config).unwrap();
+        let inner = container(&first, 2);
+        let address = std::net::Ipv4Addr::new(10, 9, 0, 7);
+        let mut wanted = EndpointConfig::new(&second, address);
+        wanted.gateway = None;
+        let further = plug(&inner.namespace, &second, "eth1", &wanted).unwrap();
+        assert_eq!(
+            interfaces(&inner.namespace).unwrap(),
+            ["lo", "eth0", "eth1"]
+        );
+        let shown = inside(&inner.namespace, || run("ip addr show dev eth1; ip route"));
+        assert!(shown.contains("inet 10.9.0.7/24"), "{shown}");
+        assert!(shown.contains("default via 172.29.0.1 dev eth0"), "{shown}");
+        route_by(&inner.namespace, Some(second.gateway())).unwrap();
+        let routes = inside(&inner.namespace, || run("ip route"));
+        assert!(routes.contains("default via 10.9.0.1 dev eth1"), "{routes}");
+        assert!(!routes.contains("172.29.0.1"), "{routes}");
+        // Each network knows its own.
+        let all = [
+            inner.endpoint.host_interface.clone(),
+            further.host_interface.clone(),
+        ]
+        .into();
+        for (network, own) in [(&first, &inner.endpoint), (&second, &further)] {
+            let own = [own.host_interface.clone()].into();
+            assert_eq!(network.check_among(&own, &all).unwrap(), []);
+        }
+        // A name that is taken leaves nothing.
+        let before = host_interfaces().len();
+        assert!(plug(&inner.namespace, &second, "eth1", &wanted).is_err());
+        assert_eq!(host_interfaces().len(), before);
+        assert!(second.detach(&further.host_interface).unwrap());
+        route_by(&inner.namespace, None).unwrap();
+        let routes = inside(&inner.namespace, || run("ip route"));
+        assert!(!routes.contains("default"), "{routes}");
+        second.remove().unwrap();
     });
 }

@@ -12,6 +12,8 @@ pub struct Directories {
     pub data: PathBuf,
     /// What does not outlive a reboot, and the socket: `$XDG_RUNTIME_DIR/gamut`.
     pub run: PathBuf,
+    /// Settings: `$XDG_CONFIG_HOME/gamut`, by default `~/.config/gamut`; none without a home.
+    pub config: Option<PathBuf>,
     /// What is not as it should be, such as a missing `XDG_RUNTIME_DIR`.
     pub note: Option<String>,
 }
@@ -27,6 +29,7 @@ impl Directories {
         };
         Self::choose(
             account,
+            absolute("XDG_CONFIG_HOME"),
             absolute("XDG_DATA_HOME"),
             absolute("XDG_RUNTIME_DIR"),
             Path::new("/run/user"),
@@ -35,14 +38,14 @@ impl Directories {
 
     fn choose(
         account: &Account,
+        config_home: Option<PathBuf>,
         data_home: Option<PathBuf>,
         runtime: Option<PathBuf>,
         users: &Path,
     ) -> Self {
-        let share = data_home.or_else(|| {
-            let home = account.home.as_ref();
-            home.map(|home| home.join(".local/share"))
-        });
+        let in_home = |name: &str| account.home.as_ref().map(|home| home.join(name));
+        let share = data_home.or_else(|| in_home(".local/share"));
+        let config = config_home.or_else(|| in_home(".config"));
         let (run, note) = run_directory(account, runtime, users);
         let data = share.unwrap_or_else(|| {
             // Without a home nothing is to be kept for long either.
@@ -51,6 +54,7 @@ impl Directories {
         Self {
             data: data.join("gamut"),
             run,
+            config: config.map(|config| config.join("gamut")),
             note,
         }
     }
@@ -109,20 +113,32 @@ mod tests {
     fn the_base_directories_are_used() {
         let runtime = tempfile::tempdir().unwrap();
         let users = Path::new("/nonexistent");
-        let chosen = Directories::choose(&account(), None, Some(runtime.path().to_owned()), users);
+        let runtime_home = Some(runtime.path().to_owned());
+        let chosen = Directories::choose(&account(), None, None, runtime_home, users);
         assert_eq!(chosen.data, Path::new("/home/carol/.local/share/gamut"));
+        let config = chosen.config.as_deref();
+        assert_eq!(config, Some(Path::new("/home/carol/.config/gamut")));
         assert_eq!(chosen.run, runtime.path().join("gamut"));
         assert_eq!(chosen.socket(), runtime.path().join("gamut/gamut.sock"));
         assert_eq!(chosen.note, None);
-        let moved = Directories::choose(&account(), Some("/srv/data".into()), None, users);
+        let (config, data) = (Some("/srv/config".into()), Some("/srv/data".into()));
+        let moved = Directories::choose(&account(), config, data, None, users);
         assert_eq!(moved.data, Path::new("/srv/data/gamut"));
+        let config = moved.config.as_deref();
+        assert_eq!(config, Some(Path::new("/srv/config/gamut")));
+        let homeless = Account {
+            home: None,
+            ..account()
+        };
+        let chosen = Directories::choose(&homeless, None, None, None, users);
+        assert_eq!(chosen.config, None);
     }
 
     #[test]
     fn what_takes_the_place_of_a_missing_directory_is_said() {
         let account = account();
         let users = tempfile::tempdir().unwrap();
-        let chosen = Directories::choose(&account, None, None, users.path());
+        let chosen = Directories::choose(&account, None, None, None, users.path());
         assert_eq!(
             chosen.run,
             PathBuf::from(format!("/tmp/gamut-{}", account.uid))
@@ -131,8 +147,13 @@ mod tests {
         // That of the login session is better than one below /tmp.
         let login = users.path().join(account.uid.to_string());
         std::fs::create_dir(&login).unwrap();
-        let chosen =
-            Directories::choose(&account, None, Some("/nonexistent/x".into()), users.path());
+        let chosen = Directories::choose(
+            &account,
+            None,
+            None,
+            Some("/nonexistent/x".into()),
+            users.path(),
+        );
         assert_eq!(chosen.run, login.join("gamut"));
         assert!(chosen.note.unwrap().contains("/nonexistent/x"));
     }

@@ -72,14 +72,6 @@ fn told<T>(
     Ok(value)
 }
 
-/// Reads JSON; an error tells where in the text, and in which file, something is wrong.
-///
-/// # Errors
-/// If it is not what it should be.
-pub fn parse<T: serde::de::DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(text).map_err(|error| wrong(path, &error))
-}
-
 /// An error in a file.
 pub fn wrong(path: &Path, error: &serde_json::Error) -> Error {
     Error::Content {
@@ -138,6 +130,7 @@ impl Bundle {
             root: RootSource::Directory(root.to_owned()),
             mount_point: root.to_owned(),
             bundle: Some(self.path.clone()),
+            exact_bind_flags: true,
             network: Network::Config,
             cgroup_path: match (configured, systemd_cgroup) {
                 (true, _) => None,

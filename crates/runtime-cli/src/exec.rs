@@ -32,7 +32,7 @@ pub fn exec(root: &Root<'_>, options: &Exec, logger: &Logger<'_>) -> Result<(), 
         Some(path) => parse_process(path, &read_file(path)?, logger)?,
         None => from_options(&spec, options)?,
     };
-    let compiled = compile_exec(&spec, &options.id, &process)?;
+    let compiled = compile_exec(&spec, &options.id, &container.record.bundle, &process)?;
     check_terminal(
         compiled.plan.process.terminal.is_some(),
         options.detach,

@@ -99,6 +99,8 @@ pub fn callers(given: &Callers, logger: &Logger<'_>) -> Result<OciCallers, Error
         console_socket: path(&given.console_socket)?,
         pidfd_socket: path(&given.pidfd_socket)?,
         log: path(&logger.log().file)?.map(|file| (file, logger.log().json)),
+        debug: logger.log().debug,
+        program: logger.log().program.clone(),
     })
 }
 

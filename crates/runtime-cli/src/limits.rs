@@ -1,7 +1,7 @@
 //! `update`: changing the limits of a container.
 
 use crate::arguments::Update;
-use crate::bundle::{parse, read_file};
+use crate::bundle::{read_file, wrong};
 use crate::error::Error;
 use crate::lifecycle::group_of;
 use crate::log::Logger;
@@ -9,7 +9,7 @@ use crate::state::{Container, Root, Status};
 use crate::unikernel;
 use gamut_abi::resources::Limit;
 use gamut_cgroup::Group;
-use gamut_isolation::compile::resources;
+use gamut_isolation::compile::{read_resources, resources};
 use gamut_isolation::unikernel::MEMORY_UPDATE;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use std::io::Read;
@@ -35,9 +35,9 @@ pub fn update(root: &Root<'_>, options: &Update, logger: &Logger<'_>) -> Result<
                 .take(MAX_INPUT_BYTES)
                 .read_to_end(&mut text)
                 .map_err(Error::file("read", path))?;
-            parse(path, &text)?
+            read_resources(&text).map_err(|error| wrong(path, &error))?
         }
-        Some(path) => parse(path, &read_file(path)?)?,
+        Some(path) => read_resources(&read_file(path)?).map_err(|error| wrong(path, &error))?,
         None => from_options(options, logger)?,
     };
     let group = group_of(&container, "update")?;

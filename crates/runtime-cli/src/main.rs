@@ -37,8 +37,8 @@ const EXEC_FAILED: u8 = 255;
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args_os()) {
         Ok(arguments) => arguments,
-        Err((error, log)) => {
-            report(&error, &log);
+        Err(failed) => {
+            report(&failed.0, &failed.1);
             return ExitCode::FAILURE;
         }
     };

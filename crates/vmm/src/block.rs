@@ -12,7 +12,7 @@ use crate::device::{Disk, Errno};
 use crate::error::{Error, Result};
 
 const INPUT_OUTPUT_ERROR: u32 = 5;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A file that is a disk of the guest.
 #[derive(Debug)]
@@ -65,6 +65,12 @@ impl FileDisk {
             bytes: end / sector * sector,
             is_read_only: config.read_only,
         })
+    }
+
+    /// The file, locked as long as it is open anywhere.
+    #[must_use]
+    pub fn into_file(self) -> File {
+        self.file
     }
 
     fn zero(&self, mut offset_bytes: u64, bytes: u64) -> io::Result<()> {

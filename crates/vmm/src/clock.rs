@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use gamut_abi::guest::boot::ClockPage;
+use serde::{Deserialize, Serialize};
 
 use crate::layout::CLOCK_ADDRESS;
 use crate::memory::GuestMemory;
@@ -19,6 +20,9 @@ pub trait TimeSource {
 
     /// Lets the guest's clock follow the host's, if that was not done for a while.
     fn follow(&mut self);
+
+    /// Where it stands, to go on from there in another machine.
+    fn save(&self) -> SavedClock;
 }
 
 /// The clock page and what is needed to keep it.
@@ -37,7 +41,7 @@ pub struct Clock {
 unsafe impl Send for Clock {}
 
 /// Where a stopped clock stood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedClock {
     /// Monotonic nanoseconds of the guest.
     pub monotonic_ns: u64,
@@ -78,15 +82,6 @@ impl Clock {
         clock.current.tsc_base = clock.counter();
         clock.rebase();
         Some(clock)
-    }
-
-    /// Where it stands.
-    #[must_use]
-    pub fn save(&self) -> SavedClock {
-        SavedClock {
-            monotonic_ns: self.now_ns(),
-            generation: self.current.generation,
-        }
     }
 
     /// The guest's time stamp counter.
@@ -163,6 +158,13 @@ impl TimeSource for Clock {
     fn follow(&mut self) {
         if self.current.elapsed_ns(self.counter()) >= BASE_NS {
             self.rebase();
+        }
+    }
+
+    fn save(&self) -> SavedClock {
+        SavedClock {
+            monotonic_ns: self.now_ns(),
+            generation: self.current.generation,
         }
     }
 }

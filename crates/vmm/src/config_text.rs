@@ -174,6 +174,8 @@ mod tests {
             resolv_conf_path: None,
             hosts_path: None,
             accelerator: Accelerator::Auto,
+            status_path: None,
+            scratch_path: None,
             debug_socket_path: None,
         }
     }

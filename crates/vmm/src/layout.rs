@@ -20,6 +20,7 @@ use std::ops::Range;
 
 use gamut_abi::guest::LOWEST_ADDRESS;
 use gamut_abi::guest::note::Note;
+use serde::{Deserialize, Serialize};
 
 use crate::elf::Elf;
 use crate::error::ImageError;
@@ -56,7 +57,7 @@ const MINIMUM_STACK_BYTES: u64 = 16 << 10;
 const MAX_STACK_BYTES: u64 = 256 << 20;
 
 /// Addresses of what differs from guest to guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
     /// All memory, from address 0.
     pub memory_bytes: u64,

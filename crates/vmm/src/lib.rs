@@ -6,6 +6,8 @@
 //!          [net] taps, [block] files, console ◄─[request]────────┘
 //! ```
 //!
+//! Without KVM the same image runs in QEMU ([`tcg`]), behind the same [`machine::Guest`].
+//!
 //! The guest attacks: whatever it names is checked against its own memory ([`memory`]), requests
 //! and the ELF file are read by code without I/O, and the process around them has nothing left
 //! that would be worth taking ([`jail`]).
@@ -23,6 +25,7 @@ pub mod elf;
 pub mod ending;
 mod entropy;
 pub mod error;
+pub mod fuzz;
 pub mod jail;
 pub mod kvm;
 pub mod layout;
@@ -31,11 +34,14 @@ pub mod memory;
 pub mod monitor;
 pub mod net;
 pub mod note;
+pub mod pages;
 pub mod paging;
 pub mod prepare;
 pub mod report;
 pub mod request;
 mod signals;
+pub mod snapshot;
 pub mod symbols;
 pub mod tables;
+pub mod tcg;
 pub mod wait;

@@ -4,8 +4,11 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::layout::LARGE_PAGE_BYTES;
+use crate::pages::PageSet;
 
 /// Memory named by a guest that is not its own to read, or to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +58,12 @@ impl Drop for Mapping {
 }
 
 /// A range that the guest may name in requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Region {
-    range: Range<u64>,
-    is_writable: bool,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Region {
+    /// Where it is.
+    pub range: Range<u64>,
+    /// It can be written, too.
+    pub is_writable: bool,
 }
 
 /// All memory of a guest. Its only processor stands still while requests are carried out, and the
@@ -70,6 +75,8 @@ pub struct GuestMemory {
     /// Address and mapping of the read-only file system.
     rofs: Option<(u64, Mapping)>,
     regions: Vec<Region>,
+    /// Pages that the monitor has written for the guest: KVM does not see these writes.
+    written: Option<PageSet>,
 }
 
 impl GuestMemory {
@@ -82,7 +89,27 @@ impl GuestMemory {
             main: anonymous(bytes)?,
             rofs: None,
             regions: Vec::new(),
+            written: None,
         })
+    }
+
+    /// The ranges that the guest may name.
+    #[must_use]
+    pub fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    /// Begins, or ends, to note which pages the monitor writes for the guest.
+    pub fn note_writes(&mut self, noted: bool) {
+        self.written = noted.then(|| PageSet::new(self.bytes()));
+    }
+
+    /// The pages noted so far; begins anew. `None` if they are not noted.
+    pub fn take_writes(&mut self) -> Option<PageSet> {
+        let empty = PageSet::new(self.bytes());
+        self.written
+            .as_mut()
+            .map(|written| std::mem::replace(written, empty))
     }
 
     /// Adds the image of a read-only file system, mapped from its file.
@@ -185,6 +212,9 @@ impl GuestMemory {
         if !self.is_allowed(address, bytes, true) {
             return Err(bad);
         }
+        if let Some(written) = &mut self.written {
+            written.insert(address..address.saturating_add(bytes));
+        }
         self.raw_mut(address, bytes).ok_or(bad)
     }
 
@@ -244,11 +274,6 @@ impl GuestMemory {
         // SAFETY: within the mapping.
         let pointer = unsafe { self.main.start.add(place.start) };
         Some(pointer.cast())
-    }
-
-    /// Where the memory begins in this process.
-    pub(crate) fn host_address(&self) -> NonNull<u8> {
-        self.main.start
     }
 }
 

@@ -1,8 +1,10 @@
 //! The monitor as a process: from its configuration to the exit code of its guest.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use gamut_abi::guest::EXIT_MACHINE;
@@ -15,13 +17,13 @@ use crate::device::{Devices, Disk, Nic};
 use crate::ending::Ending;
 use crate::error::{Error, Result};
 use crate::kvm::KvmMachine;
-use crate::machine::Machine;
+use crate::machine::{Guest, Own};
 use crate::memory::map_file_for_reading;
 use crate::net::{self, Tap};
-use crate::prepare::{Image, prepare};
+use crate::prepare::{Image, Prepared, prepare};
 use crate::report::{Scene, report};
 use crate::wait::Poller;
-use crate::{jail, signals};
+use crate::{jail, signals, tcg};
 
 /// Largest image whose symbols are read for a report.
 const MAX_SYMBOL_FILE_BYTES: u64 = 256 << 20;
@@ -58,11 +60,6 @@ fn read_config(path: &str) -> Result<MonitorConfig> {
             config.version
         )));
     }
-    if config.accelerator == Accelerator::Tcg {
-        return Err(failed(
-            "accelerator: tcg is not supported yet; use kvm".to_owned(),
-        ));
-    }
     if config.debug_socket_path.is_some() {
         return Err(failed(
             "debugSocketPath: debugging is not supported yet".to_owned(),
@@ -85,25 +82,78 @@ fn open(path: &str) -> Result<File> {
     File::open(path).map_err(|error| Error::system(format!("open {path}"), error))
 }
 
-/// Tells of the machine that has been made, in a file that is there for that.
-fn tell_status(path: &str) -> Result<()> {
-    let status = MachineStatus {
-        accelerator: Accelerator::Kvm,
-    };
-    let failed = |error| Error::system(format!("write {path}"), error);
-    let text = serde_json::to_vec(&status).map_err(|error| failed(error.into()))?;
-    std::fs::OpenOptions::new()
-        .write(true)
-        .truncate(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(&text))
-        .map_err(failed)
+/// Standard output, without a buffer: what the guest has said is said.
+fn console() -> Result<File> {
+    std::io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .map(File::from)
+        .map_err(|error| Error::system("open the console", error))
 }
 
-/// All that runs: made before the privileges are given up.
+/// The file in which the monitor tells what the machine was made with.
+struct StatusFile(Option<(String, File)>);
+
+impl StatusFile {
+    fn open(path: Option<String>) -> Result<Self> {
+        let Some(path) = path else {
+            return Ok(Self(None));
+        };
+        let file = OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(&path)
+            .map_err(|error| Error::system(format!("open {path}"), error))?;
+        Ok(Self(Some((path, file))))
+    }
+
+    fn write(self, accelerator: Accelerator) -> Result<()> {
+        let Some((path, mut file)) = self.0 else {
+            return Ok(());
+        };
+        serde_json::to_vec(&MachineStatus { accelerator })
+            .map_err(std::io::Error::from)
+            .and_then(|text| file.write_all(&text))
+            .map_err(|error| Error::system(format!("write the machine's status to {path}"), error))
+    }
+}
+
+/// A guest for which everything is done that takes privileges.
+enum Ready {
+    Own(Own<KvmMachine>),
+    Translated(tcg::Setup),
+}
+
+impl Ready {
+    /// Makes what runs, if need be after giving up what it is not to have.
+    fn start(self, control: &Arc<Control>) -> Result<Box<dyn Guest>> {
+        match self {
+            Self::Own(guest) => Ok(Box::new(guest)),
+            Self::Translated(setup) => {
+                jail::enter_with_qemu()?;
+                Ok(Box::new(setup.start(Arc::clone(control))?))
+            }
+        }
+    }
+}
+
+/// Whether the translator is to be used.
+fn is_translated(accelerator: Accelerator) -> bool {
+    match accelerator {
+        Accelerator::Kvm => false,
+        Accelerator::Tcg => true,
+        Accelerator::Auto => OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/kvm")
+            .is_err(),
+    }
+}
+
+/// All that is made before the privileges are given up.
 struct Assembly {
-    machine: KvmMachine,
-    devices: Devices,
+    ready: Ready,
+    status: StatusFile,
     image_file: File,
 }
 
@@ -143,18 +193,53 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
         }
     })?;
     let rofs = config.rofs_path.as_deref().map(open).transpose()?;
-    let prepared = prepare(
-        path,
-        view.bytes(),
-        &image,
-        &text,
-        config.memory_bytes,
-        rofs.as_ref(),
-    )?;
+    let status = StatusFile::open(config.status_path.clone())?;
+    let ready = if is_translated(config.accelerator) {
+        let scratch = config
+            .scratch_path
+            .as_deref()
+            .ok_or_else(|| Error::Config {
+                path: config_path.to_owned(),
+                problem: "scratchPath: is missing; without /dev/kvm the guest runs in QEMU, which \
+                      needs a directory for what it reads"
+                    .to_owned(),
+            })?;
+        let wanted = tcg::Wanted {
+            path,
+            file: view.bytes(),
+            image: &image,
+            config_text: &text,
+            memory_bytes: config.memory_bytes,
+            rofs,
+            scratch: Path::new(scratch),
+        };
+        Ready::Translated(tcg::Setup::prepare(wanted, taps, disks)?)
+    } else {
+        let prepared = prepare(
+            path,
+            view.bytes(),
+            &image,
+            &text,
+            config.memory_bytes,
+            rofs.as_ref(),
+        )?;
+        Ready::Own(own(prepared, taps, disks, control)?)
+    };
+    Ok(Assembly {
+        ready,
+        status,
+        image_file,
+    })
+}
+
+/// A guest on KVM, with devices of the monitor's.
+fn own(
+    prepared: Prepared,
+    taps: Vec<Tap>,
+    disks: Vec<FileDisk>,
+    control: &Arc<Control>,
+) -> Result<Own<KvmMachine>> {
     let machine = KvmMachine::start(prepared, Arc::clone(control))?;
-    if let Some(path) = &config.status_path {
-        tell_status(path)?;
-    }
     let devices = Devices {
         clock: Box::new(machine.clock(None)?),
         waiter: Box::new(Poller::new(
@@ -169,27 +254,36 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
             .into_iter()
             .map(|disk| Box::new(disk) as Box<dyn Disk>)
             .collect(),
-        console: Box::new(std::io::stdout()),
+        console: Box::new(console()?),
         next_nic: 0,
     };
-    Ok(Assembly {
-        machine,
-        devices,
-        image_file,
-    })
+    Ok(Own { machine, devices })
 }
 
 fn start(config_path: &str) -> Result<i32> {
     let control = Arc::new(Control::new()?);
     control::install_kick_handler()?;
     let signals = signals::block()?;
-    let assembly = assemble(config_path, &control)?;
-    jail::enter()?;
+    let Assembly {
+        ready,
+        status,
+        image_file,
+    } = assemble(config_path, &control)?;
+    let mut guest = ready.start(&control)?;
+    status.write(guest.accelerator())?;
+    match guest.accelerator() {
+        Accelerator::Tcg => jail::enter_beside_qemu()?,
+        Accelerator::Auto | Accelerator::Kvm => jail::enter()?,
+    }
     let processor = std::thread::Builder::new()
         .name("vcpu".to_owned())
         .spawn(move || {
-            let code = match jail::confine_processor_thread() {
-                Ok(()) => run(assembly),
+            let confined = match guest.accelerator() {
+                Accelerator::Tcg => jail::confine_translator_thread(),
+                Accelerator::Auto | Accelerator::Kvm => jail::confine_processor_thread(),
+            };
+            let code = match confined {
+                Ok(()) => run(guest.as_mut(), &image_file),
                 Err(error) => {
                     tell(&format!("gamut-monitor: {error}\n"));
                     i32::try_from(EXIT_MACHINE).unwrap_or(1)
@@ -207,19 +301,14 @@ fn start(config_path: &str) -> Result<i32> {
 }
 
 /// Runs the guest to its end: its exit code.
-fn run(assembly: Assembly) -> i32 {
-    let Assembly {
-        mut machine,
-        mut devices,
-        image_file,
-    } = assembly;
-    let ending = machine.run(&mut devices);
+fn run(guest: &mut dyn Guest, image_file: &File) -> i32 {
+    let ending = guest.run();
     if !matches!(ending, Ending::Exited(_)) {
-        let image = read_symbols(&image_file).unwrap_or_default();
+        let image = read_symbols(image_file).unwrap_or_default();
         let scene = Scene {
-            registers: machine.registers(),
-            memory: machine.memory(),
-            layout: machine.layout(),
+            registers: guest.registers(),
+            frames: guest.frames(),
+            layout: guest.layout(),
             image: &image,
         };
         if let Some(text) = report(&ending, &scene) {

@@ -51,8 +51,8 @@ impl Registers {
 pub struct Scene<'machine> {
     /// Where the guest was.
     pub registers: Registers,
-    /// Its memory.
-    pub memory: &'machine GuestMemory,
+    /// The way that led there ([`frames`]).
+    pub frames: Vec<u64>,
     /// Where things lie in it.
     pub layout: &'machine Layout,
     /// Its ELF file, for names; may be empty.
@@ -164,7 +164,7 @@ fn append_registers(text: &mut String, registers: &Registers) {
 
 fn append_backtrace(text: &mut String, scene: &Scene<'_>) {
     text.push_str("backtrace:\n");
-    for (number, address) in backtrace(scene).into_iter().enumerate() {
+    for (number, address) in scene.frames.iter().copied().enumerate() {
         // A return address is behind its call, maybe in the next function already.
         let looked_up = address.saturating_sub(u64::from(number > 0));
         let _ = match symbols::find(scene.image, looked_up) {
@@ -181,11 +181,12 @@ fn append_backtrace(text: &mut String, scene: &Scene<'_>) {
 
 /// The addresses of the calls that led here, by the chain of frame pointers. It may be cut short
 /// anywhere: it is the guest's memory.
-fn backtrace(scene: &Scene<'_>) -> Vec<u64> {
-    let mut found = vec![scene.registers.get(RIP)];
-    let mut frame = scene.registers.get(RBP);
+#[must_use]
+pub fn frames(registers: &Registers, memory: &GuestMemory) -> Vec<u64> {
+    let mut found = vec![registers.get(RIP)];
+    let mut frame = registers.get(RBP);
     while found.len() < MAX_FRAMES && frame != 0 && frame.is_multiple_of(8) {
-        let Ok(bytes) = scene.memory.read(frame, 16) else {
+        let Ok(bytes) = memory.read(frame, 16) else {
             break;
         };
         let (Some(next), Some(address)) = (
@@ -247,14 +248,15 @@ mod tests {
         let mut registers = Registers::default();
         registers.set(RIP, 0x10_0000);
         registers.set(RBP, 0x20_2000);
+        let frames = frames(&registers, &memory);
+        assert_eq!(frames, [0x10_0000, 0x11_1111, 0x22_2222]);
         let layout = layout();
         let scene = Scene {
             registers,
-            memory: &memory,
+            frames,
             layout: &layout,
             image: &[],
         };
-        assert_eq!(backtrace(&scene), [0x10_0000, 0x11_1111, 0x22_2222]);
         let text = report(&Ending::OutOfMemory(77), &scene).expect("a report");
         assert!(
             text.contains("it has 4096 KiB and could not have 77 KiB more"),

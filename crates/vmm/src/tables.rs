@@ -107,7 +107,7 @@ pub fn has_error_code(vector: u8) -> bool {
 /// A descriptor of a busy 64-bit task state segment, lower half.
 fn task_descriptor_low(base: u64, limit: usize) -> u64 {
     let limit = u64::try_from(limit).unwrap_or(0) & 0xffff;
-    limit | (base & 0x00ff_ffff) << 16 | 0x8b << 40 | (base >> 24 & 0xff) << 56
+    limit | ((base & 0x00ff_ffff) << 16) | (0x8b << 40) | (((base >> 24) & 0xff) << 56)
 }
 
 fn gate(vector: u8) -> [u8; GATE_BYTES] {

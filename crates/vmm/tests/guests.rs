@@ -1,4 +1,5 @@
 //! Guests on a real machine: what they do, and how they end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

@@ -104,6 +104,7 @@ fn limits_arrive(level: Level) {
     let expected = match level {
         Level::Container => 64 << 20,
         Level::Unikernel => (64 + 16) << 20,
+        Level::Translated => (64 + 256) << 20,
     };
     assert_eq!(memory, expected);
     assert_eq!(daemon.inspect("limited")["HostConfig"]["Memory"], 64 << 20);

@@ -9,13 +9,15 @@ mod network;
 mod run;
 mod unikernel;
 
-use gamut_tests::{Daemon, Output, eventually, skipped};
+use gamut_tests::{Daemon, Output, eventually, has, skipped};
 
 /// A level under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     Container,
     Unikernel,
+    /// A unikernel where there is no `/dev/kvm`.
+    Translated,
 }
 
 /// Makes a test of each body for each level.
@@ -33,6 +35,12 @@ macro_rules! at_every_level {
                 super::$body(super::Level::Unikernel);
             })+
         }
+        mod at_unikernel_without_kvm {
+            $(#[test]
+            fn $body() {
+                super::$body(super::Level::Translated);
+            })+
+        }
     };
 }
 pub(crate) use at_every_level;
@@ -41,7 +49,7 @@ impl Level {
     fn word(self) -> &'static str {
         match self {
             Self::Container => "container",
-            Self::Unikernel => "unikernel",
+            Self::Unikernel | Self::Translated => "unikernel",
         }
     }
 
@@ -54,6 +62,14 @@ impl Level {
         if self == Self::Unikernel && kvm.is_err() {
             skipped("no /dev/kvm");
             return None;
+        }
+        if self == Self::Translated {
+            if !has("qemu-system-x86_64") {
+                return None;
+            }
+            // On a machine without it there is nothing to hide.
+            let hidden = ["/dev/kvm"];
+            return Daemon::with_probe_hiding(if kvm.is_ok() { &hidden } else { &[] });
         }
         Daemon::with_probe()
     }

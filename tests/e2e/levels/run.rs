@@ -79,6 +79,7 @@ fn inspect_ps_and_events_know_it(level: Level) {
     let (runtime, accelerator) = match level {
         Level::Container => ("gamut", serde_json::Value::Null),
         Level::Unikernel => ("gamut-unikernel", "kvm".into()),
+        Level::Translated => ("gamut-unikernel", "tcg".into()),
     };
     assert_eq!(host["Runtime"], runtime);
     assert_eq!(inspected["Machine"]["Accelerator"], accelerator);

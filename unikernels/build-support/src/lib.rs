@@ -1,10 +1,5 @@
-//! Links a unikernel. The build script of an application is one line:
-//!
-//! ```no_run
-//! fn main() {
-//!     gamut_libos_build::unikernel();
-//! }
-//! ```
+//! Links a unikernel. The build script of an application is one line in its `main`:
+//! `gamut_libos_build::unikernel();`
 
 /// Where the sections of an image lie.
 const LINKER_SCRIPT: &str = include_str!("../link.ld");
@@ -17,7 +12,10 @@ pub fn unikernel() {
     let folder = std::env::var_os("OUT_DIR").unwrap_or_default();
     let script = std::path::Path::new(&folder).join("link.ld");
     if let Err(error) = std::fs::write(&script, LINKER_SCRIPT) {
-        println!("cargo::error=writing the linker script {}: {error}", script.display());
+        println!(
+            "cargo::error=writing the linker script {}: {error}",
+            script.display()
+        );
         return;
     }
     let script = format!("-Wl,-T,{}", script.display());

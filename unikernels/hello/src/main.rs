@@ -11,7 +11,10 @@ async fn main() -> Result<(), Error> {
     println!("Hello from a unikernel!");
     println!();
     println!("This program is the only one in its machine: no kernel, no processes, no shell.");
-    println!("It was running {} µs after its machine.", clock::monotonic_ns() / 1000);
+    println!(
+        "It was running {} µs after its machine.",
+        clock::monotonic_ns() / 1000
+    );
     for (index, argument) in env::args().enumerate().skip(1) {
         println!("argument {index}: {argument}");
     }

@@ -287,7 +287,9 @@ impl BlockDevice {
         let mut left = bytes;
         let mut offset_bytes = offset_bytes;
         while left > 0 {
-            let count = u32::try_from(left).unwrap_or(u32::MAX).min(MAX_TRANSFER_BYTES);
+            let count = u32::try_from(left)
+                .unwrap_or(u32::MAX)
+                .min(MAX_TRANSFER_BYTES);
             self.ask(BLOCK_DISCARD, offset_bytes, Box::default(), count)
                 .await?;
             offset_bytes += u64::from(count);

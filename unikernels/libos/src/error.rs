@@ -66,5 +66,8 @@ macro_rules! becomes_error {
         )+
     };
 }
-#[allow(unused_imports, reason = "no feature with an error type of its own may be named")]
+#[allow(
+    unused_imports,
+    reason = "no feature with an error type of its own may be named"
+)]
 pub(crate) use becomes_error;

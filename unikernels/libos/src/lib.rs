@@ -65,6 +65,8 @@ mod platform;
 pub mod pvh;
 #[cfg(feature = "ramfs")]
 pub mod ramfs;
+#[cfg(feature = "resp")]
+pub mod resp;
 #[cfg(feature = "rofs")]
 pub mod rofs;
 #[cfg(feature = "guest")]
@@ -79,9 +81,9 @@ pub use gamut_abi::guest as abi;
 
 /// What an application usually needs.
 pub mod prelude {
+    pub use crate::Error;
     #[cfg(feature = "guest")]
     pub use crate::{app, executor::spawn, print, println};
-    pub use crate::Error;
     pub use alloc::borrow::ToOwned;
     pub use alloc::boxed::Box;
     pub use alloc::format;

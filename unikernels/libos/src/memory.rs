@@ -5,8 +5,8 @@ use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use gamut_abi::guest::boot::BootBlock;
-use talc::source::Manual;
 use talc::TalcCell;
+use talc::source::Manual;
 
 use crate::{platform, to_usize};
 

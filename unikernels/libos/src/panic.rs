@@ -16,7 +16,10 @@ struct Message {
 impl fmt::Write for Message {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let free = MESSAGE_BYTES - self.used;
-        let text = text.as_bytes().get(..text.len().min(free)).unwrap_or_default();
+        let text = text
+            .as_bytes()
+            .get(..text.len().min(free))
+            .unwrap_or_default();
         if let Some(place) = self.bytes.get_mut(self.used..self.used + text.len()) {
             place.copy_from_slice(text);
             self.used += text.len();

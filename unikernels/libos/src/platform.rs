@@ -31,7 +31,7 @@ pub(crate) fn console(bytes: &[u8]) {
 pub(crate) fn exit(code: u8) -> ! {
     #[cfg(feature = "pvh")]
     if crate::pvh::is_active() {
-        crate::pvh::exit(code.into());
+        crate::pvh::exit(code);
     }
     end(PORT_EXIT, code.into())
 }

@@ -26,7 +26,10 @@ impl fmt::Display for FileError {
         match self {
             Self::NotFound(path) => write!(f, "{path}: no such file"),
             Self::BadName(path) => write!(f, "{path:?}: not a path of a file"),
-            Self::NotAFolder(path) => write!(f, "{path}: a file where a folder would be, or the other way round"),
+            Self::NotAFolder(path) => write!(
+                f,
+                "{path}: a file where a folder would be, or the other way round"
+            ),
             Self::NoSpace => f.write_str("no space left in the file system in memory"),
         }
     }
@@ -89,7 +92,10 @@ impl RamFs {
         let name = normal(path)?;
         let conflict = || FileError::NotAFolder(path.to_owned());
         let mut parents = name.match_indices('/').map(|(at, _)| at);
-        if parents.any(|at| name.get(..at).is_some_and(|part| self.files.contains_key(part))) {
+        if parents.any(|at| {
+            name.get(..at)
+                .is_some_and(|part| self.files.contains_key(part))
+        }) {
             return Err(conflict());
         }
         if self.list(name).next().is_some() {
@@ -176,14 +182,25 @@ mod tests {
     fn files_and_folders_do_not_mix_and_space_ends() {
         let mut files = RamFs::new(10);
         files.write("a/b", b"123".to_vec()).expect("there is space");
-        assert!(matches!(files.write("a/b/c", Vec::new()), Err(FileError::NotAFolder(_))));
-        assert!(matches!(files.write("a", Vec::new()), Err(FileError::NotAFolder(_))));
+        assert!(matches!(
+            files.write("a/b/c", Vec::new()),
+            Err(FileError::NotAFolder(_))
+        ));
+        assert!(matches!(
+            files.write("a", Vec::new()),
+            Err(FileError::NotAFolder(_))
+        ));
         assert_eq!(files.write("x", b"1234".to_vec()), Err(FileError::NoSpace));
         assert_eq!(files.append("a/b", b"12345"), Err(FileError::NoSpace));
-        files.write("a/b", b"1234567".to_vec()).expect("it replaces");
+        files
+            .write("a/b", b"1234567".to_vec())
+            .expect("it replaces");
         assert_eq!(files.used_bytes(), 10);
         for path in ["", "/", ".", "a/../b", "a//b"] {
-            assert!(matches!(files.write(path, Vec::new()), Err(FileError::BadName(_))));
+            assert!(matches!(
+                files.write(path, Vec::new()),
+                Err(FileError::BadName(_))
+            ));
         }
     }
 }

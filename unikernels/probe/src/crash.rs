@@ -57,7 +57,7 @@ fn write_code() {
 
 fn execute_data() {
     // `ret`, on the heap.
-    let code = vec![0xc3_u8; 16];
+    let code = Box::new([0xc3_u8; 16]);
     jump_to(black_box(code.as_ptr()).expose_provenance());
 }
 

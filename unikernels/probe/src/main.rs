@@ -119,7 +119,11 @@ fn allocate() {
     println!("heap: {} KiB available", available / 1024);
     // The allocator needs some of it for itself.
     let block = vec![0x5a_u8; available / 8 * 7];
-    let sum: u64 = block.iter().step_by(4096).map(|&byte| u64::from(byte)).sum();
+    let sum: u64 = block
+        .iter()
+        .step_by(4096)
+        .map(|&byte| u64::from(byte))
+        .sum();
     println!("allocated {} KiB, sum {sum}", block.len() / 1024);
 }
 

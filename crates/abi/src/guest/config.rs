@@ -14,6 +14,8 @@
 //! | `search` | domain searched | any |
 //! | `host` | `ADDRESS NAME`, a line of `/etc/hosts` | any |
 //! | `block` | `INDEX bytes=… name=… [ro]` | per device, in order |
+//! | `control` | `com2`: there is a control line ([`crate::guest::control_line`]) | once, under other monitors |
+//! | `rofs` | `OFFSET BYTES` of the read-only file system's image in the same boot module | once, under other monitors |
 //!
 //! `address` and `gateway` may occur several times, for IPv4 and IPv6. The name of a block device
 //! is the place where the user wants it (`/data` of `-v store:/data`).

@@ -16,6 +16,7 @@
 
 pub mod boot;
 pub mod config;
+pub mod control_line;
 pub mod elf;
 pub mod hypercall;
 pub mod note;

@@ -36,12 +36,10 @@ pub struct DaemonArguments {
     #[arg(long)]
     pub userns_remap: bool,
     /// Mirrors of registries, and which registries are insecure, as JSON
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "/etc/gamut/registries.json"
-    )]
-    pub registries: PathBuf,
+    /// [default: /etc/gamut/registries.json; of an ordinary user ~/.config/gamut/registries.json,
+    /// where that is there]
+    #[arg(long, value_name = "FILE")]
+    pub registries: Option<PathBuf>,
     /// How much to log
     #[arg(long, value_name = "LEVEL", default_value = "info",
           value_parser = ["error", "warn", "info", "debug", "trace"])]

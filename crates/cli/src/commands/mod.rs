@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod image;
 pub mod manual;
 pub mod network;
+pub mod network_change;
 pub mod registry;
 pub mod system;
 pub mod unikernel;

@@ -17,6 +17,8 @@ pub(super) struct Place {
     pub controllers: Option<Vec<String>>,
     /// Set for an ordinary user.
     pub rootless: Option<Rootless>,
+    /// Files with the settings of registries, of which the first that is there counts.
+    pub registries: Vec<PathBuf>,
 }
 
 impl Place {
@@ -38,12 +40,15 @@ impl Place {
                 without_groups: None,
                 controllers: None,
                 rootless: None,
+                registries: registries(arguments, None, defaults.registries),
             });
         }
         let directories = Directories::of(&Account::current());
         if let (Some(note), None) = (&directories.note, &arguments.run_root) {
             tracing::warn!("{note}");
         }
+        let own = directories.config.as_deref();
+        let registries = registries(arguments, own, defaults.registries);
         let data_root = absolute(arguments.data_root.as_deref(), directories.data)?;
         let run_root = absolute(arguments.run_root.as_deref(), directories.run)?;
         let entered = gamut_rootless::enter(&run_root).map_err(|error| {
@@ -75,7 +80,24 @@ impl Place {
                 is_new: entered.is_new,
                 warnings: entered.state.warnings,
             }),
+            registries,
         })
+    }
+}
+
+/// The file that was named; else the user's own, before those of the machine.
+fn registries(
+    arguments: &DaemonArguments,
+    own: Option<&Path>,
+    of_the_machine: Vec<PathBuf>,
+) -> Vec<PathBuf> {
+    match &arguments.registries {
+        Some(named) => vec![named.clone()],
+        None => own
+            .map(|directory| directory.join("registries.json"))
+            .into_iter()
+            .chain(of_the_machine)
+            .collect(),
     }
 }
 

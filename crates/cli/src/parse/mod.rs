@@ -7,6 +7,7 @@ pub mod files;
 pub mod filter;
 pub mod limits;
 pub mod mount;
+pub mod network;
 pub mod policy;
 pub mod port;
 pub mod timestamp;
@@ -32,6 +33,13 @@ pub fn fuzz_flag_values(data: &[u8]) {
     let _ = limits::memory_swap(text);
     let _ = limits::ulimit(text);
     let _ = mount::parse(text);
+    let _ = network::attachment(text);
+    let _ = network::subnets(
+        &[text.to_owned()],
+        &[text.to_owned()],
+        &[],
+        &[text.to_owned()],
+    );
     let _ = policy::restart(text);
     let _ = port::parse(text);
     let _ = timestamp::parse(text, 0);

@@ -234,6 +234,13 @@ pub(crate) fn detach_here() -> SysResult<()> {
     check_int(unsafe { libc::umount2(c".".as_ptr(), libc::MNT_DETACH) }).map(drop)
 }
 
+/// Detaches the mount that a descriptor of its root refers to, and all below it.
+pub(crate) fn detach(root: BorrowedFd<'_>) -> SysResult<()> {
+    let path = super::c_string(&["/proc/self/fd/", &root.as_raw_fd().to_string()].concat())?;
+    // SAFETY: the path is NUL-terminated.
+    check_int(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) }).map(drop)
+}
+
 /// `chroot(".")`.
 pub(crate) fn chroot_here() -> SysResult<()> {
     // SAFETY: the path is NUL-terminated.

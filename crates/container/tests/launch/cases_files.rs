@@ -215,7 +215,7 @@ fn binds(rig: &mut Rig) {
     let error = run_with(&plan, &[]).unwrap_err();
     assert_eq!(
         error.message,
-        "bind /no/such/path on /v2: no such file or directory",
+        "error during container init: error mounting \"/no/such/path\" to rootfs at \"/v2\": bind it: no such file or directory",
     );
 }
 
@@ -243,7 +243,7 @@ fn foreign_links(rig: &mut Rig) {
     plan.mounts.pop();
     plan.mounts.push(bind(&of_donor("trap"), "/mnt"));
     let error = run_with(&plan, &[]).unwrap_err();
-    assert!(error.message.contains("bind /proc/"), "{error}");
+    assert!(error.message.contains("error mounting \"/proc/"), "{error}");
     end(donor);
 }
 
@@ -371,7 +371,7 @@ fn mount_errors(rig: &mut Rig) {
     let error = run_with(&plan, &[]).unwrap_err();
     assert_eq!(
         error.message,
-        "mount tmpfs on /run: invalid argument (option size=zz)"
+        "error during container init: error mounting \"tmpfs\" to rootfs at \"/run\": mount tmpfs: invalid argument (option size=zz)"
     );
     assert_eq!(error.errno, libc::EINVAL);
     let mut plan = rig.plan(&["true"]);

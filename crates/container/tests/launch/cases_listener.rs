@@ -11,6 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 pub const CASES: &[Case] = &[
     ("listener_create", create),
+    ("listener_of_one_that_waits", told_at_the_gate),
     ("listener_exec", exec_into),
     ("listener_init", with_init),
     ("listener_refused", refused),
@@ -191,6 +192,32 @@ fn create(rig: &mut Rig) {
     listen(&mut plan, there);
     assert_eq!(run(&plan).output, OUTPUT);
     assert!(told_pid(&agent.end()) > 0);
+}
+
+/// A container that waits for its start: the agent is told before that, and answers what the
+/// process does until then and after it.
+fn told_at_the_gate(rig: &mut Rig) {
+    let mut plan = rig.script(SCRIPT);
+    let socket = rig.path("agent");
+    let agent = Agent::start(rig, &socket);
+    listen(&mut plan, socket);
+    let directory = rig.path("gate");
+    fs::create_dir_all(&directory).unwrap();
+    let gate = gamut_container::Gate::make(&directory, "start").unwrap();
+    let (stdio, output) = piped();
+    let options = gamut_container::CreateOptions {
+        gate: Some(&gate),
+        ..Default::default()
+    };
+    let created = gamut_container::create(&plan, &[], stdio, None, options).unwrap();
+    let pid = created.detach();
+    drop(gate);
+    let told = fs::read_to_string(&agent.told).unwrap();
+    assert_eq!(told_pid(&told), pid);
+    gamut_container::Gate::open(&directory, "start").unwrap();
+    assert_eq!(read_all(output), OUTPUT);
+    assert_eq!(wait(pid), 0);
+    agent.end();
 }
 
 fn exec_into(rig: &mut Rig) {

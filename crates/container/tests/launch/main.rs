@@ -9,6 +9,7 @@
     reason = "a test without the standard harness is not seen as one"
 )]
 
+mod cases_binds;
 mod cases_files;
 mod cases_hooks;
 mod cases_idmap;
@@ -27,6 +28,7 @@ fn main() {
     let cases: Vec<Case> = [
         cases_namespaces::CASES,
         cases_files::CASES,
+        cases_binds::CASES,
         cases_hooks::CASES,
         cases_process::CASES,
         cases_scheduling::CASES,

@@ -2,10 +2,11 @@
 
 use crate::error::ApiError;
 use crate::reply::{self, Response};
-use crate::request::Request;
+use crate::request::{ApiVersion, Request};
 use gamut_engine::container::spec::{
-    BlkioDevice, ContainerSpec, DeviceMapping, IpcMode, LogSpec, MountSource, MountSpec,
-    NamespaceMode, NetworkMode, Port, Protocol, PublishedPort, ResourceSpec, RestartPolicy, Ulimit,
+    BlkioDevice, ContainerSpec, DeviceMapping, EndpointSpec, IpcMode, LogSpec, MountSource,
+    MountSpec, NamespaceMode, NetworkMode, Port, Protocol, PublishedPort, ResourceSpec,
+    RestartPolicy, Ulimit,
 };
 use gamut_spec::error::ErrorKind;
 use gamut_spec::isolation::IsolationLevel;
@@ -13,7 +14,6 @@ use gamut_spec::units;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 /// `null` is the default.
 pub fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -88,23 +88,7 @@ struct Body {
 #[serde(default, rename_all = "PascalCase")]
 struct WireNetworkingConfig {
     #[serde(deserialize_with = "null_as_default")]
-    endpoints_config: BTreeMap<String, Option<WireEndpoint>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct WireEndpoint {
-    #[serde(rename = "IPAMConfig")]
-    ipam_config: Option<WireIpam>,
-    #[serde(deserialize_with = "null_as_default")]
-    mac_address: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct WireIpam {
-    #[serde(rename = "IPv4Address", deserialize_with = "null_as_default")]
-    ipv4_address: String,
+    endpoints_config: BTreeMap<String, Option<super::endpoints::WireEndpoint>>,
 }
 
 /// Limits, as they stand in `HostConfig` and in updates.
@@ -357,6 +341,9 @@ fn unsupported(what: &str) -> ApiError {
     )
 }
 
+/// Since this version a container is made on several networks at once.
+const SEVERAL_ENDPOINTS: ApiVersion = ApiVersion(1, 44);
+
 /// `POST /containers/create`
 pub async fn create(mut request: Request) -> Result<Response, ApiError> {
     let body: Body = request.json().await?.ok_or_else(|| {
@@ -368,6 +355,17 @@ pub async fn create(mut request: Request) -> Result<Response, ApiError> {
         .map(str::to_owned);
     let name = request.text("name").map(str::to_owned);
     let mut spec = into_domain(body)?;
+    if request.version < SEVERAL_ENDPOINTS && spec.endpoints.len() > 1 {
+        let names: Vec<&str> = spec
+            .endpoints
+            .iter()
+            .map(|one| one.network.as_str())
+            .collect();
+        return Err(ApiError::invalid(format!(
+            "Container cannot be created with multiple network endpoints: {}",
+            names.join(", ")
+        )));
+    }
     spec.platform = platform;
     let made = request
         .blocking(move |engine, caller| engine.create_container(caller, name.as_deref(), spec))
@@ -379,9 +377,6 @@ pub async fn create(mut request: Request) -> Result<Response, ApiError> {
 
 fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     let host = body.host_config;
-    if !host.links.is_empty() {
-        return Err(unsupported("--link"));
-    }
     if !host.storage_opt.is_empty() {
         return Err(unsupported("--storage-opt"));
     }
@@ -399,7 +394,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
         .map(super::health::WireHealthcheck::into_domain)
         .transpose()?;
     let (network, network_name) = network_mode(&host.network_mode, body.network_disabled)?;
-    let endpoint = endpoint(body.networking_config, &network_name)?;
+    let endpoints = endpoints(body.networking_config, &network, &network_name)?;
     let mut mounts = Vec::new();
     for text in &host.binds {
         mounts.push(parse_bind(text)?);
@@ -422,10 +417,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     for text in body.exposed_ports.keys() {
         exposed_ports.insert(parse_port(text)?);
     }
-    let mac_address = Some(body.mac_address)
-        .filter(|mac| !mac.is_empty())
-        .or(Some(endpoint.mac_address))
-        .filter(|mac| !mac.is_empty());
+    let mac_address = Some(body.mac_address).filter(|mac| !mac.is_empty());
     let level = level(&host.runtime, &host.isolation, &host.annotations)?;
     let init = host.resources.init.unwrap_or(false);
     let cgroup_parent = host.resources.cgroup_parent.clone();
@@ -464,7 +456,9 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
         mounts,
         network,
         network_name,
-        address: endpoint.address,
+        endpoints,
+        links: links(&host.links),
+        address: None,
         mac_address,
         dns: host.dns,
         dns_search: host.dns_search,
@@ -522,42 +516,45 @@ fn network_mode(text: &str, disabled: Option<bool>) -> Result<(NetworkMode, Stri
                     "Invalid network mode: invalid container format container:<name|id>",
                 ));
             }
-            None => {
-                return Err(ApiError::new(
-                    ErrorKind::NotFound,
-                    format!("network {other} not found"),
-                ));
-            }
+            None => NetworkMode::Network(other.to_owned()),
         },
     };
     let name = if text.is_empty() { "default" } else { text };
     Ok((mode, name.to_owned()))
 }
 
-#[derive(Debug, Default)]
-struct Endpoint {
-    address: Option<IpAddr>,
-    mac_address: String,
+/// Of a network that does not exist the engine tells. Where no network was named, the only one
+/// described is meant.
+fn endpoints(
+    config: WireNetworkingConfig,
+    mode: &NetworkMode,
+    name: &str,
+) -> Result<Vec<EndpointSpec>, ApiError> {
+    let is_own = |wanted: &str| {
+        wanted == name || (*mode == NetworkMode::Bridge && matches!(wanted, "" | "default"))
+    };
+    let mut endpoints = Vec::new();
+    for (wanted, settings) in config.endpoints_config {
+        let name = if is_own(&wanted) && *mode == NetworkMode::Bridge {
+            "bridge"
+        } else {
+            &wanted
+        };
+        endpoints.push(settings.unwrap_or_default().into_domain(name)?);
+    }
+    Ok(endpoints)
 }
 
-fn endpoint(config: WireNetworkingConfig, network: &str) -> Result<Endpoint, ApiError> {
-    let mut endpoint = Endpoint::default();
-    let bridge = |name: &str| matches!(name, "" | "default" | "bridge");
-    for (name, settings) in config.endpoints_config {
-        if name != network && !(bridge(&name) && bridge(network)) {
-            return Err(unsupported("connecting to a further network"));
+/// `/NAME:/CONTAINER/ALIAS`, as an answer has it, means `NAME:ALIAS`.
+fn links(links: &[String]) -> Vec<String> {
+    let plain = |link: &String| match link.split_once(':') {
+        Some((name, alias)) => {
+            let alias = alias.rsplit('/').next().unwrap_or(alias);
+            format!("{}:{alias}", name.trim_start_matches('/'))
         }
-        let settings = settings.unwrap_or_default();
-        endpoint.mac_address = settings.mac_address;
-        let address = settings.ipam_config.unwrap_or_default().ipv4_address;
-        if !address.is_empty() {
-            let parsed = address
-                .parse()
-                .map_err(|_| ApiError::invalid(format!("invalid IPv4 address: {address}")))?;
-            endpoint.address = Some(parsed);
-        }
-    }
-    Ok(endpoint)
+        None => link.trim_start_matches('/').to_owned(),
+    };
+    links.iter().map(plain).collect()
 }
 
 fn ipc_mode(text: &str) -> Result<IpcMode, ApiError> {
@@ -954,11 +951,9 @@ mod tests {
             json!({"Binds": ["/a:/b:what"]}),
             json!({"RestartPolicy": {"Name": "sometimes"}}),
             json!({"NetworkMode": "container:"}),
-            json!({"NetworkMode": "elsewhere"}),
             json!({"PortBindings": {"99999/tcp": []}}),
             json!({"Memory": -5}),
             json!({"Runtime": "magic"}),
-            json!({"Links": ["a:b"]}),
             json!({"LogConfig": {"Type": "json-file", "Config": {"max-size": "x"}}}),
         ] {
             assert!(

@@ -70,7 +70,7 @@ fn describe(engine: &Engine, record: &ContainerRecord) -> Value {
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": engine.apparmor_profile(record),
         "ExecIDs": Value::Null,
         "HostConfig": host_config(record),
         "GraphDriver": {
@@ -86,7 +86,7 @@ fn describe(engine: &Engine, record: &ContainerRecord) -> Value {
         "Machine": engine.machine_of(record).unwrap_or_default(),
         "Mounts": mounts(record),
         "Config": config(record),
-        "NetworkSettings": network_settings(record),
+        "NetworkSettings": network_settings(engine, record),
     })
 }
 
@@ -244,6 +244,15 @@ fn host_config(record: &ContainerRecord) -> Value {
     } else {
         spec.network_name.as_str()
     };
+    let links: Vec<String> = spec
+        .links
+        .iter()
+        .map(|link| {
+            let (name, alias) = link.split_once(':').unwrap_or((link, link));
+            format!("/{name}:/{}/{alias}", record.name)
+        })
+        .collect();
+    let links = or_null(json!(links));
     let (rows, columns) = spec.console_size.unwrap_or((0, 0));
     let mut value = json!({
         "Binds": or_null(json!(binds)),
@@ -266,7 +275,7 @@ fn host_config(record: &ContainerRecord) -> Value {
         "GroupAdd": or_null(json!(spec.additional_groups)),
         "IpcMode": ipc_mode(&spec.ipc_mode),
         "Cgroup": "",
-        "Links": Value::Null,
+        "Links": links,
         "OomScoreAdj": spec.oom_score_adj.unwrap_or(0),
         "PidMode": namespace_mode(&spec.pid_mode, ""),
         "Privileged": spec.privileged,
@@ -408,47 +417,8 @@ pub fn mounts(record: &ContainerRecord) -> Vec<Value> {
         .collect()
 }
 
-/// The network a record is on, by the name under which inspect shows it.
-#[must_use]
-pub fn network_name(mode: &NetworkMode) -> Option<&'static str> {
-    match mode {
-        NetworkMode::Bridge => Some("bridge"),
-        NetworkMode::None => Some("none"),
-        NetworkMode::Host => Some("host"),
-        NetworkMode::Container(_) => None,
-    }
-}
-
-/// One entry of `NetworkSettings.Networks`.
-#[must_use]
-pub fn endpoint(record: &ContainerRecord, name: &str) -> Value {
-    let lease = record.lease.as_ref();
-    let text = |value: Option<String>| value.unwrap_or_default();
-    json!({
-        "IPAMConfig": record.spec.address.map_or(Value::Null, |a| json!({"IPv4Address": a.to_string()})),
-        "Links": Value::Null,
-        "Aliases": Value::Null,
-        "MacAddress": text(lease.map(|lease| lease.mac.clone())),
-        "DriverOpts": Value::Null,
-        "GwPriority": 0,
-        "NetworkID": crate::networks::id_of(name),
-        "EndpointID": if record.state.phase.is_live() { crate::networks::endpoint_id(&record.id, name) } else { String::new() },
-        "Gateway": text(lease.map(|lease| lease.gateway.to_string())),
-        "IPAddress": text(lease.map(|lease| lease.address.to_string())),
-        "IPPrefixLen": lease.map_or(0, |lease| lease.prefix),
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DNSNames": Value::Null,
-    })
-}
-
-fn network_settings(record: &ContainerRecord) -> Value {
-    let lease = record.lease.as_ref();
-    let mut ports = match lease {
-        Some(lease) => bindings(lease.ports.iter()),
-        None => json!({}),
-    };
+fn network_settings(engine: &Engine, record: &ContainerRecord) -> Value {
+    let mut ports = bindings(record.published());
     if record.state.phase.is_live() {
         for port in &record.spec.exposed_ports {
             if let Some(object) = ports.as_object_mut() {
@@ -456,10 +426,7 @@ fn network_settings(record: &ContainerRecord) -> Value {
             }
         }
     }
-    let mut networks = Map::new();
-    if let Some(name) = network_name(&record.spec.network) {
-        networks.insert(name.to_owned(), endpoint(record, name));
-    }
+    let networks = super::endpoints::networks(engine, record);
     let on_bridge = networks.get("bridge").cloned().unwrap_or_else(|| json!({}));
     let of = |key: &str| on_bridge.get(key).cloned().unwrap_or_else(|| json!(""));
     let sandbox_key = if record.state.pid == 0 {
@@ -482,7 +449,7 @@ fn network_settings(record: &ContainerRecord) -> Value {
         "GlobalIPv6Address": "",
         "GlobalIPv6PrefixLen": 0,
         "IPAddress": of("IPAddress"),
-        "IPPrefixLen": lease.map_or(0, |lease| lease.prefix),
+        "IPPrefixLen": on_bridge.get("IPPrefixLen").cloned().unwrap_or_else(|| json!(0)),
         "IPv6Gateway": "",
         "MacAddress": of("MacAddress"),
         "Networks": networks,

@@ -9,7 +9,7 @@ use gamut_engine::Engine;
 use gamut_engine::container::record::{ContainerRecord, Phase};
 use gamut_engine::health::HealthStatus;
 use gamut_spec::time;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 const KNOWN: [&str; 15] = [
     "ancestor",
@@ -122,10 +122,13 @@ fn matches(
                     || mount.source == *volume
             })
         })
-        && filters.any("network", |name| {
-            inspect::network_name(&record.spec.network).is_some_and(|network| {
-                network == name || crate::networks::id_of(network).starts_with(name.as_str())
-            })
+        && filters.any("network", |wanted| {
+            super::endpoints::networks(engine, record)
+                .iter()
+                .any(|(name, endpoint)| {
+                    let id = endpoint["NetworkID"].as_str().unwrap_or_default();
+                    name == wanted || id.starts_with(wanted.as_str())
+                })
         })
         && filters.any("expose", |wanted| {
             record
@@ -135,8 +138,7 @@ fn matches(
                 .any(|port| port_matches(wanted, port.number, port.protocol.as_str()))
         })
         && filters.any("publish", |wanted| {
-            let published = record.lease.iter().flat_map(|lease| &lease.ports);
-            published.into_iter().any(|port| {
+            record.published().any(|port| {
                 port_matches(
                     wanted,
                     port.container.number,
@@ -171,33 +173,25 @@ fn name_matches(name: &str, pattern: &str) -> bool {
 
 fn summary(record: &ContainerRecord, with_size: bool, engine: &Engine) -> Value {
     let mut ports = Vec::new();
-    if let Some(lease) = &record.lease {
-        for port in &lease.ports {
-            ports.push(json!({
-                "IP": port.host_address.map_or("0.0.0.0".to_owned(), |address| address.to_string()),
-                "PrivatePort": port.container.number,
-                "PublicPort": port.host_port,
-                "Type": port.container.protocol.as_str(),
-            }));
-        }
+    for port in record.published() {
+        ports.push(json!({
+            "IP": port.host_address.map_or("0.0.0.0".to_owned(), |address| address.to_string()),
+            "PrivatePort": port.container.number,
+            "PublicPort": port.host_port,
+            "Type": port.container.protocol.as_str(),
+        }));
     }
     if record.state.phase.is_live() {
         for port in &record.spec.exposed_ports {
-            let published = record.lease.iter().any(|lease| {
-                lease
-                    .ports
-                    .iter()
-                    .any(|published| published.container == *port)
-            });
+            let published = record
+                .published()
+                .any(|published| published.container == *port);
             if !published {
                 ports.push(json!({"PrivatePort": port.number, "Type": port.protocol.as_str()}));
             }
         }
     }
-    let mut networks = Map::new();
-    if let Some(name) = inspect::network_name(&record.spec.network) {
-        networks.insert(name.to_owned(), inspect::endpoint(record, name));
-    }
+    let networks = super::endpoints::networks(engine, record);
     let network_mode = if record.spec.network_name.is_empty() {
         "default"
     } else {

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod attach;
 pub mod changes;
 pub mod create;
+pub mod endpoints;
 pub mod exec;
 mod health;
 pub mod inspect;

@@ -149,7 +149,8 @@ impl Engine {
                 request.console_size = console_size;
             }
             let record = container.record();
-            let process = oci::exec_process(&record, &request, self.held_capabilities)?;
+            let process =
+                oci::exec_process(&record, &request, self.held_capabilities, self.apparmor)?;
             let (ours, theirs) = if detach {
                 (None, None)
             } else {

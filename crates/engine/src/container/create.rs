@@ -4,7 +4,9 @@ use super::live::Container;
 use super::record::{
     ContainerRecord, MountKind, Provenance, RecordedState, ResolvedMount, ResolvedProcess,
 };
-use super::spec::{ContainerSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, RestartPolicy};
+use super::spec::{
+    ContainerSpec, EndpointSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, RestartPolicy,
+};
 use super::user_namespace::{IdRange, Wanted};
 use super::{features, health, name, oci, security, systemd, user_namespace};
 use crate::engine::{Caller, Engine};
@@ -45,6 +47,7 @@ impl Engine {
     ) -> Result<Created> {
         let (level, image) = self.find_image(&spec)?;
         adopt_image_defaults(&mut spec, &image);
+        let endpoints = self.resolve_endpoints(&mut spec)?;
         let mut warnings = self.check(&spec)?;
         warnings.extend(health::resolve(&mut spec, &image.config.config)?);
         let process = resolve_process(&spec, &image)?;
@@ -59,7 +62,7 @@ impl Engine {
         let id = id::random().map_err(|source| Error::system("make an id", source))?;
         let name = self.reserve_name(name, &id)?;
         let made = self.lease_ids(&spec).and_then(|ids| {
-            let made = (spec, level.level(), process, ids);
+            let made = (spec, endpoints, level.level(), process, ids);
             self.make(caller, (&id, &name), &image, made)
         });
         let leased = made.as_ref().ok().and_then(|one| one.read(|one| one.ids));
@@ -185,8 +188,9 @@ impl Engine {
         caller: &Caller,
         (id, name): (&str, &str),
         image: &Image,
-        (spec, level, process, ids): (
+        (spec, endpoints, level, process, ids): (
             ContainerSpec,
+            Vec<EndpointSpec>,
             IsolationLevel,
             ResolvedProcess,
             Option<IdRange>,
@@ -222,7 +226,8 @@ impl Engine {
             removing: false,
             removing_volumes: false,
             ids,
-            lease: None,
+            endpoints: Some(endpoints),
+            leases: Vec::new(),
             state: RecordedState {
                 boot_id: self.boot_id.clone(),
                 ..RecordedState::default()
@@ -261,7 +266,8 @@ impl Engine {
     /// Checks what can be checked before anything is made.
     fn check(&self, spec: &ContainerSpec) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
-        security::SecurityOptions::parse(&spec.security_options)?;
+        let security = security::SecurityOptions::parse(&spec.security_options)?;
+        self.apparmor.check(&security.apparmor)?;
         super::capabilities::resolve(
             &spec.capabilities_add,
             &spec.capabilities_drop,

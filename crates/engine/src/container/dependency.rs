@@ -209,7 +209,8 @@ mod tests {
             should_run: true,
             removing: false,
             removing_volumes: false,
-            lease: None,
+            endpoints: None,
+            leases: Vec::new(),
             state: RecordedState::default(),
         }
     }

@@ -1,11 +1,13 @@
 //! Containers: what is asked for, what is recorded, and their lifecycle.
 
+pub mod apparmor;
 pub mod attach;
 mod boot;
 pub mod capabilities;
 pub mod create;
 mod dependency;
-mod etc_files;
+mod endpoints;
+pub(crate) mod etc_files;
 pub mod exec;
 mod features;
 mod health;

@@ -5,6 +5,7 @@ mod resources;
 
 pub use resources::resource_limits;
 
+use super::apparmor::AppArmor;
 use super::capabilities;
 use super::record::{ContainerRecord, MountKind, ResolvedMount};
 use super::security::SecurityOptions;
@@ -60,6 +61,8 @@ pub struct Surroundings<'a> {
     pub has_terminal_group: bool,
     /// The host's name, for containers that share its UTS namespace.
     pub hostname: &'a str,
+    /// What the host has of AppArmor.
+    pub apparmor: AppArmor,
 }
 
 /// Makes the runtime configuration of a container.
@@ -115,7 +118,13 @@ pub fn runtime_spec(record: &ContainerRecord, surroundings: &Surroundings<'_>) -
     if let Some(propagation) = root_propagation(&record.mounts) {
         linux["rootfsPropagation"] = json!(propagation);
     }
-    let process_value = process(record, &security, capability_set, hostname)?;
+    let mut process_value = process(record, &security, capability_set, hostname)?;
+    if let Some(profile) = surroundings
+        .apparmor
+        .profile(&security.apparmor, spec.privileged)
+    {
+        process_value["apparmorProfile"] = json!(profile);
+    }
     let mut config = json!({
         "ociVersion": "1.2.0",
         "root": {"path": "rootfs", "readonly": spec.readonly_root},
@@ -148,6 +157,7 @@ pub fn exec_process(
     record: &ContainerRecord,
     request: &super::exec::ExecRequest,
     held_capabilities: u64,
+    apparmor: AppArmor,
 ) -> Result<Process> {
     let mut as_if = record.clone();
     as_if.process.args.clone_from(&request.command);
@@ -168,7 +178,10 @@ pub fn exec_process(
         privileged,
         held_capabilities,
     )?;
-    let value = process(&as_if, &security, set, hostname(record))?;
+    let mut value = process(&as_if, &security, set, hostname(record))?;
+    if let Some(profile) = apparmor.profile(&security.apparmor, privileged) {
+        value["apparmorProfile"] = json!(profile);
+    }
     serde_json::from_value(value)
         .map_err(|source| Error::system("make the configuration of the exec session", source))
 }

@@ -108,12 +108,15 @@ impl Engine {
         }
         let leases: Vec<_> = live
             .iter()
-            .filter_map(|(container, _)| {
-                container
-                    .read(|record| record.lease.clone().map(|lease| (record.id.clone(), lease)))
-            })
+            .flat_map(|(container, _)| container.read(crate::networking::leases_of))
             .collect();
         self.networking.restore(&leases);
+        // A supervisor may have started it again since: its status tells the process.
+        let pids = live.iter().map(|(container, level)| {
+            let status = level.status(&container.id).ok().flatten();
+            (&**container, status.map_or(0, |status| status.pid))
+        });
+        self.restore_resolver(pids);
         for (container, level) in live {
             if let Err(error) = self.watch(&container, &*level) {
                 // It ended between the two looks, as a stop that outlives its daemon does.
@@ -153,9 +156,9 @@ impl Engine {
             return Ok(Next::Follow(level));
         }
         // Its lease is dead: nothing of it is in force in this process.
-        if record.lease.is_some() {
+        if !record.leases.is_empty() {
             container.settle_run(&self.store, Durability::Process, |record| {
-                record.lease = None;
+                record.leases.clear();
             });
         }
         let mut has_run = record.state.started_ns != 0;
@@ -302,7 +305,8 @@ mod tests {
             removing,
             removing_volumes: false,
             ids: None,
-            lease: None,
+            endpoints: None,
+            leases: Vec::new(),
             state: RecordedState {
                 phase,
                 exit,

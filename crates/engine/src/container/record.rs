@@ -1,11 +1,12 @@
 //! What the store keeps about a container.
 
-use super::spec::{ContainerSpec, PublishedPort};
+use super::spec::{ContainerSpec, EndpointSpec, NetworkMode, PublishedPort};
 use super::user_namespace::IdRange;
 use crate::health::Health;
+use crate::networking::record::BRIDGE;
 use gamut_abi::status::ExitStatus;
 use gamut_spec::isolation::IsolationLevel;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::net::Ipv4Addr;
 
 /// Version of [`ContainerRecord`] on disk.
@@ -43,10 +44,61 @@ pub struct ContainerRecord {
     /// The ids of the machine that its own are; none where they are the engine's.
     #[serde(default)]
     pub ids: Option<IdRange>,
-    /// Its network while it runs.
-    pub lease: Option<Lease>,
+    /// Its places in networks, whether it runs or not. `None` in records of versions that knew the
+    /// default network only; see [`ContainerRecord::endpoints`].
+    #[serde(default)]
+    pub endpoints: Option<Vec<EndpointSpec>>,
+    /// What it holds in networks while it runs, in the order of its interfaces.
+    #[serde(default, alias = "lease", deserialize_with = "one_or_many")]
+    pub leases: Vec<Lease>,
     /// How it fared.
     pub state: RecordedState,
+}
+
+/// Records of earlier versions hold one lease or none.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Lease>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Leases {
+        Many(Vec<Lease>),
+        One(Lease),
+    }
+    Ok(match Option::<Leases>::deserialize(deserializer)? {
+        None => Vec::new(),
+        Some(Leases::One(lease)) => vec![lease],
+        Some(Leases::Many(leases)) => leases,
+    })
+}
+
+impl ContainerRecord {
+    /// Its places in networks. None for one that shares a network or has none.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointSpec> {
+        match (&self.endpoints, &self.spec.network) {
+            (Some(endpoints), _) => endpoints.clone(),
+            (None, NetworkMode::Bridge) => vec![EndpointSpec {
+                network: BRIDGE.to_owned(),
+                network_id: crate::networking::record::predefined_id(BRIDGE),
+                address: self.spec.address,
+                mac_address: self.spec.mac_address.clone(),
+                ..EndpointSpec::default()
+            }],
+            (None, _) => Vec::new(),
+        }
+    }
+
+    /// Ports as really published.
+    pub fn published(&self) -> impl Iterator<Item = &PublishedPort> {
+        self.leases.iter().flat_map(|lease| &lease.ports)
+    }
+
+    /// What it holds in a network while it runs.
+    #[must_use]
+    pub fn lease_in(&self, network_id: &str) -> Option<&Lease> {
+        self.leases
+            .iter()
+            .find(|lease| lease.network_id == network_id)
+    }
 }
 
 /// What records of a time had that knew one level only.
@@ -134,21 +186,35 @@ impl MountKind {
     }
 }
 
-/// A container's network while it runs.
+/// What a running container holds in a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
+    /// Id of the network.
+    #[serde(default = "default_network_id")]
+    pub network_id: String,
+    /// Name of the interface inside.
+    #[serde(default = "first_interface")]
+    pub interface: String,
     /// Address on the bridge.
     pub address: Ipv4Addr,
     /// Prefix length.
     pub prefix: u8,
-    /// Gateway.
-    pub gateway: Ipv4Addr,
+    /// Gateway, if the network has a way out.
+    pub gateway: Option<Ipv4Addr>,
     /// MAC address.
     pub mac: String,
     /// Host end of the veth pair.
     pub host_interface: String,
     /// Ports as really published.
     pub ports: Vec<PublishedPort>,
+}
+
+fn default_network_id() -> String {
+    crate::networking::record::predefined_id(BRIDGE)
+}
+
+fn first_interface() -> String {
+    "eth0".to_owned()
 }
 
 /// How a container fared, as last heard of.
@@ -233,5 +299,32 @@ impl From<ExitStatus> for ExitRecord {
             out_of_memory: exit.out_of_memory,
             finished_ns: exit.finished_ns,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_of_earlier_versions_are_read() {
+        #[derive(Deserialize)]
+        struct Part {
+            #[serde(default, alias = "lease", deserialize_with = "one_or_many")]
+            leases: Vec<Lease>,
+        }
+        let read = |text: &str| serde_json::from_str::<Part>(text).unwrap().leases;
+        let old = r#"{"lease":{"address":"172.29.0.2","prefix":16,"gateway":"172.29.0.1",
+            "mac":"02:42:ac:1d:00:02","host_interface":"gv00000001","ports":[]}}"#;
+        let [lease] = &read(old)[..] else {
+            panic!("one lease");
+        };
+        assert_eq!(lease.network_id, default_network_id());
+        assert_eq!(lease.interface, "eth0");
+        assert_eq!(lease.gateway, Some(Ipv4Addr::new(172, 29, 0, 1)));
+        assert!(read(r#"{"lease":null}"#).is_empty());
+        assert!(read("{}").is_empty());
+        let new = serde_json::to_string(&vec![lease.clone(), lease.clone()]).unwrap();
+        assert_eq!(read(&format!(r#"{{"leases":{new}}}"#)).len(), 2);
     }
 }

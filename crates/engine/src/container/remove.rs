@@ -71,9 +71,7 @@ impl Engine {
         self.level_of(container)?
             .delete(&caller.context(None), &container.id)?;
         let record = container.record();
-        if let Some(lease) = &record.lease {
-            self.networking.release(&container.id, lease);
-        }
+        self.networking.release(&container.id, &record.leases);
         let directory = self.container_directory(&container.id);
         volume::remove_tree(&directory).map_err(|source| {
             Error::system(
@@ -141,6 +139,7 @@ impl Engine {
             return Err(error);
         }
         self.index.release(&old_name, &container.id);
+        self.resolver_changed(&container, None);
         let attributes = BTreeMap::from([("oldName".to_owned(), format!("/{old_name}"))]);
         self.emit_container(&container, "rename", attributes);
         Ok(())

@@ -9,6 +9,8 @@ pub struct SecurityOptions {
     pub no_new_privileges: bool,
     /// The system call filter.
     pub seccomp: SeccompChoice,
+    /// The AppArmor profile.
+    pub apparmor: AppArmorChoice,
     /// Neither mask nor protect paths below `/proc` and `/sys`.
     pub system_paths_unconfined: bool,
 }
@@ -22,6 +24,18 @@ pub enum SeccompChoice {
     /// None.
     Unconfined,
     /// A profile in Docker's JSON format.
+    Profile(String),
+}
+
+/// Which AppArmor profile is used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum AppArmorChoice {
+    /// The engine's own, where the host has AppArmor.
+    #[default]
+    Default,
+    /// None.
+    Unconfined,
+    /// A profile by name, which has to be loaded when the container starts.
     Profile(String),
 }
 
@@ -47,12 +61,10 @@ impl SecurityOptions {
                     parsed.seccomp = SeccompChoice::Profile(profile.to_owned());
                 }
                 ("systempaths", "unconfined") => parsed.system_paths_unconfined = true,
-                ("apparmor", "unconfined") | ("label", "disable") => {}
-                ("apparmor", profile) => {
-                    return Err(Error::invalid(format!(
-                        "invalid --security-opt: AppArmor profiles ({profile}) are not supported yet: \
-                         use apparmor=unconfined or leave it out"
-                    )));
+                ("label", "disable") => {}
+                ("apparmor", "unconfined") => parsed.apparmor = AppArmorChoice::Unconfined,
+                ("apparmor", profile) if !profile.is_empty() => {
+                    parsed.apparmor = AppArmorChoice::Profile(profile.to_owned());
                 }
                 ("label", _) => {
                     return Err(Error::invalid(
@@ -101,18 +113,17 @@ mod tests {
                 .unwrap()
                 .system_paths_unconfined
         );
-        assert!(parse(&["label=disable", "apparmor=unconfined"]).is_ok());
+        let unconfined = parse(&["label=disable", "apparmor=unconfined"]).unwrap();
+        assert_eq!(unconfined.apparmor, AppArmorChoice::Unconfined);
+        assert_eq!(
+            parse(&["apparmor=strict"]).unwrap().apparmor,
+            AppArmorChoice::Profile("strict".to_owned())
+        );
     }
 
     #[test]
     fn protection_is_never_left_out_silently() {
-        for bad in [
-            "apparmor=strict",
-            "label=type:x",
-            "nope",
-            "seccomp=/a/file",
-            "",
-        ] {
+        for bad in ["apparmor=", "label=type:x", "nope", "seccomp=/a/file", ""] {
             assert!(parse(&[bad]).is_err(), "{bad}");
         }
     }

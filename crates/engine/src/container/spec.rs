@@ -65,6 +65,10 @@ pub struct ContainerSpec {
     pub network: NetworkMode,
     /// The name of the network as the client wrote it (`default`, `bridge`, ...); only shown.
     pub network_name: String,
+    /// Its places in networks, as far as they are described: that of `network` and further ones.
+    pub endpoints: Vec<EndpointSpec>,
+    /// Containers whose names it is to know on the default network, as `NAME[:ALIAS]`.
+    pub links: Vec<String>,
     /// A fixed address on the network.
     pub address: Option<IpAddr>,
     /// A fixed MAC address.
@@ -237,6 +241,43 @@ pub enum NetworkMode {
     Host,
     /// Another container's, by name or id.
     Container(String),
+    /// A user-defined network, by name or id.
+    Network(String),
+}
+
+impl NetworkMode {
+    /// Name of the network, if it is one of those that are always there.
+    #[must_use]
+    pub fn predefined_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Bridge => Some("bridge"),
+            Self::None => Some("none"),
+            Self::Host => Some("host"),
+            Self::Container(_) | Self::Network(_) => None,
+        }
+    }
+}
+
+/// A container's place in a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndpointSpec {
+    /// The network: as the user wrote it, or in a container's record its name when it was connected.
+    pub network: String,
+    /// Id of the network; empty until it was looked up.
+    pub network_id: String,
+    /// Further names by which neighbours find the container.
+    pub aliases: Vec<String>,
+    /// A fixed address.
+    pub address: Option<IpAddr>,
+    /// A fixed MAC address.
+    pub mac_address: Option<String>,
+    /// Names under which it finds other containers, as `NAME[:ALIAS]`.
+    pub links: Vec<String>,
+    /// The network with the highest one has the default route; among equals the first by name.
+    pub gateway_priority: i64,
+    /// Options of the network's driver, only shown.
+    pub driver_options: BTreeMap<String, String>,
 }
 
 /// A namespace of a container.

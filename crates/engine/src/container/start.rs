@@ -12,9 +12,10 @@ use crate::networking::Connection;
 use crate::store::Durability;
 use gamut_abi::control;
 use gamut_isolation::Isolation;
-use gamut_isolation::contract::{RootSource, SandboxSpec, WorkloadSpec};
+use gamut_isolation::contract::{Endpoint, RootSource, SandboxSpec, WorkloadSpec};
 use gamut_spec::error::ErrorKind;
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, RwLockReadGuard};
@@ -66,13 +67,12 @@ impl Engine {
         level.delete(&caller.context(None), &container.id)?;
         let moving = self.networking.moving();
         let connection = self.connect(&record)?;
-        let lease = connection.lease.clone();
+        let leases = connection.leases.clone();
         let started = self.launch(caller, container, &record, &*level, connection, moving);
         if let Err(error) = started {
             let _ = level.delete(&Caller::engine("failed start").context(None), &container.id);
-            if let Some(lease) = lease {
-                self.networking.release(&container.id, &lease);
-            }
+            self.networking.release(&container.id, &leases);
+            self.connection_events("disconnect", &container.id, &leases);
             drop(container.take_pending());
             self.note_failed_start(container, &error, record.should_run);
             if record.spec.auto_remove
@@ -117,15 +117,17 @@ impl Engine {
     ) -> Result<()> {
         let id = &container.id;
         let directory = self.container_directory(id);
-        let gateway = connection.lease.as_ref().map(|lease| lease.gateway);
         let etc_directory = if matches!(record.spec.network, NetworkMode::Container(_)) {
             None
         } else {
-            let loopback_dns = self.options.rootless.as_ref();
-            let loopback_dns = loopback_dns.map(|_| gamut_rootless::DNS_ADDRESS);
-            let lease = connection.lease.as_ref();
-            etc_files::write(&directory, record, lease, gateway, loopback_dns)
+            let mut connected = record.clone();
+            connected.leases.clone_from(&connection.leases);
+            let surroundings = self.etc_surroundings(&connected)?;
+            etc_files::write(&directory, &connected, &surroundings)
                 .map_err(|source| Error::system("write the files below /etc", source))?;
+            if let Endpoint::Namespace(namespace) = &connection.endpoint {
+                self.tell_resolver(&connected, Some(namespace.as_fd()))?;
+            }
             Some(directory.as_path())
         };
         let layers = container.layers(|| self.find_layers(record))?;
@@ -137,13 +139,14 @@ impl Engine {
         let config = self.runtime_config(record, etc_directory)?;
         // On disk before anything runs, so that a daemon that is killed now knows what to clean.
         container.change(&self.store, self.run_durability(record), |record| {
-            record.lease.clone_from(&connection.lease);
+            record.leases.clone_from(&connection.leases);
             record.should_run = true;
             record.state.boot_id.clone_from(&self.boot_id);
             record.state.error.clear();
             record.state.restart_count = 0;
         })?;
         drop(moving);
+        self.connection_events("connect", id, &connection.leases);
         let context = caller.context(None);
         level.prepare(
             &context,
@@ -244,6 +247,7 @@ impl Engine {
             etc_directory,
             shared_pids: (pid_of(&record.spec.pid_mode, "PID namespace")?, ipc_donor),
             has_terminal_group: self.groups.contains(oci::TERMINAL_GROUP),
+            apparmor: self.apparmor,
             hostname: &self.hostname,
         };
         oci::runtime_spec(record, &surroundings)
@@ -299,7 +303,7 @@ impl Engine {
         let message = error.full_message();
         let code = exit_code_of_failed_start(&message);
         let noted = container.change(&self.store, Durability::Process, |record| {
-            record.lease = None;
+            record.leases.clear();
             record.should_run = was_wanted;
             record.state.error.clone_from(&message);
             record.state.exit = Some(super::record::ExitRecord {

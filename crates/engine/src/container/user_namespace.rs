@@ -138,7 +138,7 @@ pub(super) fn wanted(spec: &ContainerSpec, options: &Options) -> Result<Wanted> 
         NetworkMode::Container(_) => {
             return refuse("cannot share another container's network namespace");
         }
-        NetworkMode::Bridge | NetworkMode::None => {}
+        NetworkMode::Bridge | NetworkMode::None | NetworkMode::Network(_) => {}
     }
     let ipc_mode = match &spec.ipc_mode {
         IpcMode::Private | IpcMode::Shareable | IpcMode::None => &NamespaceMode::Private,

@@ -150,7 +150,7 @@ impl Engine {
 
     /// Records an end: on disk, then in memory, then for all to know.
     pub(crate) fn note_exit(&self, container: &Container, exit: ExitRecord, phase: Phase) {
-        let lease = container.read(|record| record.lease.clone());
+        let mut leases = Vec::new();
         let ended = phase == Phase::Exited;
         let durability = container.read(|record| self.run_durability(record));
         container.end_monitor();
@@ -177,14 +177,18 @@ impl Engine {
                     record.state.history.remove(0);
                 }
                 if ended {
-                    record.lease = None;
+                    // Whoever takes them off the record gives them back, and nobody else.
+                    leases = std::mem::take(&mut record.leases);
                 }
             },
         );
-        if ended && let Some(lease) = lease {
-            self.networking.release(&container.id, &lease);
+        if ended {
+            self.networking.release(&container.id, &leases);
         }
         drop(moving);
+        if ended {
+            self.connection_events("disconnect", &container.id, &leases);
+        }
         let health = container.read(health_status);
         let attributes = BTreeMap::from([("exitCode".to_owned(), exit.code.to_string())]);
         self.emit_container(container, "die", attributes);

@@ -71,7 +71,12 @@ impl Session {
             command: words,
             ..ExecRequest::default()
         };
-        let process = oci::exec_process(&record, &request, self.engine.held_capabilities)?;
+        let process = oci::exec_process(
+            &record,
+            &request,
+            self.engine.held_capabilities,
+            self.engine.apparmor,
+        )?;
         let pair = StdUnixStream::pair();
         let (ours, theirs) =
             pair.map_err(|source| Error::system("make a stream for a health check", source))?;

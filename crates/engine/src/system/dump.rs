@@ -41,6 +41,7 @@ impl Engine {
             "containers": self.containers(),
             "sandboxes": runs,
             "volumes": self.volumes.list(),
+            "networks": self.networks(),
             "images": images,
             "publishedPorts": self.networking.ports().list(),
             "damaged": damaged,

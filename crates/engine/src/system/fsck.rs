@@ -4,6 +4,7 @@ use crate::container::live::Container;
 use crate::container::record::{ContainerRecord, Phase};
 use crate::engine::{Caller, Engine};
 use crate::error::Result;
+use crate::networking::record::NetworkRecord;
 use crate::store::{Damaged, Durability};
 use crate::volume::{self, VolumeRecord};
 use gamut_abi::status::State;
@@ -82,6 +83,7 @@ impl Engine {
     fn check_leftovers(&self, check: &mut Check) -> Result<()> {
         let mut leftovers = self.store.leftovers()?;
         leftovers.extend(self.volumes.store().leftovers()?);
+        leftovers.extend(self.networking.store().leftovers()?);
         for path in leftovers {
             check.found(
                 format!("temporary file {}", path.display()),
@@ -136,6 +138,7 @@ impl Engine {
                 );
             }
         }
+        self.check_network_records(check)?;
         let (_, damaged) = self.volumes.store().load::<VolumeRecord>()?;
         for damage in damaged {
             let name = file_stem(&damage.path);
@@ -147,6 +150,27 @@ impl Engine {
                     match self.volumes.get(&name) {
                         Ok(record) => self.volumes.store().put(&name, &record, Durability::Disk),
                         // Its data is taken up again by the check of volumes.
+                        Err(_) => Ok(()),
+                    }
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn check_network_records(&self, check: &mut Check) -> Result<()> {
+        let store = self.networking.store();
+        let (_, damaged) = store.load::<NetworkRecord>()?;
+        for damage in damaged {
+            let id = file_stem(&damage.path);
+            check.found(
+                format!("network record {id}"),
+                damage.problem.clone(),
+                || {
+                    self.set_aside(store, &damage)?;
+                    // Damaged under a running daemon, which still knows what it said.
+                    match self.networking.find(&id) {
+                        Ok(record) => store.put(&id, &record, Durability::Disk),
                         Err(_) => Ok(()),
                     }
                 },
@@ -333,23 +357,19 @@ impl Engine {
         for pause_ms in [0, 50, 200, 1000] {
             std::thread::sleep(Duration::from_millis(pause_ms));
             let _still = self.networking.hold_still();
-            let mut interfaces = BTreeSet::new();
-            let mut ids = BTreeSet::new();
-            for container in self.index.all() {
-                container.read(|record| {
-                    if let Some(lease) = &record.lease {
-                        interfaces.insert(lease.host_interface.clone());
-                        ids.insert(record.id.clone());
-                    }
-                });
-            }
-            let found = self.networking.check(&interfaces, &ids, false);
+            let leases: Vec<_> = self
+                .index
+                .all()
+                .iter()
+                .flat_map(|container| container.read(crate::networking::leases_of))
+                .collect();
+            let found = self.networking.check(&leases, false);
             if found.is_empty() {
                 return;
             }
             if pause_ms == 1000 {
                 let found = if check.repair {
-                    self.networking.check(&interfaces, &ids, true)
+                    self.networking.check(&leases, true)
                 } else {
                     found
                 };

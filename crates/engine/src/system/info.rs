@@ -39,6 +39,8 @@ pub struct Info {
     pub rootless: bool,
     /// Why there are no control groups; `None` if there are.
     pub without_groups: Option<String>,
+    /// Containers run under an AppArmor profile.
+    pub apparmor: bool,
     /// What users should know of this host.
     pub warnings: Vec<String>,
 }
@@ -94,6 +96,7 @@ impl Engine {
             descriptors: entries("/proc/self/fd"),
             threads: entries("/proc/self/task"),
             backing_filesystem: self.backing_filesystem(),
+            apparmor: self.apparmor.confines(),
             warnings,
         })
     }

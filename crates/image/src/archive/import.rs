@@ -1,18 +1,19 @@
 //! `import`: a file system archive becomes an image of one layer.
 
-use std::io::Read;
+use std::io::{BufReader, Read};
 
 use gamut_spec::reference::Reference;
 use gamut_spec::time;
 use serde_json::json;
 
-use crate::changes;
 use crate::config::ExecutionConfig;
 use crate::error::Result;
 use crate::pipeline::LayerWriter;
 use crate::platform::Platform;
 use crate::store::ImageStore;
-use crate::store::incoming::{Incoming, Naming};
+use crate::store::make::NewImage;
+
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// How to import.
 #[derive(Debug, Clone, Default)]
@@ -34,23 +35,16 @@ impl ImageStore {
     /// [`crate::Error::Layer`], [`crate::Error::Read`], [`crate::Error::Io`].
     pub fn import(
         &self,
-        mut reader: impl Read,
+        reader: impl Read,
         name: Option<&Reference>,
         options: &ImportOptions,
     ) -> Result<String> {
-        let mut config = ExecutionConfig::default();
-        for change in &options.changes {
-            changes::apply(&mut config, change)?;
-        }
-        let names: Vec<String> = name
-            .map(crate::store::tag_name)
-            .transpose()?
-            .into_iter()
-            .collect();
-        let mut incoming = Incoming::new(self, "import")?;
+        let config = ExecutionConfig::default();
+        let mut image = NewImage::begin(self, "import", name, config, &options.changes)?;
         let mut writer = LayerWriter::new(&self.layout, "imported archive");
+        let mut reader = BufReader::with_capacity(BUFFER_BYTES, reader);
         writer.copy_from(&mut reader, &mut |_| Ok(()))?;
-        let layer = incoming.add_layer(writer.finish()?.wait()?);
+        let diff_id = image.add_layer(writer)?;
         let created = time::rfc3339(time::now_ns());
         let comment = if options.message.is_empty() {
             "Imported from -"
@@ -61,8 +55,8 @@ impl ImageStore {
             "architecture": options.platform.architecture,
             "os": options.platform.os,
             "created": created,
-            "config": config,
-            "rootfs": { "type": "layers", "diff_ids": [layer.diff_id] },
+            "config": image.config,
+            "rootfs": { "type": "layers", "diff_ids": [diff_id] },
             "history": [{ "created": created, "comment": comment }],
         });
         if let (Some(variant), Some(fields)) = (&options.platform.variant, document.as_object_mut())
@@ -70,12 +64,6 @@ impl ImageStore {
             fields.insert("variant".to_owned(), json!(variant));
         }
         let bytes = serde_json::to_vec(&document).unwrap_or_default();
-        let naming = Naming {
-            names,
-            ..Naming::default()
-        };
-        let id = incoming.add_image(&bytes, naming)?;
-        incoming.commit()?;
-        Ok(id.to_string())
+        image.keep(&bytes)
     }
 }

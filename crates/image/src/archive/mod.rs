@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::manifest::or_default;
 pub(crate) use load::{CONTAINERD_NAME, REF_NAME};
-pub(crate) use save::check_layers;
 
 /// An entry of `manifest.json` in a `docker save` archive.
 #[derive(Debug, Serialize, Deserialize)]

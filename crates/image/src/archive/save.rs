@@ -11,20 +11,24 @@ use serde_json::json;
 use super::ArchiveImage;
 use super::load::{CONTAINERD_NAME, REF_NAME};
 use crate::blobs;
-use crate::compression::Compression;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::manifest::{
     Descriptor, Index, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, ManifestDocument,
     OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, parse_manifest_document,
 };
-use crate::records::{LayerRecord, familiar};
+use crate::records::familiar;
 use crate::referrers::{self, Referrer};
-use crate::store::{Image, ImageStore, Key};
+use crate::store::source::LayerSource;
+use crate::store::{Image, ImageStore};
 use crate::tar::{self, Kind, Writer};
 
 struct Saved {
     image: Image,
+    /// Where its layers come from, bottom first.
+    sources: Vec<LayerSource>,
+    /// The digests by which they are in the archive.
+    layers: Vec<Digest>,
     /// The id of the image whose unikernel form it is.
     form_of: Option<Digest>,
     /// Canonical names to save it by.
@@ -32,17 +36,6 @@ struct Saved {
     manifest: Vec<u8>,
     /// What refers to the manifest.
     referrers: Vec<Referrer>,
-}
-
-impl Saved {
-    /// The digest by which a layer is in the archive.
-    fn layer_digest(&self, layer: &LayerRecord) -> Digest {
-        if self.referrers.is_empty() {
-            layer.diff_id
-        } else {
-            layer.blob
-        }
-    }
 }
 
 impl ImageStore {
@@ -57,6 +50,7 @@ impl ImageStore {
     pub fn save<W: Write>(&self, names: &[&str], writer: W) -> Result<()> {
         let mut images: BTreeMap<Digest, Saved> = BTreeMap::new();
         let mut order = Vec::new();
+        let mut leases = Vec::new();
         for name in names {
             let image = self.get(name, None)?;
             let id = image.digest;
@@ -74,34 +68,14 @@ impl ImageStore {
                     Entry::Occupied(present) => present.into_mut(),
                     Entry::Vacant(free) => {
                         order.push(image.digest);
-                        let (manifest, referrers) = match as_it_came(self, &image) {
-                            Some(original) => original,
-                            None => (manifest_of(self, &image)?, Vec::new()),
-                        };
-                        free.insert(Saved {
-                            image,
-                            form_of,
-                            names: BTreeSet::new(),
-                            manifest,
-                            referrers,
-                        })
+                        leases.push(self.shared.lease(image.keys()));
+                        free.insert(saved(self, image, form_of)?)
                     }
                 };
                 saved.names.extend(names.clone());
             }
         }
-        let _lease = self.shared.lease(images.iter().flat_map(|(id, saved)| {
-            saved
-                .image
-                .record
-                .blobs(*id)
-                .map(Key::Blob)
-                .collect::<Vec<_>>()
-        }));
         let ordered: Vec<&Saved> = order.iter().filter_map(|id| images.get(id)).collect();
-        for saved in &ordered {
-            check_layers(self, &saved.image)?;
-        }
         let mut tar = Writer::new(BufWriter::with_capacity(256 * 1024, writer));
         write_all(self, &ordered, &mut tar)?;
         tar.finish()
@@ -125,24 +99,30 @@ fn tag_given(given: &str, names: &[String]) -> Option<String> {
     names.contains(&canonical).then_some(canonical)
 }
 
-pub(crate) fn check_layers(store: &ImageStore, image: &Image) -> Result<()> {
-    for layer in &image.record.layers {
-        if layer.lost || !store.layout.blob(&layer.blob).exists() {
-            return Err(Error::malformed(
-                format!("image {}", image.id),
-                format!(
-                    "blob {} is missing; pull or load the image again",
-                    layer.blob
-                ),
-            ));
+/// What is written of an image.
+fn saved(store: &ImageStore, image: Image, form_of: Option<Digest>) -> Result<Saved> {
+    let sources = image.sources(store)?;
+    let (manifest, layers, referrers) = match as_it_came(store, &image) {
+        Some(original) => original,
+        None => {
+            let layers = image.record.diff_ids();
+            (manifest_of(store, &image)?, layers, Vec::new())
         }
-    }
-    Ok(())
+    };
+    Ok(Saved {
+        image,
+        sources,
+        layers,
+        form_of,
+        names: BTreeSet::new(),
+        manifest,
+        referrers,
+    })
 }
 
-/// The manifest that an image came with and what refers to it, if there is anything and all of the
-/// image is stored as the manifest names it.
-fn as_it_came(store: &ImageStore, image: &Image) -> Option<(Vec<u8>, Vec<Referrer>)> {
+/// The manifest that an image came with, the layers that it names and what refers to it, if there
+/// is anything and all of the image is to be had as the manifest names it.
+fn as_it_came(store: &ImageStore, image: &Image) -> Option<(Vec<u8>, Vec<Digest>, Vec<Referrer>)> {
     let digest = image.record.manifest.as_ref()?;
     let referrers = referrers::of(store, &image.record, digest);
     let bytes = blobs::read_blob(&store.layout, digest, MAX_MANIFEST_BYTES).ok()?;
@@ -151,9 +131,14 @@ fn as_it_came(store: &ImageStore, image: &Image) -> Option<(Vec<u8>, Vec<Referre
     else {
         return None;
     };
-    let named = manifest.layers.iter().map(|layer| &layer.digest);
-    let is_whole = named.eq(image.record.layers.iter().map(|layer| &layer.blob));
-    (is_whole && !referrers.is_empty()).then_some((bytes, referrers))
+    let named: Vec<Digest> = manifest.layers.iter().map(|layer| layer.digest).collect();
+    let layers = &image.record.layers;
+    let is_whole = named.len() == layers.len()
+        && layers
+            .iter()
+            .zip(&named)
+            .all(|(layer, digest)| layer.gives(digest));
+    (is_whole && !referrers.is_empty()).then_some((bytes, named, referrers))
 }
 
 fn manifest_of(store: &ImageStore, image: &Image) -> Result<Vec<u8>> {
@@ -179,19 +164,12 @@ fn write_all<W: Write>(store: &ImageStore, images: &[&Saved], tar: &mut Writer<W
     }
     let mut documents: BTreeMap<Digest, Vec<u8>> = BTreeMap::new();
     // By the digest in the archive.
-    let mut layers: BTreeMap<Digest, &LayerRecord> = BTreeMap::new();
+    let mut layers: BTreeMap<Digest, &LayerSource> = BTreeMap::new();
     for saved in images {
         let config = blobs::read_blob(&store.layout, &saved.image.digest, MAX_CONFIG_BYTES)?;
         documents.insert(saved.image.digest, config);
         documents.insert(Digest::of(&saved.manifest), saved.manifest.clone());
-        layers.extend(
-            saved
-                .image
-                .record
-                .layers
-                .iter()
-                .map(|layer| (saved.layer_digest(layer), layer)),
-        );
+        layers.extend(saved.layers.iter().copied().zip(&saved.sources));
         for referrer in &saved.referrers {
             documents.insert(Digest::of(&referrer.bytes), referrer.bytes.clone());
             for blob in &referrer.blobs {
@@ -204,8 +182,8 @@ fn write_all<W: Write>(store: &ImageStore, images: &[&Saved], tar: &mut Writer<W
         tar.append(&file(&blob_name(digest)), bytes)
             .map_err(writing)?;
     }
-    for (digest, layer) in &layers {
-        write_layer(store, digest, layer, tar)?;
+    for (digest, source) in &layers {
+        write_layer(store, digest, source, tar)?;
     }
     let mut document = |name: &str, value: &serde_json::Value| {
         let bytes = serde_json::to_vec(value).unwrap_or_default();
@@ -220,33 +198,27 @@ fn write_all<W: Write>(store: &ImageStore, images: &[&Saved], tar: &mut Writer<W
 fn write_layer<W: Write>(
     store: &ImageStore,
     digest: &Digest,
-    layer: &LayerRecord,
+    source: &LayerSource,
     tar: &mut Writer<W>,
 ) -> Result<()> {
-    let path = store.layout.blob(&layer.blob);
-    let blob = File::open(&path).map_err(Error::io("open", &path))?;
-    let (compression, length_bytes) = if *digest == layer.diff_id {
-        (layer.compression, layer.diff_bytes)
+    let layer = &source.record;
+    let (reader, length_bytes): (Box<dyn Read + Send>, u64) = if *digest == layer.diff_id {
+        (source.open()?, layer.diff_bytes)
     } else {
-        (Compression::None, layer.blob_bytes)
+        let path = store.layout.blob(&layer.blob);
+        let blob = File::open(&path).map_err(Error::io("open", &path))?;
+        (Box::new(blob), layer.blob_bytes)
     };
-    let decoder = compression
-        .decoder(blob)
-        .map_err(Error::io("decompress", &path))?;
     let mut hasher = Hasher::default();
     let reader = Tee {
-        inner: decoder,
+        inner: reader,
         hasher: &mut hasher,
     };
     tar.append_from(&file(&blob_name(digest)), length_bytes, reader)
         .map_err(writing)?;
     let (actual, _) = hasher.finish();
     if actual != *digest {
-        return Err(Error::DigestMismatch {
-            object: format!("blob {} (run `gamut system fsck`)", layer.blob),
-            expected: digest.to_string(),
-            actual: actual.to_string(),
-        });
+        return Err(source.mismatch(digest, &actual));
     }
     Ok(())
 }
@@ -314,13 +286,7 @@ fn docker_manifest_of(images: &[&Saved]) -> Vec<ArchiveImage> {
         .map(|saved| ArchiveImage {
             config: blob_name(&saved.image.digest),
             repo_tags: saved.names.iter().map(|name| familiar(name)).collect(),
-            layers: saved
-                .image
-                .record
-                .layers
-                .iter()
-                .map(|layer| blob_name(&saved.layer_digest(layer)))
-                .collect(),
+            layers: saved.layers.iter().map(blob_name).collect(),
         })
         .collect()
 }
@@ -328,7 +294,7 @@ fn docker_manifest_of(images: &[&Saved]) -> Vec<ArchiveImage> {
 fn repositories_of(images: &[&Saved]) -> BTreeMap<String, BTreeMap<String, String>> {
     let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for saved in images.iter().filter(|saved| saved.form_of.is_none()) {
-        let Some(top) = saved.image.record.layers.last() else {
+        let Some(top) = saved.layers.last() else {
             continue;
         };
         for name in &saved.names {
@@ -337,7 +303,7 @@ fn repositories_of(images: &[&Saved]) -> BTreeMap<String, BTreeMap<String, Strin
                 repositories
                     .entry(repository.to_owned())
                     .or_default()
-                    .insert(tag.to_owned(), saved.layer_digest(top).hex());
+                    .insert(tag.to_owned(), top.hex());
             }
         }
     }

@@ -2,15 +2,17 @@
 
 use super::metadata::Metadata;
 use super::tree::{Directory, Late, Tree, components};
-use super::{Error, ExtractOptions, Extracted, Limits, sys};
+use super::{Error, ExtractOptions, Extracted, Limits, Recorder, sys};
 use crate::tar::{Entry, Event, Kind, Parser};
+use crate::writeback::Writeback;
 use std::borrow::Cow;
 use std::ffi::CString;
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Prefix of a name that hides the rest of it.
 const WHITEOUT: &[u8] = b".wh.";
@@ -19,20 +21,23 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Prefix of aufs' own names.
 const AUFS: &[u8] = b".wh..wh.";
 
-/// Bytes of input collected before they are written.
-const BUFFER_BYTES: usize = 256 << 10;
-
 /// A regular file whose content is being written.
 struct OpenFile {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
+    /// Where it really is, links resolved.
+    path: Vec<u8>,
     entry: Box<Entry>,
     end: u64,
+    /// How far it has been given to the writeback.
+    handed_over: u64,
 }
 
 /// One layer being extracted.
 pub(super) struct Extraction<'a> {
     tree: Tree,
     limits: &'a Limits,
+    recorder: &'a mut dyn Recorder,
+    writeback: Writeback,
     metadata: Metadata,
     file: Option<OpenFile>,
     bytes: u64,
@@ -40,10 +45,12 @@ pub(super) struct Extraction<'a> {
 }
 
 impl<'a> Extraction<'a> {
-    pub fn new(tree: Tree, options: &'a ExtractOptions) -> Self {
+    pub fn new(tree: Tree, options: &'a ExtractOptions, recorder: &'a mut dyn Recorder) -> Self {
         Self {
             tree,
             limits: &options.limits,
+            recorder,
+            writeback: Writeback::default(),
             metadata: Metadata::new(options.missing_owners),
             file: None,
             bytes: 0,
@@ -52,16 +59,20 @@ impl<'a> Extraction<'a> {
     }
 
     /// Reads the archive to its end and applies it.
-    pub fn run(mut self, reader: &mut impl Read) -> Result<Extracted, Error> {
+    pub fn run(mut self, reader: &mut impl BufRead) -> Result<Extracted, Error> {
         let mut parser = Parser::new(self.limits.archive.clone());
-        let mut buffer = vec![0u8; BUFFER_BYTES];
         let mut archive_bytes = 0u64;
         loop {
-            let filled = fill(reader, &mut buffer).map_err(Error::Read)?;
-            if filled == 0 {
+            let input = match reader.fill_buf() {
+                Ok(input) => input,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::Read(error)),
+            };
+            let count = input.len();
+            if count == 0 {
                 break;
             }
-            archive_bytes += filled as u64;
+            archive_bytes += count as u64;
             if archive_bytes > self.limits.max_archive_bytes {
                 let allowed = self.limits.max_archive_bytes;
                 let path = String::from("the archive");
@@ -71,7 +82,8 @@ impl<'a> Extraction<'a> {
                     allowed,
                 });
             }
-            self.consume(&mut parser, buffer.get(..filled).unwrap_or_default())?;
+            self.consume(&mut parser, input)?;
+            reader.consume(count);
         }
         // Ends an entry without content that the input ended with.
         self.consume(&mut parser, &[])?;
@@ -91,7 +103,15 @@ impl<'a> Extraction<'a> {
     fn consume(&mut self, parser: &mut Parser, mut input: &[u8]) -> Result<(), Error> {
         loop {
             let step = parser.step(input)?;
-            input = input.get(step.consumed..).unwrap_or_default();
+            let (raw, rest) = input.split_at(step.consumed.min(input.len()));
+            input = rest;
+            // Data is the last of what was consumed for it.
+            let data_bytes = match &step.event {
+                Event::Data { bytes, .. } => bytes.len(),
+                _ => 0,
+            };
+            let literal_bytes = raw.len().saturating_sub(data_bytes);
+            self.record(raw.get(..literal_bytes).unwrap_or_default())?;
             match step.event {
                 Event::Entry(entry) => self.begin(entry)?,
                 Event::Data { offset, bytes } => self.write(offset, bytes)?,
@@ -100,6 +120,14 @@ impl<'a> Extraction<'a> {
                 Event::NeedInput | Event::End => {}
             }
         }
+    }
+
+    /// Tells the recorder of bytes that are no file's content.
+    fn record(&mut self, literal: &[u8]) -> Result<(), Error> {
+        if literal.is_empty() {
+            return Ok(());
+        }
+        self.recorder.literal(literal).map_err(not_recorded(b""))
     }
 
     /// Makes what the entry is; the content of a file follows.
@@ -149,7 +177,7 @@ impl<'a> Extraction<'a> {
             Kind::HardLink => self.hard_link(&at, &entry),
             Kind::CharacterDevice if entry.device == (0, 0) => {
                 // To overlayfs this is a whiteout, whatever the image meant.
-                self.tree.make_room(&at.parent, name, &entry.path)?;
+                self.make_room(&at.parent, name, &entry.path)?;
                 self.hide(&at.parent, name, &entry.path)
             }
             Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo => self.node(&at, &entry),
@@ -192,13 +220,19 @@ impl<'a> Extraction<'a> {
         let fd = self.create(at, &entry, |at| {
             sys::create_file(at.parent.fd(), &at.c_name)
         })?;
-        self.file = Some(OpenFile { fd, entry, end: 0 });
+        self.file = Some(OpenFile {
+            fd: Arc::new(fd),
+            path: at.parent.join(&at.name),
+            entry,
+            end: 0,
+            handed_over: 0,
+        });
         Ok(())
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let Some(file) = &mut self.file else {
-            return Ok(());
+            return self.record(bytes);
         };
         self.bytes += bytes.len() as u64;
         if self.bytes > self.limits.max_bytes {
@@ -210,14 +244,22 @@ impl<'a> Extraction<'a> {
         }
         file.end = offset + bytes.len() as u64;
         sys::write_all_at(file.fd.as_fd(), bytes, offset)
-            .map_err(Error::io("write", &file.entry.path))
+            .map_err(Error::io("write", &file.entry.path))?;
+        if file.end - file.handed_over >= Writeback::STEP_BYTES {
+            self.writeback.begin(&file.fd, file.handed_over, file.end);
+            file.handed_over = file.end;
+        }
+        self.recorder
+            .content(&file.path, offset, bytes)
+            .map_err(not_recorded(&file.entry.path))
     }
 
     /// Ends the entry: gives a complete file its metadata.
     fn end(&mut self) -> Result<(), Error> {
-        let Some(OpenFile { fd, entry, end }) = self.file.take() else {
+        let Some(file) = self.file.take() else {
             return Ok(());
         };
+        let OpenFile { fd, entry, end, .. } = file;
         if end < entry.size_bytes {
             sys::set_length(fd.as_fd(), entry.size_bytes)
                 .map_err(Error::io("set the length of", &entry.path))?;
@@ -225,7 +267,9 @@ impl<'a> Extraction<'a> {
         self.metadata
             .set_open(fd.as_fd(), &entry, entry.mode, true)?;
         sys::fset_times(fd.as_fd(), entry.mtime.seconds, entry.mtime.nanoseconds)
-            .map_err(Error::io("set the time of", &entry.path))
+            .map_err(Error::io("set the time of", &entry.path))?;
+        self.writeback.begin(&fd, file.handed_over, end);
+        Ok(())
     }
 
     fn directory(&mut self, at: &At, entry: &Entry, named: Vec<u8>) -> Result<(), Error> {
@@ -239,7 +283,7 @@ impl<'a> Extraction<'a> {
                 if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
                     is_new = false;
                 } else {
-                    was_hidden = self.tree.make_room(&at.parent, &at.name, &entry.path)?;
+                    was_hidden = self.make_room(&at.parent, &at.name, &entry.path)?;
                     make().map_err(failed())?;
                 }
             }
@@ -360,12 +404,24 @@ impl<'a> Extraction<'a> {
     ) -> Result<T, Error> {
         let made = match make(at) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.tree.make_room(&at.parent, &at.name, &entry.path)?;
+                self.make_room(&at.parent, &at.name, &entry.path)?;
                 make(at)
             }
             made => made,
         };
         made.map_err(Error::io("make", &entry.path))
+    }
+
+    /// Makes room for a new file; the recorder is told before anything is removed.
+    fn make_room(&mut self, parent: &Directory, name: &[u8], entry: &[u8]) -> Result<bool, Error> {
+        let c_name = sys::c_string(name).map_err(Error::io("replace", entry))?;
+        let is_there = sys::lstat(parent.fd(), &c_name).is_ok();
+        if is_there && !self.tree.whiteouts.is_whiteout(parent, name) {
+            self.recorder
+                .replacing(self.tree.root.fd())
+                .map_err(not_recorded(entry))?;
+        }
+        self.tree.make_room(parent, name, entry)
     }
 
     /// Hides a name of the lower layers. What this layer has of that name stays.
@@ -433,14 +489,6 @@ fn normalized(path: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
     Ok(Cow::Owned(parts.join(&b'/')))
 }
 
-/// Fills the buffer as far as the reader has bytes.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(free) = buffer.get_mut(filled..).filter(|free| !free.is_empty()) {
-        match crate::tar::read_some(reader, free)? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    Ok(filled)
+fn not_recorded(path: &[u8]) -> impl FnOnce(io::Error) -> Error {
+    Error::io("keep the archive of", path)
 }

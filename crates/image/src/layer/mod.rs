@@ -20,7 +20,8 @@
 //! - `trusted.overlay.*` and `user.overlay.*` attributes are skipped, so that an image cannot
 //!   forge overlayfs metadata. `user.*` and `security.capability` are kept, others skipped.
 //!
-//! Nothing is synced: call syncfs(2) once after all layers.
+//! The writing of large files to disk is begun early, but not waited for: call syncfs(2) once
+//! after all layers.
 //!
 //! Sources: OCI image specification "Image Layer Filesystem Changeset", kernel documentation
 //! "Overlay Filesystem", openat2(2).
@@ -37,7 +38,8 @@ mod whiteout;
 
 use crate::tar;
 use gamut_spec::id_map::IdMap;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 pub use adopt::adopt_implied_directories;
@@ -236,6 +238,38 @@ fn shown(path: &[u8]) -> String {
     }
 }
 
+/// Is told where every byte of an archive went while it is extracted: `literal` and `content` come in
+/// the archive's order.
+pub(crate) trait Recorder {
+    /// Bytes of the archive that are no file's content.
+    fn literal(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Bytes of the archive that are in the file `path` (relative to the target, through no link)
+    /// from `offset` on.
+    fn content(&mut self, path: &[u8], offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Something is about to be removed because the archive has another entry of its name: what
+    /// was told of until now is all still there, below `root`, but will not be.
+    fn replacing(&mut self, root: BorrowedFd<'_>) -> io::Result<()>;
+}
+
+/// Records nothing.
+pub(crate) struct Unrecorded;
+
+impl Recorder for Unrecorded {
+    fn literal(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn content(&mut self, _path: &[u8], _offset: u64, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn replacing(&mut self, _root: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Extracts the layer that `reader` gives, a plain tar, into `target`: a directory that is empty,
 /// or that does not exist and is made in an existing parent. The reader is read to its end.
 ///
@@ -243,13 +277,24 @@ fn shown(path: &[u8]) -> String {
 /// [`Error`]; then nothing is left of `target`, which a warning in the log says if it failed.
 /// Only a target that was not empty is left as it was.
 pub fn extract(
-    mut reader: impl Read,
+    reader: impl Read,
     target: &Path,
     options: &ExtractOptions,
 ) -> Result<Extracted, Error> {
+    let mut reader = BufReader::with_capacity(tar::BUFFER_BYTES, reader);
+    extract_recorded(&mut reader, target, options, &mut Unrecorded)
+}
+
+/// [`extract`], with a recorder that is told where the bytes went.
+pub(crate) fn extract_recorded(
+    reader: &mut impl BufRead,
+    target: &Path,
+    options: &ExtractOptions,
+    recorder: &mut dyn Recorder,
+) -> Result<Extracted, Error> {
     let root = prepare(target)?;
     let result = tree::Tree::new(root, options)
-        .and_then(|tree| apply::Extraction::new(tree, options).run(&mut reader));
+        .and_then(|tree| apply::Extraction::new(tree, options, recorder).run(reader));
     if result.is_err()
         && let Err(error) = remove_tree(target)
     {

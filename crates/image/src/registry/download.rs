@@ -2,7 +2,6 @@
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ureq::http::StatusCode;
@@ -14,6 +13,7 @@ use crate::blobs::Layout;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::manifest::Descriptor;
+use crate::parallel::in_parallel;
 use crate::pipeline::{LayerWriter, PendingLayer, StagedLayer};
 use crate::progress::{Progress, Step, report};
 
@@ -54,49 +54,13 @@ impl<'t> Transfer<'t> {
     /// Fetches and unpacks layers, a few at a time, in the order given. The first failure stops
     /// all.
     pub(super) fn layers(&self, wanted: &[Descriptor]) -> Result<Vec<StagedLayer>> {
-        let next = Mutex::new(0usize);
-        let done: Mutex<Vec<(usize, StagedLayer)>> = Mutex::new(Vec::new());
-        let failure: Mutex<Option<Error>> = Mutex::new(None);
-        let lock_error = PoisonError::into_inner;
-        std::thread::scope(|scope| {
-            for _ in 0..MAX_CONNECTIONS.min(wanted.len()) {
-                scope.spawn(|| {
-                    loop {
-                        let position = {
-                            let mut next = next.lock().unwrap_or_else(lock_error);
-                            *next += 1;
-                            *next - 1
-                        };
-                        let Some(descriptor) = wanted.get(position) else {
-                            return;
-                        };
-                        match self.layer(descriptor) {
-                            Ok(staged) => done
-                                .lock()
-                                .unwrap_or_else(PoisonError::into_inner)
-                                .push((position, staged)),
-                            Err(error) => {
-                                self.stop.store(true, Ordering::Relaxed);
-                                failure
-                                    .lock()
-                                    .unwrap_or_else(PoisonError::into_inner)
-                                    .get_or_insert(error);
-                                return;
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
-        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if done.len() != wanted.len() {
-            return Err(Error::Worker("pulling layers".to_owned()));
-        }
-        done.sort_by_key(|(position, _)| *position);
-        Ok(done.into_iter().map(|(_, staged)| staged).collect())
+        in_parallel(
+            wanted,
+            MAX_CONNECTIONS,
+            "pulling layers",
+            &self.stop,
+            &|descriptor| self.layer(descriptor),
+        )
     }
 
     /// Fetches a layer from the first source that has it and gives it rightly.

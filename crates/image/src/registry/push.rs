@@ -1,11 +1,8 @@
 //! `push`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::write::GzEncoder;
 use gamut_spec::reference::Reference;
@@ -24,9 +21,11 @@ use crate::manifest::{
     Descriptor, Index, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, ManifestDocument,
     OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST, parse_manifest_document,
 };
+use crate::parallel::in_parallel;
 use crate::progress::{Progress, Step, message, report};
-use crate::records::{LayerRecord, repository_of};
-use crate::store::{Image, ImageStore, Key};
+use crate::records::repository_of;
+use crate::store::source::LayerSource;
+use crate::store::{Image, ImageStore};
 
 /// Repositories of the registry that are asked for a layer before it is uploaded.
 const MAX_MOUNT_SOURCES: usize = 3;
@@ -66,17 +65,14 @@ impl ImageStore {
         let unikernel = unikernel
             .map(|id| self.get(&id.to_string(), None))
             .transpose()?;
-        let forms: Vec<&Image> = [Some(&image), unikernel.as_ref()]
-            .into_iter()
-            .flatten()
-            .collect();
-        let _lease = self.shared.lease(forms.iter().flat_map(|image| {
-            let blobs: Vec<Key> = image.record.blobs(image.digest).map(Key::Blob).collect();
-            blobs
-        }));
-        for image in &forms {
-            crate::archive::check_layers(self, image)?;
-        }
+        let forms = [Some(&image), unikernel.as_ref()];
+        let _lease = self
+            .shared
+            .lease(forms.into_iter().flatten().flat_map(Image::keys));
+        let sources = image.sources(self)?;
+        let unikernel = unikernel
+            .map(|form| form.sources(self).map(|sources| (form, sources)))
+            .transpose()?;
         let connection = Connection::to_host(
             api_host(reference.registry()),
             &reference.familiar(),
@@ -88,10 +84,11 @@ impl ImageStore {
             options.credentials.clone(),
             true,
         );
-        let push = |image| Push {
+        let push = |image, sources| Push {
             store: self,
             client: &client,
             image,
+            sources,
             reference,
             progress,
             stop: AtomicBool::new(false),
@@ -105,8 +102,10 @@ impl ImageStore {
         );
         let tag = reference.tag().unwrap_or("latest");
         let (digest, size_bytes) = match &unikernel {
-            None => push(&image).run(Some(tag))?,
-            Some(unikernel) => push_forms(&push(&image), &push(unikernel), tag)?,
+            None => push(&image, &sources).run(Some(tag))?,
+            Some((form, of_form)) => {
+                push_forms(&push(&image, &sources), &push(form, of_form), tag)?
+            }
         };
         message(
             progress,
@@ -124,6 +123,7 @@ struct Push<'p> {
     store: &'p ImageStore,
     client: &'p Client,
     image: &'p Image,
+    sources: &'p [LayerSource],
     reference: &'p Reference,
     progress: &'p dyn Progress,
     stop: AtomicBool,
@@ -260,76 +260,52 @@ impl Push<'_> {
         if records.len() > MAX_CONNECTIONS {
             lines(Step::Waiting);
         }
-        let next = AtomicUsize::new(0);
-        let done: Mutex<BTreeMap<usize, Descriptor>> = Mutex::new(BTreeMap::new());
-        let failure: Mutex<Option<Error>> = Mutex::new(None);
-        std::thread::scope(|scope| {
-            for _ in 0..MAX_CONNECTIONS.min(records.len()) {
-                scope.spawn(|| {
-                    loop {
-                        let position = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(record) = records.get(position) else {
-                            return;
-                        };
-                        let known = known.and_then(|known| known.get(position));
-                        match self.layer(record, known) {
-                            Ok(descriptor) => {
-                                done.lock()
-                                    .unwrap_or_else(PoisonError::into_inner)
-                                    .insert(position, descriptor);
-                            }
-                            Err(error) => {
-                                self.stop.store(true, Ordering::Relaxed);
-                                failure
-                                    .lock()
-                                    .unwrap_or_else(PoisonError::into_inner)
-                                    .get_or_insert(error);
-                                return;
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
-        let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if done.len() != records.len() {
-            return Err(Error::Worker("pushing layers".to_owned()));
-        }
-        Ok(done.into_values().collect())
+        let positions: Vec<usize> = (0..self.sources.len()).collect();
+        in_parallel(
+            &positions,
+            MAX_CONNECTIONS,
+            "pushing layers",
+            &self.stop,
+            &|&position| {
+                let source = self.sources.get(position);
+                let source = source.ok_or_else(|| Error::Worker("pushing layers".to_owned()))?;
+                self.layer(source, known.and_then(|known| known.get(position)))
+            },
+        )
     }
 
-    fn layer(&self, record: &LayerRecord, known: Option<&Descriptor>) -> Result<Descriptor> {
+    fn layer(&self, source: &LayerSource, known: Option<&Descriptor>) -> Result<Descriptor> {
+        let record = &source.record;
         let id = record.diff_id.short();
         self.check_stop()?;
-        // What came as gzip, or is named by the manifest as it is stored, needs no work.
-        let as_stored = match known {
-            Some(known) => known.digest == record.blob,
-            None => record.compression == Compression::Gzip,
-        };
+        // What came as gzip, or is to be had as the manifest names it, needs no work.
+        let is_gzip = record.compression == Compression::Gzip && !record.is_recipe;
         let stored = Descriptor::new(OCI_LAYER_GZIP, record.blob, record.blob_bytes);
-        let promised = known.or(as_stored.then_some(&stored));
+        let promised = known.or(is_gzip.then_some(&stored));
         if let Some(descriptor) = promised
             && self.is_there(descriptor, &id)?
         {
             return Ok(descriptor.clone());
         }
-        if as_stored && let Some(descriptor) = promised {
+        if let Some(descriptor) = promised
+            && record.gives(&descriptor.digest)
+        {
+            if descriptor.digest == record.diff_id {
+                return self.send(descriptor.clone(), &id, Content::Plain(source));
+            }
             let path = self.store.layout.blob(&record.blob);
-            return self.send(descriptor.clone(), &id, &path);
+            return self.send(descriptor.clone(), &id, Content::File(&path));
         }
-        let (staged, mut descriptor) = self.compress(record)?;
+        let (staged, mut descriptor) = self.compress(source)?;
         match known {
             Some(known) if known.digest == descriptor.digest => descriptor = known.clone(),
             _ if self.is_there(&descriptor, &id)? => return Ok(descriptor),
             _ => {}
         }
-        self.send(descriptor, &id, &staged.path)
+        self.send(descriptor, &id, Content::File(&staged.path))
     }
 
-    fn send(&self, descriptor: Descriptor, id: &str, path: &Path) -> Result<Descriptor> {
+    fn send(&self, descriptor: Descriptor, id: &str, content: Content<'_>) -> Result<Descriptor> {
         let session = match self.mount(&descriptor.digest, id)? {
             Mounted::Yes => return Ok(descriptor),
             Mounted::No(session) => session,
@@ -342,7 +318,7 @@ impl Push<'_> {
             progress: self.progress,
             check_stop: &|| self.check_stop(),
         };
-        upload.run(Content::File(path), session)?;
+        upload.run(content, session)?;
         report(self.progress, id, Step::Pushed);
         Ok(descriptor)
     }
@@ -372,16 +348,14 @@ impl Push<'_> {
     }
 
     /// The layer as gzip, which every client reads; the same bytes every time.
-    fn compress(&self, record: &LayerRecord) -> Result<(StagedFile, Descriptor)> {
-        let path = self.store.layout.blob(&record.blob);
+    fn compress(&self, source: &LayerSource) -> Result<(StagedFile, Descriptor)> {
         let (staged, file) = self.store.layout.stage_file()?;
+        let mut plain = Stoppable {
+            inner: source.open()?,
+            push: self,
+            hasher: crate::digest::Hasher::default(),
+        };
         let write = || -> io::Result<(Digest, u64, Digest)> {
-            let plain = record.compression.decoder(File::open(&path)?)?;
-            let mut plain = Stoppable {
-                inner: plain,
-                push: self,
-                hasher: crate::digest::Hasher::default(),
-            };
             let writer = HashingWriter::new(BufWriter::with_capacity(256 * 1024, file));
             let mut encoder = GzEncoder::new(writer, flate2::Compression::default());
             io::copy(&mut plain, &mut encoder)?;
@@ -392,13 +366,10 @@ impl Push<'_> {
         };
         let result = write();
         self.check_stop()?;
-        let (digest, size_bytes, plain) = result.map_err(Error::io("compress", &path))?;
-        if plain != record.diff_id {
-            return Err(Error::DigestMismatch {
-                object: format!("blob {} (run `gamut system fsck`)", record.blob),
-                expected: record.diff_id.to_string(),
-                actual: plain.to_string(),
-            });
+        let (digest, size_bytes, actual) =
+            result.map_err(Error::io("compress a layer to", &staged.path))?;
+        if actual != source.record.diff_id {
+            return Err(source.mismatch(&source.record.diff_id, &actual));
         }
         Ok((staged, Descriptor::new(OCI_LAYER_GZIP, digest, size_bytes)))
     }

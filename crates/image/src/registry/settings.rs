@@ -17,7 +17,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -124,16 +124,19 @@ impl RegistrySettings {
         Ok(settings)
     }
 
-    /// Reads the file. One that is not there says nothing.
+    /// Reads the first of the files that is there. None says nothing.
     ///
     /// # Errors
     /// [`Error::Io`] and those of [`Self::parse`].
-    pub fn load(path: &Path) -> Result<Self> {
-        match std::fs::read(path) {
-            Ok(bytes) => Self::parse(&bytes, &path.display().to_string()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(Error::io("read", path)(error)),
+    pub fn load(paths: &[PathBuf]) -> Result<Self> {
+        for path in paths {
+            match std::fs::read(path) {
+                Ok(bytes) => return Self::parse(&bytes, &path.display().to_string()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io("read", path)(error)),
+            }
         }
+        Ok(Self::default())
     }
 
     /// The mirrors of a registry, in the order in which they are asked.
@@ -342,6 +345,21 @@ mod tests {
             let error = RegistrySettings::parse(text.as_bytes(), "x").unwrap_err();
             assert!(error.to_string().contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn the_first_file_that_is_there_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["own", "machine"].map(|name| dir.path().join(name));
+        let nothing = RegistrySettings::load(&files).unwrap();
+        assert!(!nothing.is_insecure("lan"));
+        std::fs::write(&files[1], r#"{"registries": {"lan": {"insecure": true}}}"#).unwrap();
+        assert!(RegistrySettings::load(&files).unwrap().is_insecure("lan"));
+        std::fs::write(&files[0], "{}").unwrap();
+        assert!(!RegistrySettings::load(&files).unwrap().is_insecure("lan"));
+        std::fs::write(&files[0], "[").unwrap();
+        let error = RegistrySettings::load(&files).unwrap_err().to_string();
+        assert!(error.contains("own"), "{error}");
     }
 
     proptest! {

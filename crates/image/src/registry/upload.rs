@@ -15,6 +15,7 @@ use super::download::{MAX_ATTEMPTS, REPORT_BYTES, is_transient, pause};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Step, report};
+use crate::store::source::LayerSource;
 
 const OCTETS: (&str, &str) = ("content-type", "application/octet-stream");
 
@@ -43,6 +44,8 @@ pub(super) enum Mounted {
 pub(super) enum Content<'c> {
     File(&'c Path),
     Bytes(&'c [u8]),
+    /// The plain archive of a layer.
+    Plain(&'c LayerSource),
 }
 
 impl Client {
@@ -219,6 +222,12 @@ impl Upload<'_> {
                 file.seek(SeekFrom::Start(offset_bytes))
                     .map_err(Error::io("read", path))?;
                 Box::new(file)
+            }
+            Content::Plain(layer) => {
+                let mut archive = layer.open()?;
+                let sent = (&mut archive).take(offset_bytes);
+                io::copy(&mut { sent }, &mut io::sink()).map_err(|error| layer.failed(error))?;
+                archive
             }
         };
         let range = format!("{offset_bytes}-{}", self.size_bytes.saturating_sub(1));

@@ -6,9 +6,8 @@ use gamut_spec::reference::Reference;
 use gamut_spec::time;
 use serde_json::{Value, json};
 
-use super::incoming::{Incoming, Naming};
+use super::make::NewImage;
 use super::{Image, ImageStore};
-use crate::changes;
 use crate::config::{ExecutionConfig, History};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -44,18 +43,10 @@ impl ImageStore {
         options: &CommitOptions,
         write_layer: &mut dyn FnMut(&mut dyn Write) -> io::Result<bool>,
     ) -> Result<String> {
-        let mut config = options.config.clone();
-        for change in &options.changes {
-            changes::apply(&mut config, change)?;
-        }
-        let names: Vec<String> = name
-            .map(crate::store::tag_name)
-            .transpose()?
-            .into_iter()
-            .collect();
-        let mut incoming = Incoming::new(self, "commit")?;
+        let config = options.config.clone();
+        let mut image = NewImage::begin(self, "commit", name, config, &options.changes)?;
         for layer in &base.record.layers {
-            if !incoming.reuse_layer(&layer.diff_id) {
+            if !image.incoming.reuse_layer(&layer.diff_id) {
                 return Err(Error::malformed(
                     format!("image {}", base.id),
                     format!(
@@ -77,16 +68,14 @@ impl ImageStore {
             what: "the changes of the container".to_owned(),
             source,
         })?;
-        let layer = target.writer.finish()?.wait()?;
-        let diff_id = has_changes.then(|| incoming.add_layer(layer).diff_id);
-        let document = document(base, &config, options, diff_id.as_ref())?;
-        let naming = Naming {
-            names,
-            ..Naming::default()
+        // Without changes the writer is given up, and with it what it wrote.
+        let diff_id = if has_changes {
+            Some(image.add_layer(target.writer)?)
+        } else {
+            None
         };
-        let id = incoming.add_image(&document, naming)?;
-        incoming.commit()?;
-        Ok(id.to_string())
+        let document = document(base, &image.config, options, diff_id.as_ref())?;
+        image.keep(&document)
     }
 }
 

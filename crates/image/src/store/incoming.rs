@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use gamut_spec::time;
 
+use super::source::LayerSource;
 use super::unpack;
 use super::{ImageStore, Key, Lease, State};
-use crate::blobs::{self, Layout, StagedDir, StagedFile};
+use crate::blobs::{self, Layout, StagedDir, StagedFile, SyncPoint};
 use crate::config::ImageConfiguration;
 use crate::digest::{Digest, chain_ids};
 use crate::error::{Error, Result};
@@ -19,6 +20,8 @@ use crate::records::{ImageRecord, LayerRecord};
 /// One or more images on their way in. Dropping it leaves the store as it was.
 pub(crate) struct Incoming<'s> {
     store: &'s ImageStore,
+    /// From before anything was written.
+    sync_point: SyncPoint,
     origin: &'static str,
     /// Keeps what is there already, and is counted on, from being swept.
     leases: Vec<Lease>,
@@ -29,6 +32,8 @@ pub(crate) struct Incoming<'s> {
     layers: BTreeMap<Digest, StagedDir>,
     /// How each layer is stored, by diff id.
     known: HashMap<Digest, LayerRecord>,
+    /// Where layers that are known are unpacked, by diff id.
+    unpacked: HashMap<Digest, Digest>,
     images: Vec<NewImage>,
 }
 
@@ -62,12 +67,14 @@ impl<'s> Incoming<'s> {
         check_records(store, &store.shared.state())?;
         Ok(Self {
             store,
+            sync_point: store.layout.sync_point()?,
             origin,
             leases: Vec::new(),
             blobs: BTreeMap::new(),
             fresh: HashMap::new(),
             layers: BTreeMap::new(),
             known: HashMap::new(),
+            unpacked: HashMap::new(),
             images: Vec::new(),
         })
     }
@@ -87,41 +94,51 @@ impl<'s> Incoming<'s> {
         let record = LayerRecord {
             diff_id: staged.diff_id,
             diff_bytes: staged.diff_bytes,
-            blob: staged.blob_digest,
-            blob_bytes: staged.blob_bytes,
-            compression: staged.compression,
+            blob: staged.blob.digest,
+            blob_bytes: staged.blob.bytes,
+            compression: staged.blob.compression,
+            is_recipe: staged.blob.is_recipe,
             unpacked_bytes: staged.extracted.bytes,
             lost: false,
         };
         if self.known.contains_key(&record.diff_id) {
             return record; // the same layer twice in one archive
         }
-        self.blobs.insert(staged.blob_digest, staged.blob);
+        self.blobs.insert(record.blob, staged.blob.file);
         self.fresh
             .insert(staged.diff_id, (staged.dir, staged.extracted));
         self.known.insert(record.diff_id, record.clone());
         record
     }
 
-    /// Counts on a layer whose blob the store has already, if it has one with that diff id. The
-    /// blob is kept from being swept until this is dropped.
+    /// Counts on a layer that the store has already, if it has one with that diff id. What it is
+    /// made of is kept from being swept until this is dropped.
     pub(crate) fn reuse_layer(&mut self, diff_id: &Digest) -> bool {
         if self.known.contains_key(diff_id) {
             return true;
         }
-        let record = {
+        let (record, chains) = {
             let state = self.store.shared.state();
-            state.records.layer_by_diff_id(diff_id).cloned()
+            let record = state.records.layer_by_diff_id(diff_id).cloned();
+            (record, state.records.chains_of(diff_id))
         };
         let Some(record) = record else {
             return false;
         };
         // Leased first, looked for afterwards: then it cannot go in between.
-        let lease = self.store.shared.lease([Key::Blob(record.blob)]);
-        if !self.store.layout.blob(&record.blob).exists() {
+        let layout = &self.store.layout;
+        let keys = chains.iter().copied().map(Key::Layer);
+        let lease = self
+            .store
+            .shared
+            .lease(keys.chain([Key::Blob(record.blob)]));
+        let unpacked = chains.iter().find(|chain| layout.layer_fs(chain).is_dir());
+        if !layout.blob(&record.blob).exists() || (record.is_recipe && unpacked.is_none()) {
             return false;
         }
         self.leases.push(lease);
+        self.unpacked
+            .extend(unpacked.map(|chain| (*diff_id, *chain)));
         self.known.insert(*diff_id, record);
         true
     }
@@ -172,16 +189,20 @@ impl<'s> Incoming<'s> {
             return Ok(());
         };
         if self.layers.contains_key(chain_id) || self.store.layout.layer(chain_id).exists() {
+            self.unpacked.entry(record.diff_id).or_insert(*chain_id);
             return Ok(());
         }
         let (dir, extracted) = match self.fresh.remove(&record.diff_id) {
             Some(fresh) => fresh,
             None => {
                 // The second place of a layer, or the first of one that came without unpacking.
-                let path = self.blob_path(&record.blob);
-                unpack::from_blob(&self.store.layout, &path, record)?
+                let files = self.unpacked.get(&record.diff_id).unwrap_or(chain_id);
+                let files = self.layer_fs(files);
+                let source = LayerSource::new(record, self.blob_path(&record.blob), &files);
+                unpack::from_source(&self.store.layout, &source)?
             }
         };
+        self.unpacked.entry(record.diff_id).or_insert(*chain_id);
         let lowers: Vec<PathBuf> = chains
             .get(..position)
             .unwrap_or_default()
@@ -210,7 +231,6 @@ impl<'s> Incoming<'s> {
 
     /// Writes all to disk and makes it visible: all of it or, on failure, nothing.
     pub(crate) fn commit(mut self) -> Result<()> {
-        let layout = &self.store.layout;
         // Layers that turned out to be unused need not be written first.
         self.fresh.clear();
         let needed: BTreeSet<Digest> = self
@@ -219,7 +239,7 @@ impl<'s> Incoming<'s> {
             .flat_map(|image| image.record.blobs(image.id))
             .collect();
         self.blobs.retain(|digest, _| needed.contains(digest));
-        layout.sync()?;
+        self.sync_point.sync()?;
 
         let result = self.publish();
         if result.is_err() {
@@ -301,8 +321,11 @@ fn insert(records: &mut crate::records::Records, image: NewImage, now_ns: u64) {
     }
 }
 
-/// Whether every blob of an image is there.
+/// Whether every blob of an image is there, and the files that recipes need.
 fn is_whole(layout: &Layout, id: Digest, record: &ImageRecord) -> bool {
-    !record.layers.iter().any(|layer| layer.lost)
+    let is_there = |(layer, chain): (&LayerRecord, Digest)| {
+        !layer.lost && (!layer.is_recipe || layout.layer_fs(&chain).is_dir())
+    };
+    record.layers.iter().zip(record.chain_ids()).all(is_there)
         && record.blobs(id).all(|blob| layout.blob(&blob).exists())
 }

@@ -5,8 +5,10 @@ pub(crate) mod commit;
 pub(crate) mod fsck;
 pub(crate) mod incoming;
 mod locks;
+pub(crate) mod make;
 pub(crate) mod prune;
 pub(crate) mod remove;
+pub(crate) mod source;
 mod unpack;
 pub(crate) mod usage;
 
@@ -31,12 +33,13 @@ use crate::platform::Platform;
 use crate::records::{ImageRecord, Records, familiar};
 pub(crate) use locks::{Busy, Key, Lease};
 use locks::{Shared, State};
+use source::LayerSource;
 
 /// A store of images in a directory of its own.
 ///
-/// Layout: `blobs/sha256/<digest>` (manifests, configurations, layers as they came),
-/// `layers/<chain id>/{fs,layer.json}` (unpacked), `references.json`, `ingest/` (what is on its
-/// way in or out; emptied at open), `lock`.
+/// Layout: `blobs/sha256/<digest>` (manifests, configurations, layers as they came or recipes of
+/// them), `layers/<chain id>/{fs,layer.json}` (unpacked), `references.json`, `ingest/` (what is on
+/// its way in or out; emptied at open), `lock`.
 #[derive(Debug)]
 pub struct ImageStore {
     pub(crate) layout: Layout,
@@ -74,6 +77,20 @@ impl Image {
     #[must_use]
     pub fn form(&self) -> ImageForm {
         self.config.platform.form()
+    }
+
+    /// All that the image is made of.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        let chains = self.record.chain_ids().into_iter().map(Key::Layer);
+        self.record.blobs(self.digest).map(Key::Blob).chain(chains)
+    }
+
+    /// Where each of its layers comes from, bottom first, as far as they are there.
+    pub(crate) fn sources(&self, store: &ImageStore) -> Result<Vec<LayerSource>> {
+        let layers = self.record.layers.iter().zip(self.record.chain_ids());
+        layers
+            .map(|(layer, chain)| store.source(layer, &chain))
+            .collect()
     }
 }
 

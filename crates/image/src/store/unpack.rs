@@ -1,17 +1,22 @@
 //! Unpacked layers: made from blobs, completed, and found again.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
+use super::source::LayerSource;
 use super::{Image, ImageStore, Key, entries};
 use crate::blobs::{self, Layout, StagedDir};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::layer::{self, Extracted};
+use crate::parallel::in_parallel;
 use crate::pipeline::extract_into;
 use crate::records::{LayerRecord, Records};
+
+const BUFFER_BYTES: usize = 256 << 10;
 
 impl ImageStore {
     /// The unpacked layers of an image, topmost first, as overlayfs takes them. What is not
@@ -22,15 +27,7 @@ impl ImageStore {
     pub fn layers(&self, image: &Image) -> Result<Vec<PathBuf>> {
         let chains = image.record.chain_ids();
         let keys: BTreeSet<Key> = chains.iter().copied().map(Key::Layer).collect();
-        let _lease = self.shared.lease(
-            keys.iter().copied().chain(
-                image
-                    .record
-                    .layers
-                    .iter()
-                    .map(|layer| Key::Blob(layer.blob)),
-            ),
-        );
+        let _lease = self.shared.lease(image.keys());
         if chains
             .iter()
             .any(|chain| !self.layout.layer(chain).exists())
@@ -55,28 +52,14 @@ impl ImageStore {
             .collect();
         let width = std::thread::available_parallelism().map_or(2, usize::from);
         for group in missing.chunks(width) {
-            let unpacked: Vec<Result<(StagedDir, Extracted)>> = std::thread::scope(|scope| {
-                let threads: Vec<_> = group
-                    .iter()
-                    .map(|(_, _, record)| {
-                        scope.spawn(|| {
-                            from_blob(&self.layout, &self.layout.blob(&record.blob), record)
-                        })
-                    })
-                    .collect();
-                threads
-                    .into_iter()
-                    .map(|thread| {
-                        thread
-                            .join()
-                            .unwrap_or_else(|_panic| Err(Error::Worker("unpacking".to_owned())))
-                    })
-                    .collect()
-            });
+            let stop = AtomicBool::new(false);
+            let unpacked = in_parallel(group, width, "unpacking", &stop, &|missing| {
+                let (_, chain, record) = missing;
+                from_source(&self.layout, &self.source(record, chain)?)
+            })?;
             // Lower layers come first, so that each finds those below it in place.
             let mut complete_dirs = Vec::new();
-            for ((position, chain, record), unpacked) in group.iter().zip(unpacked) {
-                let (dir, extracted) = unpacked?;
+            for ((position, chain, record), (dir, extracted)) in group.iter().zip(unpacked) {
                 let lowers: Vec<PathBuf> = chains
                     .get(..*position)
                     .unwrap_or_default()
@@ -162,31 +145,19 @@ pub(crate) fn digest_of_name(path: &Path) -> Option<Digest> {
 }
 
 /// Unpacks a stored layer into ingest and verifies it.
-pub(crate) fn from_blob(
-    layout: &Layout,
-    blob: &Path,
-    record: &LayerRecord,
-) -> Result<(StagedDir, Extracted)> {
-    let label = format!("layer {}", record.diff_id);
-    let file = File::open(blob).map_err(Error::io("open", blob))?;
-    let decoder = record
-        .compression
-        .decoder(file)
-        .map_err(Error::io("decompress", blob))?;
-    let mut reader = HashingReader {
-        inner: decoder,
+pub(crate) fn from_source(layout: &Layout, source: &LayerSource) -> Result<(StagedDir, Extracted)> {
+    let label = format!("layer {}", source.record.diff_id);
+    let reader = HashingReader {
+        inner: source.open()?,
         hasher: Hasher::default(),
     };
+    let mut reader = BufReader::with_capacity(BUFFER_BYTES, reader);
     let dir = layout.stage_dir()?;
     let extracted = extract_into(&dir, &mut reader, &label)?;
-    io::copy(&mut reader, &mut io::sink()).map_err(Error::io("read", blob))?;
-    let (actual, _) = reader.hasher.finish();
-    if actual != record.diff_id {
-        return Err(Error::DigestMismatch {
-            object: format!("{label} in blob {}", record.blob),
-            expected: record.diff_id.to_string(),
-            actual: actual.to_string(),
-        });
+    io::copy(&mut reader, &mut io::sink()).map_err(|error| source.failed(error))?;
+    let (actual, _) = reader.into_inner().hasher.finish();
+    if actual != source.record.diff_id {
+        return Err(source.mismatch(&source.record.diff_id, &actual));
     }
     Ok((dir, extracted))
 }

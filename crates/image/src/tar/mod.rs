@@ -31,7 +31,7 @@ mod writer;
 pub use entry::{Entry, Kind, Timestamp, Xattrs};
 pub use fuzz::fuzz_tar;
 pub use parser::{Event, Parser, Step};
-pub(crate) use reader::read_some;
+pub(crate) use reader::BUFFER_BYTES;
 pub use reader::{ReadError, Reader};
 pub use sparse::Extent;
 pub use writer::Writer;

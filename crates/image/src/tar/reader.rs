@@ -1,10 +1,13 @@
 //! The parser driven over a reader.
 
 use super::{Entry, Error, Event, Limits, Parser};
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 /// Bytes asked of the reader at once: large enough that calls cost nothing.
 pub(crate) const BUFFER_BYTES: usize = 256 << 10;
+
+/// What holes are read from.
+static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
 
 /// Why an archive could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +21,8 @@ pub enum ReadError {
 }
 
 /// Reads an archive entry by entry:
-/// [`next_entry`](Self::next_entry), then the content by [`Read`], which gives holes as zeros.
+/// [`next_entry`](Self::next_entry), then the content by [`Read`] or [`BufRead`], which give holes
+/// as zeros.
 pub struct Reader<R> {
     source: R,
     parser: Parser,
@@ -123,12 +127,11 @@ enum Found {
     EntryEnd,
 }
 
-impl<R: Read> Read for Reader<R> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+impl<R: Read> BufRead for Reader<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         let left = self.size_bytes - self.position;
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(to.len());
-        if most == 0 {
-            return Ok(0);
+        if left == 0 {
+            return Ok(&[]);
         }
         while self.data.is_none() && self.in_entry {
             self.step().map_err(|error| match error {
@@ -136,37 +139,43 @@ impl<R: Read> Read for Reader<R> {
                 ReadError::Archive(error) => io::Error::new(io::ErrorKind::InvalidData, error),
             })?;
         }
-        let to = to.get_mut(..most).unwrap_or_default();
-        let (length, data) = match self.data {
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        Ok(match self.data {
             Some((offset, start, length)) if offset <= self.position => {
-                let length = length.min(most);
-                let from = self.buffer.get(start..start + length).unwrap_or_default();
-                to.get_mut(..length)
-                    .unwrap_or_default()
-                    .copy_from_slice(from);
-                let (_, _, whole) = self.data.unwrap_or_default();
-                let left = whole - length;
-                (
-                    length,
-                    (left > 0).then_some((offset + length as u64, start + length, left)),
-                )
+                let end = start + length.min(most);
+                self.buffer.get(start..end).unwrap_or_default()
             }
             data => {
                 // A hole, up to the data or to the end of the file.
                 let hole = data.map_or(left, |(offset, _, _)| offset - self.position);
                 let length = usize::try_from(hole).unwrap_or(usize::MAX).min(most);
-                to.get_mut(..length).unwrap_or_default().fill(0);
-                (length, data)
+                ZEROS.get(..length).unwrap_or(&ZEROS)
             }
-        };
-        self.data = data;
-        self.position += length as u64;
-        Ok(length)
+        })
+    }
+
+    fn consume(&mut self, count: usize) {
+        if let Some((offset, start, length)) = self.data
+            && offset <= self.position
+        {
+            let left = length.saturating_sub(count);
+            self.data = (left > 0).then_some((offset + count as u64, start + count, left));
+        }
+        self.position += count as u64;
+    }
+}
+
+impl<R: Read> Read for Reader<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let mut available = self.fill_buf()?;
+        let count = available.read(to)?;
+        self.consume(count);
+        Ok(count)
     }
 }
 
 /// Reads once, again if interrupted.
-pub(crate) fn read_some(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_some(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match source.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

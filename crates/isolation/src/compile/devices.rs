@@ -148,6 +148,8 @@ fn compile_rule(entry: &str, rule: &LinuxDeviceCgroup) -> Result<DeviceRule, Err
             'r' => access::READ,
             'w' => access::WRITE,
             'm' => access::MKNOD,
+            // "All", as in the type, of old callers. To deny more than was meant is safe.
+            'a' if !rule.allow() => access::ALL,
             other => {
                 return Err(invalid(
                     format!("{entry}.access"),

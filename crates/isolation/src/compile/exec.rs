@@ -1,7 +1,7 @@
 //! A further process in a container that was made by a configuration.
 
 use super::field::invalid;
-use super::{CompileOptions, Network, ProcessOptions, compile};
+use super::{CompileOptions, Network, ProcessOptions, compile, seccomp_listener};
 use crate::contract::RootSource;
 use crate::error::Error;
 use gamut_abi::plan::Plan;
@@ -18,12 +18,17 @@ pub struct CompiledExec {
     pub warnings: Vec<String>,
 }
 
-/// Compiles a further process for the container that `spec` made. It gets the container's system
+/// Compiles a further process for the container that `spec`, read from `bundle`, made. It gets the container's system
 /// call filter and, unless it has one of its own, its preference of the out-of-memory killer.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming the field, which begins with `process`.
-pub fn compile_exec(spec: &Spec, id: &str, process: &Process) -> Result<CompiledExec, Error> {
+pub fn compile_exec(
+    spec: &Spec,
+    id: &str,
+    bundle: &Path,
+    process: &Process,
+) -> Result<CompiledExec, Error> {
     let linux = spec
         .linux()
         .as_ref()
@@ -46,12 +51,15 @@ pub fn compile_exec(spec: &Spec, id: &str, process: &Process) -> Result<Compiled
         root: RootSource::Directory(nowhere.clone()),
         mount_point: nowhere,
         bundle: None,
+        exact_bind_flags: false,
         network: Network::Config,
         cgroup_path: None,
         process: ProcessOptions::default(),
         is_host_network: |_: &Path| false,
     };
-    let compiled = compile(&reduced, options)?;
+    let mut compiled = compile(&reduced, options)?;
+    let listener = seccomp_listener(spec, id, Some(bundle), "running")?;
+    compiled.plan.process.seccomp_listener = listener;
     Ok(CompiledExec {
         plan: compiled.plan,
         warnings: compiled.warnings,

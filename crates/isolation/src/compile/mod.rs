@@ -25,13 +25,15 @@ mod sysctl;
 mod tests;
 #[cfg(test)]
 mod tests_attributes;
+#[cfg(test)]
+mod tests_peers;
 mod unsupported;
 
 pub use exec::{CompiledExec, compile_exec};
 pub use hooks::STATE_VERSION;
 pub use listener::seccomp_listener;
 pub use process::{ProcessOptions, compile_process};
-pub use read::{read_config, read_process};
+pub use read::{read_config, read_process, read_resources};
 pub use resources::resources;
 
 use crate::contract::RootSource;
@@ -67,6 +69,9 @@ pub struct CompileOptions {
     pub mount_point: PathBuf,
     /// Directory to which relative sources of bind mounts refer; without it they are refused.
     pub bundle: Option<PathBuf>,
+    /// Flags of a bind mount replace those of its source, as mount(8) and the runtime specification
+    /// have it. Otherwise they are added to them, so that nothing gets more rights by being bound.
+    pub exact_bind_flags: bool,
     /// The network.
     pub network: Network,
     /// Path of the control group below every hierarchy, or `SLICE:PREFIX:NAME` for a scope of
@@ -388,6 +393,7 @@ pub fn fuzz_config(bytes: &[u8]) {
         root: RootSource::Directory(PathBuf::from("/rootfs")),
         mount_point: PathBuf::from("/mnt"),
         bundle: Some(PathBuf::from("/bundle")),
+        exact_bind_flags: true,
         network: Network::Config,
         cgroup_path: None,
         process: ProcessOptions::default(),

@@ -92,6 +92,9 @@ pub(super) fn words() -> Vec<String> {
         .collect()
 }
 
+/// Flags that a bind without them loses if it has any other.
+const CLEARED: u64 = READ_ONLY | NO_SUID | NO_DEVICES | NO_EXECUTION | NO_SYMLINK_FOLLOWING;
+
 /// Bits to set and to clear.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Attributes {
@@ -145,6 +148,8 @@ pub(super) struct Options {
     pub(super) copy_up: bool,
     /// `idmap` (`false`) or `ridmap` (`true`).
     pub(super) idmap: Option<bool>,
+    /// Words about the mount itself, as [`Self::exact`] needs them.
+    exact: Exact,
     /// For the file system: position in the list, name, value.
     pub(super) data: Vec<(usize, String, Option<String>)>,
 }
@@ -189,12 +194,33 @@ impl Options {
             return true;
         }
         if self.attributes.word(word) {
+            self.exact.word(word);
             return true;
         }
         match word.strip_prefix('r') {
             Some(rest) => self.recursive_attributes.word(rest),
             None => false,
         }
+    }
+
+    /// Makes the attributes those of a bind that has just the flags that are asked for, as the OCI
+    /// runtime specification has it after mount(8), and answers the bits to be cleared besides.
+    /// `None` if no word is about flags: then it has those of its source.
+    ///
+    /// As mount(2) has it for `MS_REMOUNT`, access times stay as they are unless a mode is asked
+    /// for; then they are set as a whole, `nodiratime` included.
+    pub(super) fn exact(&mut self) -> Option<u64> {
+        if !self.exact.any {
+            return None;
+        }
+        let times = ATIME_FIELD | NO_DIRECTORY_ATIME;
+        self.attributes.set &= !times;
+        self.attributes.clear &= !times;
+        if let Some(set) = self.exact.times() {
+            self.attributes.set |= set;
+            self.attributes.clear |= ATIME_FIELD | (NO_DIRECTORY_ATIME & !set);
+        }
+        Some(CLEARED & !self.attributes.set & !self.attributes.clear)
     }
 
     /// The attributes in the form of the plan: those of the mount itself, then those of everything
@@ -213,6 +239,47 @@ impl Options {
             set = set & !ATIME_FIELD | recursive.set & ATIME_FIELD;
         }
         (Attributes { set, clear }, None)
+    }
+}
+
+/// Which words were about flags, and which ways of access times they leave asked for.
+#[derive(Debug, Default)]
+struct Exact {
+    any: bool,
+    /// Bit n: the n-th of [`TIME_WORDS`] is asked for.
+    asked: u8,
+}
+
+/// Words for access times with their opposites, and the bits that they stand for. Of several, the
+/// first decides.
+const TIME_WORDS: [(&str, &str, u64); 4] = [
+    ("strictatime", "nostrictatime", STRICT_ATIME),
+    ("noatime", "atime", NO_ATIME),
+    ("relatime", "norelatime", 0),
+    ("nodiratime", "diratime", NO_DIRECTORY_ATIME),
+];
+
+impl Exact {
+    fn word(&mut self, word: &str) {
+        self.any = true;
+        for (index, (asks, takes_back, _)) in TIME_WORDS.iter().enumerate() {
+            if word == *asks {
+                self.asked |= 1 << index;
+            } else if word == *takes_back {
+                self.asked &= !(1 << index);
+            }
+        }
+    }
+
+    /// Bits to set; `None` if nothing is asked for.
+    fn times(&self) -> Option<u64> {
+        if self.asked == 0 {
+            return None;
+        }
+        let asked = |index: usize| self.asked & 1 << index != 0;
+        let mode = (0..3).find(|index| asked(*index));
+        let directories = if asked(3) { NO_DIRECTORY_ATIME } else { 0 };
+        Some(mode.map_or(0, |index| TIME_WORDS[index].2) | directories)
     }
 }
 
@@ -262,6 +329,32 @@ mod tests {
                 Attributes { set, clear },
                 "{words}"
             );
+        }
+    }
+
+    #[test]
+    fn a_bind_has_just_the_flags_that_are_asked_for() {
+        for (words, set, clear, implied) in [
+            // Nothing about flags: those of the source.
+            ("bind,rprivate", 0, 0, None),
+            ("ro", 0x1, 0, Some(0x0020_000e)),
+            ("rw", 0, 0x1, Some(0x0020_000e)),
+            ("dev", 0, 0x4, Some(0x0020_000b)),
+            ("ro,symfollow,nosuid", 0x3, 0x0020_0000, Some(0xc)),
+            // Access times stay, unless a mode is asked for.
+            ("noatime,atime", 0, 0, Some(0x0020_000f)),
+            ("norelatime", 0, 0, Some(0x0020_000f)),
+            ("noatime", 0x10, 0xf0, Some(0x0020_000f)),
+            ("noatime,relatime", 0x10, 0xf0, Some(0x0020_000f)),
+            ("relatime", 0, 0xf0, Some(0x0020_000f)),
+            ("nodiratime", 0x80, 0x70, Some(0x0020_000f)),
+            ("nodiratime,norelatime", 0x80, 0x70, Some(0x0020_000f)),
+            ("nodiratime,strictatime", 0xa0, 0x70, Some(0x0020_000f)),
+            ("strictatime,nostrictatime", 0, 0, Some(0x0020_000f)),
+        ] {
+            let mut options = parse(words);
+            assert_eq!(options.exact(), implied, "{words}");
+            assert_eq!(options.attributes, Attributes { set, clear }, "{words}");
         }
     }
 

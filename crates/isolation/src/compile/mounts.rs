@@ -95,7 +95,7 @@ fn compile_mount(entry: &str, mount: &OciMount, context: &Context<'_>) -> Result
         ));
     }
     let options_field = format!("{entry}.options");
-    let words = Options::parse(
+    let mut words = Options::parse(
         &options_field,
         mount.options().as_deref().unwrap_or_default(),
     )?;
@@ -131,6 +131,8 @@ fn compile_mount(entry: &str, mount: &OciMount, context: &Context<'_>) -> Result
             ..
         }
     );
+    let is_bind = matches!(kind, MountKind::Bind { .. });
+    let exact = (is_bind && context.options.exact_bind_flags).then(|| words.exact());
     let (attributes, recursive) = words.joined_attributes(single);
     let idmap = idmap(entry, mount, &words, &kind, context)?;
     Ok(Mount {
@@ -139,6 +141,9 @@ fn compile_mount(entry: &str, mount: &OciMount, context: &Context<'_>) -> Result
         attributes_set: attributes.set,
         attributes_clear: attributes.clear,
         attributes_recursive: false,
+        implied_clear: exact
+            .flatten()
+            .map(|implied| implied & !attributes.set & !attributes.clear),
         // Without a word it follows `linux.rootfsPropagation`, private by default: what the container
         // mounts must not appear on the host.
         propagation: words.propagation,

@@ -2,6 +2,7 @@
 
 use super::field::{absolute, invalid};
 use super::{CompileOptions, Network};
+use crate::contract::RootSource;
 use crate::error::Error;
 use gamut_abi::plan::{
     IdMapping, Namespace, NamespaceKind, NamespaceSource, NetworkDevice, TimeOffset,
@@ -87,21 +88,37 @@ pub(super) fn namespaces(linux: &Linux, options: &mut CompileOptions) -> Result<
         };
         list.push(Namespace { kind, source });
     }
-    if !list
-        .iter()
-        .any(|namespace| namespace.kind == NamespaceKind::Mount)
-    {
-        return Err(invalid(
-            "linux.namespaces",
-            "a container needs a mount namespace of its own; add {\"type\": \"mount\"}",
-        ));
-    }
+    shares_mounts(&list, linux, options)?;
     let (host_network, descriptors) = network(&mut list, network_path, options)?;
     Ok(Namespaces {
         list,
         descriptors,
         host_network,
     })
+}
+
+/// Checks a container that shares the caller's mounts: what is made for it there must be one tree
+/// below the root's own directory, which can be taken away as a whole.
+fn shares_mounts(list: &[Namespace], linux: &Linux, options: &CompileOptions) -> Result<(), Error> {
+    let has = |kind| list.iter().any(|namespace| namespace.kind == kind);
+    if has(NamespaceKind::Mount) {
+        return Ok(());
+    }
+    let way_out = "add {\"type\": \"mount\"} to linux.namespaces";
+    if !matches!(options.root, RootSource::Directory(_)) || has(NamespaceKind::User) {
+        let problem = "a container like this needs a mount namespace of its own";
+        return Err(invalid("linux.namespaces", format!("{problem}; {way_out}")));
+    }
+    for (field, paths) in [
+        ("linux.maskedPaths", linux.masked_paths()),
+        ("linux.readonlyPaths", linux.readonly_paths()),
+    ] {
+        if paths.as_ref().is_some_and(|paths| !paths.is_empty()) {
+            let problem = "unable to restrict sys entries without a private MNT namespace";
+            return Err(invalid(field, format!("{problem}; {way_out}")));
+        }
+    }
+    Ok(())
 }
 
 /// Joins what the sandbox says about the network with what the configuration says.

@@ -1,7 +1,10 @@
 //! Reading `config.json`.
 
-use oci_spec::runtime::{Arch, Capability, Process, Spec};
+use oci_spec::runtime::{
+    Arch, Capability, LinuxResources, MemoryPolicyFlagType, MemoryPolicyModeType, Process, Spec,
+};
 use serde::de::DeserializeOwned;
+use serde::de::Error as _;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
@@ -22,7 +25,43 @@ const SETS: [&str; 5] = [
 /// # Errors
 /// Why it is no configuration.
 pub fn read_config(text: &[u8]) -> Result<(Spec, Vec<String>), serde_json::Error> {
-    read(text, "/process")
+    let (mut spec, warnings): (Spec, _) = read(text, "/process")?;
+    if let Some(linux) = spec.linux()
+        && let Some(resources) = linux.resources()
+        && has_no_pids_limit(resources, text, "/linux/resources/pids/limit")?
+    {
+        let (mut linux, mut resources) = (linux.clone(), resources.clone());
+        resources.set_pids(None);
+        linux.set_resources(Some(resources));
+        spec.set_linux(Some(linux));
+    }
+    Ok((spec, warnings))
+}
+
+/// Reads limits that are to change, as `linux.resources` of a configuration.
+///
+/// # Errors
+/// Why they are none.
+pub fn read_resources(text: &[u8]) -> Result<LinuxResources, serde_json::Error> {
+    let mut resources: LinuxResources = serde_json::from_slice(text)?;
+    if has_no_pids_limit(&resources, text, "/pids/limit")? {
+        resources.set_pids(None);
+    }
+    Ok(resources)
+}
+
+/// Whether a limit of processes that reads as 0 is none: the library does not tell that from one
+/// that is left out.
+fn has_no_pids_limit(
+    resources: &LinuxResources,
+    text: &[u8],
+    pointer: &str,
+) -> Result<bool, serde_json::Error> {
+    if resources.pids().is_none_or(|pids| pids.limit() != 0) {
+        return Ok(false);
+    }
+    let value: Value = serde_json::from_slice(text)?;
+    Ok(value.pointer(pointer).is_none_or(Value::is_null))
 }
 
 /// As [`read_config`], for the process of an `exec`.
@@ -61,12 +100,44 @@ fn read<T: DeserializeOwned>(
             ));
         }
     }
+    check_memory_policy(&value)?;
     changed |= !leave_out::<Arch>(&mut value, "/linux/seccomp/architectures").is_empty();
     if !changed {
         // The first error has line and column.
         return Err(error);
     }
     Ok((serde_json::from_value(value)?, warnings))
+}
+
+/// Names the field of a memory policy that nobody knows: the library only tells the place.
+fn check_memory_policy(config: &Value) -> Result<(), serde_json::Error> {
+    let Some(policy) = config
+        .pointer("/linux/memoryPolicy")
+        .filter(|p| p.is_object())
+    else {
+        return Ok(());
+    };
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mode = policy.get("mode");
+    if mode.is_none_or(|mode| serde_json::from_value::<MemoryPolicyModeType>(mode.clone()).is_err())
+    {
+        return Err(serde_json::Error::custom(format!(
+            "linux.memoryPolicy.mode: invalid memory policy mode {:?}; use one as MPOL_BIND \
+             (gamut-runtime features lists them)",
+            text(mode)
+        )));
+    }
+    let flags = policy.get("flags").and_then(Value::as_array);
+    for (index, flag) in flags.into_iter().flatten().enumerate() {
+        if serde_json::from_value::<MemoryPolicyFlagType>(flag.clone()).is_err() {
+            return Err(serde_json::Error::custom(format!(
+                "linux.memoryPolicy.flags[{index}]: invalid memory policy flag {:?}; use one as \
+                 MPOL_F_STATIC_NODES (gamut-runtime features lists them)",
+                text(Some(flag))
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Fills in ids of the user that are left out, as encoders do with what is 0.
@@ -106,18 +177,21 @@ fn leave_out<T: DeserializeOwned>(value: &mut Value, pointer: &str) -> Vec<Strin
     unknown
 }
 
-/// The library that reads the configuration expects one flag under another name than the OCI
-/// runtime-spec gives it.
+/// The library that reads the configuration expects some flags under other names than the OCI
+/// runtime-spec gives them.
 fn rename_flags(process: &mut Value) -> bool {
     let Some(Value::Array(flags)) = process.pointer_mut("/scheduler/flags") else {
         return false;
     };
     let mut renamed = false;
     for flag in flags {
-        if flag == "SCHED_FLAG_DL_OVERRUN" {
-            *flag = Value::from("SCHED_FLAG_D_L_OVERRUN");
-            renamed = true;
-        }
+        let name = match flag.as_str() {
+            Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
+            Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
+            _ => continue,
+        };
+        *flag = Value::from(name);
+        renamed = true;
     }
     renamed
 }
@@ -173,14 +247,53 @@ mod tests {
 
     #[test]
     fn flags_have_the_names_of_the_specification() {
-        let text = config(
-            r#""scheduler": {"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_DL_OVERRUN"],
-                "runtime": 1, "deadline": 1, "period": 1}"#,
-            "",
-        );
-        let (spec, _) = read_config(&text).unwrap();
-        let scheduler = scheduling::scheduler(spec.process().as_ref().unwrap()).unwrap();
-        assert_eq!(scheduler.unwrap().flags, 4);
+        for (flags, bits) in [
+            (r#""SCHED_FLAG_DL_OVERRUN""#, 4),
+            (r#""SCHED_FLAG_RESET_ON_FORK""#, 1),
+            (r#""SCHED_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN""#, 5),
+        ] {
+            let scheduler = format!(
+                r#""scheduler": {{"policy": "SCHED_DEADLINE", "flags": [{flags}],
+                "runtime": 1, "deadline": 1, "period": 1}}"#
+            );
+            let (spec, _) = read_config(&config(&scheduler, "")).unwrap();
+            let scheduler = scheduling::scheduler(spec.process().as_ref().unwrap()).unwrap();
+            assert_eq!(scheduler.unwrap().flags, bits);
+        }
+    }
+
+    #[test]
+    fn a_limit_of_processes_that_is_left_out_is_none() {
+        let limit = |pids: &str| {
+            let resources = format!(r#"{{"pids": {pids}}}"#);
+            let linux = format!(r#""resources": {resources}"#);
+            let (spec, _) = read_config(&config(r#""env": []"#, &linux)).unwrap();
+            let spec = spec.linux().as_ref().unwrap().resources().clone().unwrap();
+            assert_eq!(read_resources(resources.as_bytes()).unwrap(), spec);
+            spec.pids().map(|pids| pids.limit())
+        };
+        assert_eq!(limit("{}"), None);
+        assert_eq!(limit(r#"{"limit": 0}"#), Some(0));
+        assert_eq!(limit(r#"{"limit": -1}"#), Some(-1));
+    }
+
+    #[test]
+    fn a_memory_policy_that_nobody_knows_is_named_by_its_field() {
+        for (policy, wanted) in [
+            ("{}", "memoryPolicy.mode: invalid memory policy mode \"\""),
+            (
+                r#"{"mode": "INTERLEAVE"}"#,
+                "memoryPolicy.mode: invalid memory policy mode \"INTERLEAVE\"",
+            ),
+            (
+                r#"{"mode": "MPOL_BIND", "flags": ["MPOL_F_STATIC_NODES", "x"]}"#,
+                "memoryPolicy.flags[1]: invalid memory policy flag \"x\"",
+            ),
+        ] {
+            let linux = format!(r#""memoryPolicy": {policy}"#);
+            let error = read_config(&config(r#""env": []"#, &linux)).unwrap_err();
+            assert!(error.to_string().contains(wanted), "{error}");
+        }
     }
 
     #[test]

@@ -57,10 +57,11 @@ pub(super) fn all_resources(
             .map(|limits| memory(limits, warnings))
             .transpose()?
             .unwrap_or_default(),
-        pids_max: resources.pids().and_then(|pids| match pids.limit() {
-            0 => None,
-            limit => Some(u64::try_from(limit).map_or(Limit::Max, Limit::Value)),
-        }),
+        // Since the runtime specification 1.3 a limit that is there counts, 0 as well: no further
+        // process. systemd cannot express that and the first one needs its place: 1 is the same.
+        pids_max: resources
+            .pids()
+            .map(|pids| u64::try_from(pids.limit()).map_or(Limit::Max, |n| Limit::Value(n.max(1)))),
         io: resources
             .block_io()
             .as_ref()

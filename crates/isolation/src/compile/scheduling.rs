@@ -150,16 +150,23 @@ pub(super) fn memory_policy(linux: &Linux) -> Result<Option<MemoryPolicy>, Error
     };
     let nodes = match wanted.nodes().as_deref() {
         None | Some("") => Vec::new(),
-        Some(list) => mask("linux.memoryPolicy.nodes", list)?,
+        Some(list) => mask("linux.memoryPolicy.nodes", list).map_err(|error| match error {
+            Error::Invalid { field, problem } => invalid(
+                field,
+                format!("invalid memory policy nodes {list:?}: {problem}"),
+            ),
+            other => other,
+        })?,
     };
     // Preferring no node in particular is how MPOL_PREFERRED says "local".
     if takes_nodes == nodes.is_empty() && mode != 1 {
         return Err(invalid(
             "linux.memoryPolicy.nodes",
             if takes_nodes {
-                "is needed for this mode"
+                String::from("this memory policy mode requires at least one node but got 0")
             } else {
-                "must be left out for this mode"
+                let count: u32 = nodes.iter().map(|word| word.count_ones()).sum();
+                format!("this memory policy mode requires 0 nodes but got {count}; leave them out")
             },
         ));
     }

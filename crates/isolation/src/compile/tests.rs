@@ -39,6 +39,7 @@ pub(super) fn options() -> CompileOptions {
         root: RootSource::Directory(PathBuf::from("/rootfs")),
         mount_point: PathBuf::from("/run/gamut/mnt"),
         bundle: None,
+        exact_bind_flags: false,
         network: Network::Config,
         cgroup_path: Some("/gamut/c1".to_owned()),
         process: ProcessOptions::default(),

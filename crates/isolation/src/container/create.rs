@@ -169,6 +169,7 @@ impl ContainerLevel {
             root: workload.root.clone(),
             mount_point: self.run_root.mount_point.clone(),
             bundle: None,
+            exact_bind_flags: false,
             network,
             cgroup_path: (!configured).then(|| self.default_group(&workload.id)),
             process: ProcessOptions {

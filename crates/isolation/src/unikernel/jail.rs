@@ -27,11 +27,20 @@ const IMAGE_PATH: &str = "/unikernel";
 /// Name of the file in which the monitor tells of the machine.
 const STATUS_PATH: &str = "/machine.json";
 
+/// Name of the directory in the jail for what QEMU reads.
+const SCRATCH_PATH: &str = "/qemu";
+
+/// Room in it beside the unikernel's file, in bytes: arguments and environment.
+const SCRATCH_BYTES: u64 = 4 << 20;
+
 /// Memory of a guest when neither the user nor the image says, in bytes.
 pub const DEFAULT_MEMORY_BYTES: u64 = 32 << 20;
 
-/// What the monitor itself may need beside the guest's memory, in bytes.
-pub const ALLOWANCE_BYTES: u64 = 16 << 20;
+/// What the monitor itself may need on /dev/kvm beside the guest's memory, in bytes.
+pub const KVM_ALLOWANCE_BYTES: u64 = 16 << 20;
+
+/// The same with QEMU's translator, which keeps translated code.
+pub const TCG_ALLOWANCE_BYTES: u64 = 256 << 20;
 
 /// Threads that a monitor may have; a limit for a monitor gone wild, whatever the user says.
 const MAX_TASKS: i64 = 64;
@@ -49,6 +58,9 @@ const CAPABILITIES: [&str; 5] = [
 /// `major:minor` of /dev/kvm and /dev/net/tun (Linux, Documentation/admin-guide/devices.txt).
 const KVM: (i64, i64) = (10, 232);
 const TUN: (i64, i64) = (10, 200);
+
+/// The annotation that chooses the accelerator: `auto`, `kvm` or `tcg`.
+pub const ACCELERATOR_ANNOTATION: &str = "dev.gamut.unikernel.accelerator";
 
 /// Where things are on the host.
 #[derive(Debug, Clone, Copy)]
@@ -100,13 +112,8 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
         .ok_or_else(|| invalid("process", "is missing; there is nothing to run"))?;
     let mut warnings = refusals::admit(&features(spec, process))?;
     refuse_inner_hooks(spec)?;
-    if !host.has_kvm {
-        return Err(invalid(
-            "/dev/kvm",
-            "cannot be opened, and unikernels without it are not supported yet; enable \
-             virtualization, or run the image's Linux form",
-        ));
-    }
+    let accelerator = accelerator(spec, host)?;
+    let translated = accelerator == Accelerator::Tcg;
     let memory_bytes = memory(spec, note)?;
     let mounts = blocks::sort(spec.mounts().as_deref().unwrap_or_default(), &mut warnings)?;
     let monitor = MonitorConfig {
@@ -124,9 +131,15 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
         rofs_path: None,
         resolv_conf_path: mounts.resolv_conf.as_ref().map(|_| RESOLV_CONF.to_owned()),
         hosts_path: mounts.hosts.as_ref().map(|_| HOSTS.to_owned()),
-        accelerator: Accelerator::Kvm,
+        accelerator,
         status_path: Some(STATUS_PATH.to_owned()),
+        scratch_path: translated.then(|| SCRATCH_PATH.to_owned()),
         debug_socket_path: None,
+    };
+    let allowance_bytes = if translated {
+        TCG_ALLOWANCE_BYTES
+    } else {
+        KVM_ALLOWANCE_BYTES
     };
     let mut list = vec![
         json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
@@ -155,6 +168,24 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
         }
     }
     list.extend(mounts.blocks.iter().map(Block::mount));
+    if translated {
+        let image_bytes = std::fs::metadata(places.image).map_or(0, |metadata| metadata.len());
+        let size = format!("size={}", image_bytes.saturating_add(SCRATCH_BYTES));
+        list.push(
+            json!({"destination": SCRATCH_PATH, "type": "tmpfs", "source": "tmpfs",
+            "options": ["nosuid", "nodev", "noexec", "mode=755", size]}),
+        );
+        // QEMU and what it is linked with are the host's.
+        for directory in ["/usr", "/lib", "/lib64", "/etc/ld.so.cache"] {
+            if Path::new(directory).exists() {
+                list.push(file(
+                    Path::new(directory),
+                    directory,
+                    &["ro", "nosuid", "nodev"],
+                ));
+            }
+        }
+    }
     let config = json!({
         "ociVersion": spec.version(),
         "root": {"path": "jail", "readonly": true},
@@ -162,7 +193,7 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
         "mounts": list,
         "annotations": spec.annotations(),
         "hooks": spec.hooks(),
-        "linux": linux(spec, host, &mounts.blocks, memory_bytes)?,
+        "linux": linux(spec, host, !translated, &mounts.blocks, memory_bytes, allowance_bytes)?,
     });
     Ok(Jail {
         config: serde_json::from_value(without_nulls(config))
@@ -263,6 +294,26 @@ fn refuse_inner_hooks(spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
+fn accelerator(spec: &Spec, host: Host) -> Result<Accelerator, Error> {
+    let chosen = spec
+        .annotations()
+        .as_ref()
+        .and_then(|annotations| annotations.get(ACCELERATOR_ANNOTATION));
+    match chosen.map(String::as_str) {
+        None | Some("" | "auto") if host.has_kvm => Ok(Accelerator::Kvm),
+        None | Some("" | "auto" | "tcg") => Ok(Accelerator::Tcg),
+        Some("kvm") if host.has_kvm => Ok(Accelerator::Kvm),
+        Some("kvm") => Err(invalid(
+            ACCELERATOR_ANNOTATION,
+            "/dev/kvm cannot be opened here; leave it out, and QEMU's translator is used",
+        )),
+        Some(other) => Err(invalid(
+            ACCELERATOR_ANNOTATION,
+            format!("{other:?} is unknown; use auto, kvm or tcg"),
+        )),
+    }
+}
+
 /// Memory of the guest: what the user limits it to, what the image asks for, or the default.
 fn memory(spec: &Spec, note: &Note) -> Result<u64, Error> {
     let field = "linux.resources.memory.limit";
@@ -315,7 +366,14 @@ fn jailed_process(process: &Process) -> Value {
     })
 }
 
-fn linux(spec: &Spec, host: Host, blocks: &[Block], memory_bytes: u64) -> Result<Value, Error> {
+fn linux(
+    spec: &Spec,
+    host: Host,
+    with_kvm: bool,
+    blocks: &[Block],
+    memory_bytes: u64,
+    allowance_bytes: u64,
+) -> Result<Value, Error> {
     let linux = spec
         .linux()
         .as_ref()
@@ -337,7 +395,7 @@ fn linux(spec: &Spec, host: Host, blocks: &[Block], memory_bytes: u64) -> Result
         rules.push(device_rule("c", major, minor, "rwm"));
     }
     let nodes = [
-        ("/dev/kvm", KVM, host.has_kvm),
+        ("/dev/kvm", KVM, with_kvm),
         ("/dev/net/tun", TUN, host.has_tun),
     ];
     for (path, (major, minor), is_wanted) in nodes {
@@ -364,7 +422,7 @@ fn linux(spec: &Spec, host: Host, blocks: &[Block], memory_bytes: u64) -> Result
     }
     let memory = &mut resources["memory"];
     let total =
-        |bytes: u64| i64::try_from(bytes.saturating_add(ALLOWANCE_BYTES)).unwrap_or(i64::MAX);
+        |bytes: u64| i64::try_from(bytes.saturating_add(allowance_bytes)).unwrap_or(i64::MAX);
     // Memory and swap together are given by the user beside the limit, which has grown.
     if let Some(swap) = memory["swap"].as_u64() {
         memory["swap"] = json!(total(swap));

@@ -16,7 +16,10 @@ mod tests;
 
 pub use blocks::{BLOCK_FILE, DEFAULT_BLOCK_BYTES, Directory as BlockDirectory};
 pub use directory::{Directory as JailDirectory, Record as JailRecord};
-pub use jail::{ALLOWANCE_BYTES, DEFAULT_MEMORY_BYTES, Host, Jail, Places, jail};
+pub use jail::{
+    ACCELERATOR_ANNOTATION, DEFAULT_MEMORY_BYTES, Host, Jail, KVM_ALLOWANCE_BYTES, Places,
+    TCG_ALLOWANCE_BYTES, jail,
+};
 
 use crate::container::ContainerLevel;
 use crate::contract::{
@@ -41,6 +44,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -107,13 +111,18 @@ impl Host {
     /// Looks at this host.
     #[must_use]
     pub fn read() -> Self {
-        let can_open = |path| OpenOptions::new().read(true).write(true).open(path).is_ok();
+        let opened = OpenOptions::new().read(true).write(true).open("/dev/kvm");
+        // Something else may have been put there to hide it.
+        let is_kvm = |file: File| {
+            let numbers = file.metadata().map(|metadata| metadata.rdev());
+            numbers.is_ok_and(|device| (libc::major(device), libc::minor(device)) == (10, 232))
+        };
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let mut numbers = release
             .split(|c: char| !c.is_ascii_digit())
             .map(|digits| digits.parse().unwrap_or(0));
         Self {
-            has_kvm: can_open("/dev/kvm"),
+            has_kvm: opened.is_ok_and(is_kvm),
             has_tun: Path::new("/dev/net/tun").exists(),
             kernel: (
                 numbers.next().unwrap_or_default(),

@@ -97,7 +97,7 @@ fn the_jail_is_a_container_with_nothing_but_the_monitor() {
     assert_eq!(*accelerator, Accelerator::Kvm);
     assert_eq!(
         u64::try_from(memory_limit(&jail)).unwrap(),
-        8 * MIB + ALLOWANCE_BYTES
+        8 * MIB + KVM_ALLOWANCE_BYTES
     );
 
     let options = CompileOptions {
@@ -164,7 +164,7 @@ fn the_limit_is_the_guests_memory() {
     assert_eq!(jail.monitor.memory_bytes, Some(64 * MIB));
     assert_eq!(
         u64::try_from(memory_limit(&jail)).unwrap(),
-        64 * MIB + ALLOWANCE_BYTES
+        64 * MIB + KVM_ALLOWANCE_BYTES
     );
     wanted["linux"]["resources"]["memory"] = json!({"limit": 2 * MIB});
     let error = translate(wanted, HOST).unwrap_err().to_string();
@@ -257,12 +257,6 @@ fn what_a_unikernel_cannot_have_is_refused_by_name() {
         refused(&|wanted| wanted["process"]["terminal"] = json!(true)),
         refusals::TERMINAL.capability
     );
-    let without_kvm = Host {
-        has_kvm: false,
-        ..HOST
-    };
-    let error = translate(config(), without_kvm).unwrap_err().to_string();
-    assert!(error.starts_with("/dev/kvm: "), "{error}");
     let mut hooked = config();
     hooked["hooks"] = json!({"startContainer": [{"path": "/bin/true"}]});
     let error = translate(hooked, HOST).unwrap_err().to_string();
@@ -328,4 +322,45 @@ fn what_a_monitor_tells_is_read_as_hostile() {
     own.make(&monitor, &JailRecord::default()).unwrap();
     own.remove().unwrap();
     own.remove().unwrap();
+}
+
+#[test]
+fn without_kvm_it_is_translated() {
+    let without_kvm = Host {
+        has_kvm: false,
+        ..HOST
+    };
+    let chosen = |accelerator: &str, host| {
+        let mut wanted = config();
+        wanted["annotations"] = json!({ACCELERATOR_ANNOTATION: accelerator});
+        translate(wanted, host)
+    };
+    let translated = [
+        translate(config(), without_kvm),
+        chosen("auto", without_kvm),
+        chosen("tcg", without_kvm),
+        chosen("tcg", HOST),
+    ];
+    for jail in translated {
+        let jail = jail.unwrap();
+        assert_eq!(jail.monitor.accelerator, Accelerator::Tcg);
+        assert_eq!(
+            u64::try_from(memory_limit(&jail)).unwrap(),
+            8 * MIB + TCG_ALLOWANCE_BYTES
+        );
+        let mounts = jail.config.mounts().as_ref().unwrap();
+        let mount = |place: &str| mounts.iter().find(|one| one.destination() == Path::new(place));
+        let options = |place: &str| mount(place).unwrap().options().clone().unwrap();
+        assert!(options("/usr").contains(&"ro".to_owned()));
+        let scratch = jail.monitor.scratch_path.as_deref().unwrap();
+        assert!(options(scratch).contains(&"noexec".to_owned()));
+        let linux = jail.config.linux().as_ref().unwrap();
+        let devices = linux.devices().as_ref().unwrap();
+        assert!(devices.iter().all(|one| one.path() != Path::new("/dev/kvm")));
+    }
+    assert_eq!(chosen("kvm", HOST).unwrap().monitor.scratch_path, None);
+    let error = chosen("kvm", without_kvm).unwrap_err().to_string();
+    assert!(error.contains("/dev/kvm cannot be opened"), "{error}");
+    let error = chosen("xen", HOST).unwrap_err().to_string();
+    assert!(error.contains("use auto, kvm or tcg"), "{error}");
 }

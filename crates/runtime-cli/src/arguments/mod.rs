@@ -52,6 +52,8 @@ pub struct Global {
 /// Where errors are told besides on stderr.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Log {
+    /// Name by which the program was called.
+    pub program: String,
     /// A file to append to.
     pub file: Option<PathBuf>,
     /// In JSON, not as text.
@@ -65,7 +67,7 @@ impl Arguments {
     ///
     /// # Errors
     /// What is wrong with it, and the log that was named by then.
-    pub fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Self, (Error, Log)> {
+    pub fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Self, Box<(Error, Log)>> {
         let name = words
             .next()
             .and_then(|name| Path::new(&name).file_name()?.to_str().map(str::to_owned))
@@ -75,11 +77,14 @@ impl Arguments {
             root: PathBuf::new(),
             root_is_given: false,
             systemd_cgroup: false,
-            log: Log::default(),
+            log: Log {
+                program: name.clone(),
+                ..Log::default()
+            },
         };
         match Self::verb(&mut words, &mut global) {
             Ok(verb) => Ok(Self { name, global, verb }),
-            Err(error) => Err((error, global.log)),
+            Err(error) => Err(Box::new((error, global.log))),
         }
     }
 

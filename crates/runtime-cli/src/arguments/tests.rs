@@ -3,7 +3,7 @@ use super::*;
 
 fn parse(line: &str) -> Result<Arguments, String> {
     let words = std::iter::once("gamut-runtime").chain(line.split_whitespace());
-    Arguments::parse(words.map(OsString::from)).map_err(|(error, _)| error.to_string())
+    Arguments::parse(words.map(OsString::from)).map_err(|failed| failed.0.to_string())
 }
 
 fn verb(line: &str) -> Verb {
@@ -22,6 +22,7 @@ fn a_whole_line() {
                 root_is_given: true,
                 systemd_cgroup: false,
                 log: Log {
+                    program: "gamut-runtime".to_owned(),
                     file: Some(PathBuf::from("/l")),
                     json: true,
                     debug: false,

@@ -1,6 +1,6 @@
 //! `exec`: a further process in a container.
 
-use super::{callers, failure, foreground, inherited_stdio, passed_files, report};
+use super::{callers, debug, failure, foreground, inherited_stdio, passed_files, report};
 use crate::server::group_failure;
 use crate::sys::process::{self, reset_child_signal};
 use gamut_abi::control::{Failure, FailureKind};
@@ -29,6 +29,7 @@ pub(super) fn exec(request: &OciExec) -> Result<u8, Failure> {
         leave_line_ends: !request.detach,
         extra_files: &extra_files,
     };
+    debug::set_up(&request.callers, &request.plan);
     let mut running = exec_with(
         init.as_fd(),
         request.init_pid,
@@ -38,6 +39,7 @@ pub(super) fn exec(request: &OciExec) -> Result<u8, Failure> {
         groups.own.as_ref(),
         options,
     )?;
+    debug::executed(&request.callers, running.pid);
     for warning in &running.warnings {
         report::warning(&request.callers, warning);
     }

@@ -1,6 +1,6 @@
 //! Making a container, up to just before execve.
 
-use super::{callers, failure, inherited_stdio, passed_files, report, state};
+use super::{callers, debug, failure, inherited_stdio, passed_files, report, state};
 use crate::server::{discard, group_failure, make_group};
 use gamut_abi::control::{Failure, FailureKind};
 use gamut_abi::oci::{GATE_FILE, OciLaunch};
@@ -51,6 +51,7 @@ pub(super) fn make(launch: &OciLaunch, options: CreateOptions<'_>) -> Result<Mad
     let mut warnings = Vec::new();
     check_group(&launch.plan)?;
     let group = make_group(&launch.plan, &mut warnings)?.map(|(_, group)| group);
+    debug::set_up(&launch.callers, &launch.plan);
     let made = inherited_stdio()
         .and_then(|stdio| {
             gamut_container::create(&launch.plan, &[], stdio, group.as_ref(), options)
@@ -69,6 +70,7 @@ pub(super) fn make(launch: &OciLaunch, options: CreateOptions<'_>) -> Result<Mad
             for warning in warnings {
                 report::warning(&launch.callers, &warning);
             }
+            debug::made(&launch.callers, created.pid);
             Ok(Made { created, group })
         }
         Err(failure) => {
@@ -114,6 +116,11 @@ fn check_group(plan: &Plan) -> Result<(), Failure> {
 }
 
 fn hand_over(launch: &OciLaunch, created: &Created) -> Result<(), Failure> {
+    if let Some(id) = created.root_mount() {
+        let place = &launch.plan.root.mount_point;
+        state::write_root_mount(&launch.state_directory, id, place)
+            .map_err(|error| failure("write which mount is the root", &error))?;
+    }
     state::write_pid(&launch.state_directory, created.pid)
         .map_err(|error| failure("write the process id", &error))?;
     callers::tell(

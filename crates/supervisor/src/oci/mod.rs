@@ -6,6 +6,7 @@
 //! log: the caller's standard streams are the container's.
 
 mod callers;
+mod debug;
 mod exec;
 mod foreground;
 mod make;
@@ -17,7 +18,7 @@ mod terminal;
 pub use state::remove_state_directory;
 
 use gamut_abi::control::{Failure, FailureKind};
-use gamut_abi::oci::{LAUNCH_DESCRIPTOR, OciCallers, OciRequest, OciVerb};
+use gamut_abi::oci::{LAUNCH_DESCRIPTOR, OciCallers, OciRequest, OciVerb, PROGRAM_NAME};
 use gamut_abi::wire;
 use gamut_container::Stdio;
 use std::fs::File;
@@ -67,8 +68,23 @@ pub fn main() -> ExitCode {
 }
 
 fn tell(verb: &str, id: &str, callers: &OciCallers, failure: &Failure) {
-    let message = [verb, " ", id, ": ", &failure.message].concat();
-    report::error(callers, &message);
+    // The words of other OCI runtimes, by which engines know what happened.
+    let text = &failure.message;
+    let message = match verb {
+        // The container's own program, after everything else: as a shell would have it.
+        "run" if text.starts_with("exec /") => text.clone(),
+        "create" | "run" => {
+            let name = if callers.program.is_empty() {
+                PROGRAM_NAME
+            } else {
+                &callers.program
+            };
+            let what = " failed: unable to start container process: ";
+            [name, " ", verb, what, text, " (container ", id, ")"].concat()
+        }
+        _ => return report::error(callers, &[verb, " ", id, ": ", text].concat()),
+    };
+    report::bare_error(callers, &message);
 }
 
 fn read_request() -> Result<OciRequest, String> {

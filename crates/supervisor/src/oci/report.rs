@@ -11,9 +11,29 @@ pub(super) fn error(callers: &OciCallers, message: &str) {
     report(callers, "error", message);
 }
 
+/// Reports what went wrong in a message that says who speaks by itself.
+pub(super) fn bare_error(callers: &OciCallers, message: &str) {
+    let _ = std::io::stderr().write_all([message, "\n"].concat().as_bytes());
+    append(callers, "error", message);
+}
+
 /// Reports what had to be given up.
 pub(super) fn warning(callers: &OciCallers, message: &str) {
     report(callers, "warning", message);
+}
+
+/// Reports a step that has been taken, if that is asked for.
+pub(super) fn debug(callers: &OciCallers, message: impl FnOnce() -> String) {
+    if !callers.debug {
+        return;
+    }
+    let message = message();
+    if callers.log.is_some() {
+        append(callers, "debug", &message);
+    } else {
+        let line = text_line("debug", &message, &rfc3339(now_ns()));
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
 }
 
 fn report(callers: &OciCallers, level: &str, message: &str) {
@@ -23,6 +43,11 @@ fn report(callers: &OciCallers, level: &str, message: &str) {
         let line = ["gamut-runtime: ", level, ": ", message, "\n"].concat();
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
+    append(callers, level, message);
+}
+
+/// Appends a line to the log, if there is one.
+fn append(callers: &OciCallers, level: &str, message: &str) {
     let Some((path, json)) = &callers.log else {
         return;
     };

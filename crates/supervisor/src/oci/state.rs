@@ -1,6 +1,6 @@
 //! What a container leaves for the commands that come later, and for its caller.
 
-use gamut_abi::oci::{CONFIG_FILE, GATE_FILE, JAIL_DIRECTORY, PID_FILE, STATE_FILE};
+use gamut_abi::oci::{CONFIG_FILE, GATE_FILE, JAIL_DIRECTORY, MOUNT_FILE, PID_FILE, STATE_FILE};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,6 +13,25 @@ pub(super) fn write_pid(directory: &str, pid: u32) -> io::Result<()> {
         [directory, "/", PID_FILE].concat(),
         [&pid.to_string(), " ", &start_time, "\n"].concat(),
     )
+}
+
+/// Writes down which mount is the root of a container that shares its caller's.
+pub(super) fn write_root_mount(directory: &str, id: u64, path: &str) -> io::Result<()> {
+    let text = [&id.to_string(), " ", path].concat();
+    fs::write([directory, "/", MOUNT_FILE].concat(), text)
+}
+
+/// Takes that mount away, if there is one.
+fn unmount_root(directory: &Path) -> io::Result<()> {
+    let text = match fs::read_to_string(directory.join(MOUNT_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let (id, path) = text
+        .split_once(' ')
+        .and_then(|(id, path)| Some((id.parse().ok()?, path)))
+        .ok_or(io::ErrorKind::InvalidData)?;
+    gamut_container::unmount_root(path, id).map_err(|error| io::Error::other(error.message))
 }
 
 /// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)).
@@ -46,7 +65,8 @@ pub(super) fn write_pid_file(path: &str, pid: u32) -> io::Result<()> {
 /// # Errors
 /// Those of unlink(2) and rmdir(2); `DirectoryNotEmpty` if it holds something foreign.
 pub fn remove_state_directory(directory: &Path) -> io::Result<()> {
-    for name in [GATE_FILE, PID_FILE, CONFIG_FILE] {
+    unmount_root(directory)?;
+    for name in [GATE_FILE, MOUNT_FILE, PID_FILE, CONFIG_FILE] {
         gone(fs::remove_file(directory.join(name)))?;
     }
     // Never a place of mounts on the host: they are made in the jail's own namespace.

@@ -384,6 +384,7 @@ fn filesystem(destination: &str, fstype: &str, options: &[(&str, &str)]) -> Moun
         attributes_set: 0,
         attributes_clear: 0,
         attributes_recursive: false,
+        implied_clear: None,
         propagation: None,
         recursive_attributes: None,
         idmap: None,

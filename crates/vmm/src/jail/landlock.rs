@@ -21,9 +21,18 @@ struct Rules {
     scopes: u64,
 }
 
-/// Denies this thread, and those it will start, every file. A kernel without Landlock is left to
-/// seccomp, which forbids the calls.
-pub(super) fn deny_all() -> Result<()> {
+/// What is denied.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Denied {
+    /// Every file that is not open yet.
+    pub(super) files: bool,
+    /// TCP, abstract sockets of others, and signals to who is not denied as much.
+    pub(super) others: bool,
+}
+
+/// Denies this thread, and what it will start, files or others. A kernel without Landlock is left
+/// to seccomp, which forbids the calls.
+pub(super) fn deny(denied: Denied) -> Result<()> {
     // SAFETY: asks for the version, without a ruleset.
     let version = unsafe {
         libc::syscall(
@@ -40,11 +49,23 @@ pub(super) fn deny_all() -> Result<()> {
     let rules = Rules {
         files: FILE_RIGHTS
             .get(version.clamp(1, known) - 1)
+            .filter(|_| denied.files)
             .copied()
             .unwrap_or(0),
-        network: if version >= 4 { NETWORK_RIGHTS } else { 0 },
-        scopes: if version >= 6 { SCOPES } else { 0 },
+        network: if denied.others && version >= 4 {
+            NETWORK_RIGHTS
+        } else {
+            0
+        },
+        scopes: if denied.others && version >= 6 {
+            SCOPES
+        } else {
+            0
+        },
     };
+    if (rules.files, rules.network, rules.scopes) == (0, 0, 0) {
+        return Ok(());
+    }
     let size = match version {
         0..=3 => 8_usize,
         4..=5 => 16,

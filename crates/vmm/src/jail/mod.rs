@@ -9,9 +9,37 @@ mod drop;
 mod landlock;
 mod seccomp;
 
+use seccompiler::BpfProgram;
+
 use crate::error::Result;
+use landlock::Denied;
 
 pub use drop::NOBODY;
+
+/// Gives up what neither the monitor nor QEMU, which it starts afterwards, needs: privileges, TCP,
+/// and reaching processes other than one another.
+///
+/// # Errors
+/// If something that must be given up cannot be.
+pub fn enter_with_qemu() -> Result<()> {
+    drop::privileges()?;
+    landlock::deny(Denied {
+        files: false,
+        others: true,
+    })
+}
+
+/// Gives up the rest, once QEMU runs. Signals are left: it has to be ended.
+///
+/// # Errors
+/// If something that must be given up cannot be.
+pub fn enter_beside_qemu() -> Result<()> {
+    landlock::deny(Denied {
+        files: true,
+        others: false,
+    })?;
+    drop::limits()
+}
 
 /// Gives up everything that concerns all threads. To be called before there is a second one.
 ///
@@ -19,7 +47,10 @@ pub use drop::NOBODY;
 /// If something that must be given up cannot be.
 pub fn enter() -> Result<()> {
     drop::privileges()?;
-    landlock::deny_all()?;
+    landlock::deny(Denied {
+        files: true,
+        others: true,
+    })?;
     drop::limits()
 }
 
@@ -37,4 +68,20 @@ pub fn confine_processor_thread() -> Result<()> {
 /// If the kernel refuses the filter.
 pub fn confine_main_thread() -> Result<()> {
     seccomp::apply(seccomp::main())
+}
+
+/// Leaves this thread only the system calls that standing beside QEMU takes.
+///
+/// # Errors
+/// If the kernel refuses the filter.
+pub fn confine_translator_thread() -> Result<()> {
+    seccomp::apply(seccomp::translator())
+}
+
+/// The filter under which QEMU is started.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn translator_filter() -> Result<BpfProgram> {
+    seccomp::qemu()
 }

@@ -42,21 +42,15 @@ const PROCESSOR: &[i64] = &[
     libc::SYS_fdatasync,
     libc::SYS_fstat,
     libc::SYS_getrandom,
-    libc::SYS_poll,
     libc::SYS_ppoll,
     libc::SYS_pread64,
     libc::SYS_pwrite64,
     libc::SYS_read,
     libc::SYS_statx,
-    libc::SYS_writev,
 ];
 
-/// Waiting for signals, and interrupting the processor.
-const MAIN: &[i64] = &[
-    libc::SYS_getpid,
-    libc::SYS_rt_sigtimedwait,
-    libc::SYS_tgkill,
-];
+/// Waiting for signals.
+const MAIN: &[i64] = &[libc::SYS_rt_sigtimedwait];
 
 /// The filter of the thread that runs the guest.
 pub(super) fn processor() -> Result<BpfProgram> {
@@ -67,6 +61,66 @@ pub(super) fn processor() -> Result<BpfProgram> {
     }
     rules.insert(libc::SYS_ioctl, requests);
     compile(rules)
+}
+
+/// Reading what QEMU and its guest send, and ending it.
+const TRANSLATOR: &[i64] = &[
+    libc::SYS_close,
+    libc::SYS_fstat,
+    libc::SYS_poll,
+    libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_statx,
+    libc::SYS_wait4,
+];
+
+/// Nothing that QEMU needs when it is given descriptors; its own filter comes on top.
+const NOT_FOR_QEMU: &[i64] = &[
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_bind,
+    libc::SYS_bpf,
+    libc::SYS_chroot,
+    libc::SYS_connect,
+    libc::SYS_io_uring_setup,
+    libc::SYS_keyctl,
+    libc::SYS_listen,
+    libc::SYS_mount,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_perf_event_open,
+    libc::SYS_pivot_root,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_ptrace,
+    libc::SYS_setns,
+    libc::SYS_socket,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+    libc::SYS_userfaultfd,
+];
+
+/// The filter of the thread that stands beside QEMU.
+pub(super) fn translator() -> Result<BpfProgram> {
+    let mut rules = rules(TRANSLATOR)?;
+    let kill = u64::from(libc::SIGKILL.unsigned_abs());
+    rules.insert(libc::SYS_kill, vec![when(1, SeccompCmpOp::Eq, kill)?]);
+    compile(rules)
+}
+
+/// The filter of QEMU.
+pub(super) fn qemu() -> Result<BpfProgram> {
+    let rules: Rules = NOT_FOR_QEMU
+        .iter()
+        .map(|call| (*call, Vec::new()))
+        .collect();
+    SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+        TargetArch::x86_64,
+    )
+    .and_then(TryInto::try_into)
+    .map_err(|error| refused(&error))
 }
 
 /// The filter of the thread that waits for signals.

@@ -10,7 +10,7 @@ use kvm_bindings::{
 use crate::ending::{Ending, Fault};
 
 /// KVM_RUN itself failed.
-pub(super) fn run_failed(error: io::Error) -> Ending {
+pub(super) fn run_failed(error: &io::Error) -> Ending {
     if error.raw_os_error() == Some(libc::EFAULT) {
         return Ending::Machine(
             "the guest's memory cannot be had from the host: it is exhausted, or the file of the \

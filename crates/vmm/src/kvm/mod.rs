@@ -2,12 +2,15 @@
 
 mod error;
 mod start;
+mod state;
 
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use gamut_abi::guest::boot::ClockPage;
+pub use state::{ProcessorState, Surroundings};
+
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
 use crate::bytes::u64_at;
@@ -31,6 +34,8 @@ pub struct KvmMachine {
     memory: GuestMemory,
     layout: Layout,
     control: Arc<Control>,
+    /// Its writes are noted.
+    is_tracking: bool,
     /// Registers at an exception, where they are not those of the stub.
     fault_registers: Option<Registers>,
 }
@@ -60,6 +65,7 @@ impl KvmMachine {
             memory,
             layout,
             control,
+            is_tracking: false,
             fault_registers: None,
         })
     }
@@ -84,7 +90,7 @@ impl KvmMachine {
             Ok(exit) => exit,
             Err(error) => {
                 let interrupted = [libc::EINTR, libc::EAGAIN].contains(&error.errno());
-                return (!interrupted).then(|| error::run_failed(std::io::Error::from(error)));
+                return (!interrupted).then(|| error::run_failed(&std::io::Error::from(error)));
             }
         };
         match exit {

@@ -102,6 +102,8 @@ pub fn setup(what: &str) -> Setup {
             resolv_conf_path: None,
             hosts_path: None,
             accelerator: gamut_abi::monitor::Accelerator::Auto,
+            status_path: None,
+            scratch_path: None,
             debug_socket_path: None,
         },
     }

@@ -127,12 +127,7 @@ pub async fn request(
         .unwrap_or(Err(ClientError::TimedOut))
 }
 
-async fn ask(
-    method: &str,
-    url: &str,
-    body: &[u8],
-    limits: &Limits,
-) -> Result<Answer, ClientError> {
+async fn ask(method: &str, url: &str, body: &[u8], limits: &Limits) -> Result<Answer, ClientError> {
     let (host, port, target) = parts(url).ok_or_else(|| ClientError::BadUrl(url.to_owned()))?;
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let addresses = resolve(name).await.map_err(ClientError::Resolve)?;

@@ -107,7 +107,11 @@ pub(super) fn split<'message>(
     bytes: &'message [u8],
     limits: &Limits,
 ) -> Result<Option<&'message [u8]>, HttpError> {
-    match head_end(bytes.get(..limits.head_bytes.min(bytes.len())).unwrap_or(bytes)) {
+    match head_end(
+        bytes
+            .get(..limits.head_bytes.min(bytes.len()))
+            .unwrap_or(bytes),
+    ) {
         Some(end) => Ok(bytes.get(..end)),
         None if bytes.len() >= limits.head_bytes => Err(HttpError::HeadTooLong),
         None => Ok(None),

@@ -1,6 +1,8 @@
 //! Requests.
 
-use super::head::{BodyLength, Fields, Header, HttpError, Limits, Parsed, is_token, line, split, version};
+use super::head::{
+    BodyLength, Fields, Header, HttpError, Limits, Parsed, is_token, line, split, version,
+};
 
 /// Longest method that is understood.
 const MAX_METHOD_BYTES: usize = 32;
@@ -65,7 +67,9 @@ pub fn parse_request<'message>(
     let mut word = || words.next().unwrap_or_default();
     let (method, target, tail) = (word(), word(), word());
     if words.next().is_some() {
-        return Err(HttpError::Malformed("a first line of more than three words"));
+        return Err(HttpError::Malformed(
+            "a first line of more than three words",
+        ));
     }
     let minor_version = version(tail)?;
     let is_method = (1..=MAX_METHOD_BYTES).contains(&method.len());
@@ -107,6 +111,7 @@ mod tests {
     use super::{RequestHead, parse_request};
     use alloc::format;
     use alloc::string::String;
+    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<Parsed<RequestHead<'_>>, HttpError> {
@@ -130,7 +135,9 @@ mod tests {
         assert_eq!(request.header("x-y"), Some(&b"z"[..]));
         assert!(request.keeps_alive);
         assert_eq!(request.body, BodyLength::Known(0));
-        let post = complete("POST / HTTP/1.1\r\nhost:\r\nTransfer-Encoding: Chunked\r\nConnection: x, Close\r\n\r\n");
+        let post = complete(
+            "POST / HTTP/1.1\r\nhost:\r\nTransfer-Encoding: Chunked\r\nConnection: x, Close\r\n\r\n",
+        );
         assert_eq!((post.body, post.keeps_alive), (BodyLength::Chunked, false));
         let old = complete("\r\nGET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n");
         assert!(old.keeps_alive);
@@ -156,7 +163,10 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         ] {
             let result = parse(text);
-            assert!(matches!(result, Err(HttpError::Malformed(_))), "{text:?}: {result:?}");
+            assert!(
+                matches!(result, Err(HttpError::Malformed(_))),
+                "{text:?}: {result:?}"
+            );
         }
         let encoded = "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
         assert_eq!(parse(encoded), Err(HttpError::Encoding));

@@ -3,7 +3,6 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::Cell;
-use core::pin::pin;
 use core::time::Duration;
 
 use super::chunked::{Chunk, ChunkDecoder};
@@ -202,9 +201,7 @@ impl Connection {
             return Ok(false);
         };
         let body_bytes = match &body {
-            Body::InPlace(bytes) => rest
-                .get(head_bytes..head_bytes + bytes)
-                .unwrap_or_default(),
+            Body::InPlace(bytes) => rest.get(head_bytes..head_bytes + bytes).unwrap_or_default(),
             Body::Gathered(bytes, _) => bytes,
         };
         let request = Request {
@@ -236,7 +233,7 @@ impl Connection {
         let has_begun = !self.rest().is_empty();
         let patience = if has_begun { ARRIVAL } else { IDLE };
         let read = timeout(patience, self.read());
-        let count = match select(pin!(read), shutdown::requested()).await {
+        let count = match select(read, shutdown::requested()).await {
             Either::First(Ok(count)) => count?,
             Either::First(Err(_)) if has_begun => {
                 return Err(End::Refusal(StatusCode::REQUEST_TIMEOUT));

@@ -37,7 +37,8 @@ const DEFAULT_MTU: u16 = 1500;
 const MTU_RANGE: core::ops::RangeInclusive<u16> = 576..=65_500;
 
 /// `02:00:00:00:00:01` as bytes; none if it is no hardware address of a single device.
-fn mac(text: &str) -> Option<[u8; 6]> {
+#[must_use]
+pub fn mac(text: &str) -> Option<[u8; 6]> {
     let mut bytes = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut bytes {

@@ -98,7 +98,10 @@ struct Reader<'message> {
 
 impl<'message> Reader<'message> {
     fn take(&mut self, count: usize) -> Result<&'message [u8], MessageError> {
-        let end = self.at.checked_add(count).ok_or(MessageError::NotAnAnswer)?;
+        let end = self
+            .at
+            .checked_add(count)
+            .ok_or(MessageError::NotAnAnswer)?;
         let bytes = self
             .message
             .get(self.at..end)

@@ -63,6 +63,7 @@ pub struct Counters {
 
 struct Port {
     index: u16,
+    mac: [u8; 6],
     arrived: VecDeque<FrameBuffer>,
     counters: Counters,
     /// Claimed by [`RawDevice`]: the protocols leave it alone.
@@ -208,6 +209,7 @@ pub(super) fn initialize(devices: &[Device]) {
             .iter()
             .map(|device| Port {
                 index: device.index,
+                mac: device.mac,
                 arrived: VecDeque::new(),
                 counters: Counters::default(),
                 is_raw: false,
@@ -289,6 +291,12 @@ pub fn counters(device: u16) -> Counters {
         let port = frames.port(device);
         port.map_or(Counters::default(), |port| port.counters)
     })
+}
+
+/// The hardware address of a device.
+#[must_use]
+pub fn mac(device: u16) -> Option<[u8; 6]> {
+    FRAMES.with(|frames| frames.port(device).map(|port| port.mac))
 }
 
 /// The indexes of all devices.

@@ -82,7 +82,7 @@ pub async fn resolve(name: &str) -> Result<Vec<IpAddr>, ResolveError> {
         return Ok(known);
     }
     // A name server may be one that DHCP has yet to name.
-    let _ = timeout(PATIENCE, stack::ready()).await;
+    stack::wait_for_address().await;
     let mut servers: Vec<IpAddr> = configuration::name_servers(text).collect();
     stack::with(|stack| {
         for attachment in &stack.attachments {

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::net::IpAddr;
 use core::task::{Poll, Waker};
+use core::time::Duration;
 
 use smoltcp::time::Instant;
 use smoltcp::wire::IpAddress;
@@ -11,8 +12,11 @@ use smoltcp::wire::IpAddress;
 use super::configuration::Device;
 use super::interface::Attachment;
 use crate::cell::Global;
+use crate::executor::timeout;
 use crate::{clock, entropy};
 
+/// How long DHCP may take before our own connections and datagrams give up.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// First port of those that are given out (RFC 6335).
 const FIRST_EPHEMERAL_PORT: u16 = 49_152;
 
@@ -122,6 +126,11 @@ pub async fn ready() {
         })
     })
     .await;
+}
+
+/// Waits for an address, but not for ever: then it shows that nothing leads anywhere.
+pub(super) async fn wait_for_address() {
+    let _ = timeout(PATIENCE, ready()).await;
 }
 
 /// The addresses of the guest, with the index of their device.

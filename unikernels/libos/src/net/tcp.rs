@@ -131,7 +131,10 @@ fn is_known(attachment: &Attachment, syn: &syn::Syn) -> bool {
                     .is_some_and(|local| local.port == syn.to_port)
                 && socket.state() != tcp::State::TimeWait
         }
-        #[allow(unreachable_patterns, reason = "the only kind without further features")]
+        #[allow(
+            unreachable_patterns,
+            reason = "the only kind without further features"
+        )]
         _ => false,
     })
 }
@@ -339,10 +342,7 @@ impl Drop for TcpListener {
             };
             for (index, handle) in tcp.listening.remove(at).pending {
                 if let Some(attachment) = attachments.get_mut(index) {
-                    attachment
-                        .sockets
-                        .get_mut::<Socket<'_>>(handle)
-                        .abort();
+                    attachment.sockets.get_mut::<Socket<'_>>(handle).abort();
                     attachment.is_touched = true;
                     tcp.leaving.push_back((index, handle));
                 }
@@ -364,6 +364,7 @@ impl TcpStream {
     /// If nothing leads there, or the peer refuses or does not answer.
     pub async fn connect(address: SocketAddr) -> Result<Self, TcpError> {
         let remote = ip_address(address.ip()).ok_or(TcpError::Unreachable)?;
+        stack::wait_for_address().await;
         let stream = stack::with(|stack| {
             let index = stack.route(&remote).ok_or(TcpError::Unreachable)?;
             let port = stack.ephemeral_port();

@@ -70,7 +70,10 @@ impl UdpSocket {
             let is_taken = stack.attachments.iter().any(|attachment| {
                 attachment.sockets.iter().any(|(_, socket)| match socket {
                     smoltcp::socket::Socket::Udp(socket) => socket.endpoint().port == port,
-                    #[allow(unreachable_patterns, reason = "the only kind in some sets of features")]
+                    #[allow(
+                        unreachable_patterns,
+                        reason = "the only kind in some sets of features"
+                    )]
                     _ => false,
                 })
             });
@@ -98,7 +101,8 @@ impl UdpSocket {
                     let socket = attachment.sockets.get_mut::<Socket<'_>>(handle);
                     if let Ok((datagram, metadata)) = socket.recv() {
                         let count = datagram.len().min(bytes.len());
-                        let (Some(to), Some(from)) = (bytes.get_mut(..count), datagram.get(..count))
+                        let (Some(to), Some(from)) =
+                            (bytes.get_mut(..count), datagram.get(..count))
                         else {
                             continue;
                         };
@@ -126,6 +130,7 @@ impl UdpSocket {
         if bytes.len() > BUFFER_BYTES {
             return Err(UdpError::TooLong);
         }
+        stack::wait_for_address().await;
         poll_fn(|context| {
             stack::with(|stack| {
                 let Some(route) = stack.route(&remote) else {

@@ -19,8 +19,7 @@ pub(super) struct Aligned<T>(pub(super) T);
 pub(super) static mut PAGE_TABLES: Aligned<[[u64; 512]; TABLES]> = Aligned([[0; 512]; TABLES]);
 
 /// Stack until the memory map is known; afterwards that of exceptions and interrupts.
-pub(super) static mut BOOT_STACK: Aligned<[u8; BOOT_STACK_BYTES]> =
-    Aligned([0; BOOT_STACK_BYTES]);
+pub(super) static mut BOOT_STACK: Aligned<[u8; BOOT_STACK_BYTES]> = Aligned([0; BOOT_STACK_BYTES]);
 /// Size of it.
 pub(super) const BOOT_STACK_BYTES: usize = 16 * 1024;
 

@@ -5,7 +5,7 @@ use core::fmt::Write as _;
 use core::ptr;
 
 use super::entry::{BOOT_STACK, BOOT_STACK_BYTES};
-use super::{exit, ports, serial};
+use super::{control_line, end, ports, serial};
 use crate::to_usize;
 
 const LOCAL_APIC: u64 = 0xfee0_0000;
@@ -16,12 +16,9 @@ const TIMER_NOW: u64 = 0x390;
 const TIMER_DIVIDER: u64 = 0x3e0;
 const TIMER_MASKED: u32 = 1 << 16;
 
-#[cfg(feature = "net")]
 const IO_APIC_LINES: u32 = 24;
 /// The I/O APICs of PC machines; the second one is that of QEMU's microvm, from line 24 on.
-#[cfg(feature = "net")]
 const IO_APIC: u64 = 0xfec0_0000;
-#[cfg(feature = "net")]
 const IO_APIC_SECOND: u64 = 0xfec1_0000;
 
 /// Vector of timer and devices: the same, since it only ends a halt.
@@ -152,8 +149,7 @@ pub(super) fn initialize() {
         (*task_state)[25] = 104 << 16;
         let base = task_state.expose_provenance() as u64;
         let descriptors = &raw mut DESCRIPTORS.0;
-        (*descriptors)[2] =
-            103 | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
+        (*descriptors)[2] = 103 | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
         (*descriptors)[3] = base >> 32;
 
         let gates = &raw mut GATES.0;
@@ -222,7 +218,6 @@ pub(super) fn counted() -> u32 {
     u32::MAX - now
 }
 
-#[cfg(feature = "net")]
 /// Lets a device's interrupt line end a halt.
 pub(super) fn enable_line(line: u32) {
     let (base, line) = match line.checked_sub(IO_APIC_LINES) {
@@ -272,6 +267,28 @@ extern "C" fn exception(frame: &Frame) -> ! {
     let fault_address: u64;
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, cr2", out(reg) fault_address, options(nomem, nostack)) }
+    let numbers = [frame.vector, frame.error_code, fault_address];
+    let is_told =
+        control_line::exception(numbers, registers(frame), frame.rip, frame.registers[RBP]);
+    if !is_told {
+        print(frame, fault_address);
+    }
+    end(gamut_abi::guest::EXIT_FAULT, is_told)
+}
+
+/// In the order of the control line: rax to rbp, rsp, r8 to r15, rip, rflags.
+fn registers(frame: &Frame) -> [u64; 18] {
+    let mut values = [0; 18];
+    let (first, last) = frame.registers.split_at(RBP);
+    let in_order = last.iter().rev().chain([&frame.rsp]).chain(first.iter().rev());
+    let in_order = in_order.chain([&frame.rip, &frame.flags]);
+    for (place, value) in values.iter_mut().zip(in_order) {
+        *place = *value;
+    }
+    values
+}
+
+fn print(frame: &Frame, fault_address: u64) {
     // The serial line never fails.
     let _ = writeln!(
         Serial,
@@ -283,15 +300,22 @@ extern "C" fn exception(frame: &Frame) -> ! {
     }
     let _ = writeln!(Serial, " rsp={:#x} rflags={:#x}", frame.rsp, frame.flags);
     let _ = writeln!(Serial, "  at {:#x}", frame.rip);
-    backtrace(frame.registers[RBP]);
-    exit(gamut_abi::guest::EXIT_FAULT);
+    print_backtrace(frame.registers[RBP]);
 }
 
-/// Prints return addresses along the frame pointers; `addr2line -e FILE` names them.
-pub(super) fn backtrace(mut frame: u64) {
+/// Prints return addresses; `addr2line -e FILE` names them.
+pub(super) fn print_backtrace(frame: u64) {
+    backtrace(frame, |address| {
+        let _ = writeln!(Serial, "  at {address:#x}");
+    });
+}
+
+/// Visits the return addresses along the frame pointers.
+pub(super) fn backtrace(mut frame: u64, mut visit: impl FnMut(u64)) {
     for _ in 0..32 {
         // Frames lie above the image's start, ascending and aligned.
-        if frame < gamut_abi::guest::LOWEST_ADDRESS || frame > 0xc000_0000 || frame % 8 != 0 {
+        let is_memory = (gamut_abi::guest::LOWEST_ADDRESS..0xc000_0000).contains(&frame);
+        if !is_memory || !frame.is_multiple_of(8) {
             return;
         }
         let words = ptr::with_exposed_provenance::<u64>(to_usize(frame));
@@ -300,7 +324,7 @@ pub(super) fn backtrace(mut frame: u64) {
         if address == 0 {
             return;
         }
-        let _ = writeln!(Serial, "  at {address:#x}");
+        visit(address);
         if next <= frame {
             return;
         }

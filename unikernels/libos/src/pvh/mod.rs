@@ -4,11 +4,12 @@
 //! Gamut's monitor would have given: boot block, configuration text and [`IoRequest`]s.
 //!
 //! Configuration: the first boot module (initrd) holds the text of [`gamut_abi::guest::config`],
-//! a second one the image of the read-only file system. Without a module the command line tells
-//! ([`command_line`]).
+//! a second one the image of the read-only file system, where the monitor has no second one the
+//! first holds both. Without a module the command line tells ([`command_line`]).
 
 mod clock;
 pub mod command_line;
+mod control_line;
 mod devices;
 mod entry;
 mod interrupts;
@@ -25,8 +26,9 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc::vec::Vec;
+use gamut_abi::guest::config;
 use gamut_abi::guest::boot::{BOOT_MAGIC, BootBlock, ClockPage};
-use gamut_abi::guest::hypercall::{IoRequest, WAIT_ALWAYS};
+use gamut_abi::guest::hypercall::{EVENT_STOP, IoRequest, WAIT_ALWAYS};
 use gamut_abi::guest::{EXIT_OUT_OF_MEMORY, EXIT_PANIC, GUEST_ABI_VERSION};
 
 use crate::cell::Global;
@@ -100,6 +102,8 @@ extern "C" fn prepare(start_info: u64, stack_bytes: u64) -> *const BootBlock {
         panic(b"started through the PVH entry, but without its start_info structure");
     };
     FOUND.with(|place| *place = found);
+    let (text, rofs) = contents(&found);
+    control_line::initialize(text);
     let stack_address = image.end + PAGE;
     let stack_bytes = stack_bytes.next_multiple_of(PAGE);
     let heap_address = stack_address + stack_bytes;
@@ -118,12 +122,35 @@ extern "C" fn prepare(start_info: u64, stack_bytes: u64) -> *const BootBlock {
         (*boot).stack_bytes = stack_bytes;
         (*boot).heap_address = heap_address;
         (*boot).heap_bytes = found.memory_end - heap_address;
-        (*boot).rofs_address = found.modules[1].address;
-        (*boot).rofs_bytes = found.modules[1].bytes;
+        (*boot).rofs_address = rofs.address;
+        (*boot).rofs_bytes = rofs.bytes;
         (*boot).clock_address = clock_page.expose_provenance() as u64;
         fill_random(&mut (*boot).seed);
         boot
     }
+}
+
+/// Configuration text and image of the read-only file system.
+fn contents(found: &start_info::Found) -> (&'static [u8], start_info::Module) {
+    let [first, second] = found.modules;
+    if first.bytes == 0 {
+        return (&[], second);
+    }
+    let start = ptr::with_exposed_provenance::<u8>(crate::to_usize(first.address));
+    // SAFETY: the monitor says so, and the heap ends below.
+    let bytes = unsafe { core::slice::from_raw_parts(start, crate::to_usize(first.bytes)) };
+    let both = config::values(bytes, "rofs").next().and_then(|value| {
+        let (offset, size) = value.split_once(' ')?;
+        let (offset, size) = (offset.parse().ok()?, size.parse().ok()?);
+        let end: u64 = u64::checked_add(offset, size)?;
+        let text = bytes.get(..crate::to_usize(offset)).filter(|_| end <= first.bytes)?;
+        let rofs = start_info::Module {
+            address: first.address + offset,
+            bytes: size,
+        };
+        Some((text, rofs))
+    });
+    both.unwrap_or((bytes, second))
 }
 
 /// Finds devices and completes the configuration. After the heap is there.
@@ -134,13 +161,9 @@ pub(crate) fn initialize_devices() {
     let found = FOUND.with(|found| *found);
     // SAFETY: read from the monitor's structure.
     let line = unsafe { start_info::command_line(&found) };
-    let module = found.modules[0];
     let mut text = Vec::new();
-    if module.bytes > 0 {
-        let start = ptr::with_exposed_provenance::<u8>(crate::to_usize(module.address));
-        // SAFETY: the monitor says so, and the heap ends below.
-        let bytes = unsafe { core::slice::from_raw_parts(start, crate::to_usize(module.bytes)) };
-        text.extend_from_slice(bytes);
+    if found.modules[0].bytes > 0 {
+        text.extend_from_slice(contents(&found).0);
         if text.last() != Some(&0) {
             text.push(0);
         }
@@ -163,11 +186,18 @@ pub(crate) fn console(bytes: &[u8]) {
     serial::write(bytes);
 }
 
+/// Ends the guest with an exit code.
+pub(crate) fn exit(code: u8) -> ! {
+    let is_told = control_line::exit(code);
+    end(code.into(), is_told)
+}
+
 /// Ends the machine. Codes above 127 do not fit into QEMU's exit status, so they are also said.
-pub(crate) fn exit(code: u32) -> ! {
-    if code > 127 {
+fn end(code: u32, is_told: bool) -> ! {
+    if code > 127 && !is_told {
         let _ = writeln!(Serial, "guest ended with exit code {code}");
     }
+    serial::drain();
     ports::write_long(PORT_DEBUG_EXIT, code);
     ports::write_byte(PORT_RESET, 0x0e);
     ports::write_byte(PORT_KEYBOARD, KEYBOARD_RESET);
@@ -178,25 +208,47 @@ pub(crate) fn exit(code: u32) -> ! {
     }
 }
 
-/// Ends the machine with a message and the way by which it came to it.
-pub(crate) fn panic(message: &[u8]) -> ! {
-    serial::write(b"guest ");
-    serial::write(message);
-    serial::write(b"\n");
+/// The frame pointer of whoever calls.
+#[inline(always)]
+fn frame_pointer() -> u64 {
     let frame: u64;
     // SAFETY: reads a register.
     unsafe { core::arch::asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack)) }
-    interrupts::backtrace(frame);
-    exit(EXIT_PANIC)
+    frame
+}
+
+/// An address in whatever function calls.
+#[inline(always)]
+fn here() -> u64 {
+    let address: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("lea {}, [rip]", out(reg) address, options(nomem, nostack)) }
+    address
+}
+
+/// Ends the machine with a message and the way by which it came to it.
+pub(crate) fn panic(message: &[u8]) -> ! {
+    let frame = frame_pointer();
+    let is_told = control_line::panic(message, here(), frame);
+    if !is_told {
+        serial::write(b"guest ");
+        serial::write(message);
+        serial::write(b"\n");
+        interrupts::print_backtrace(frame);
+    }
+    end(EXIT_PANIC, is_told)
 }
 
 /// Ends the machine because memory is exhausted.
 pub(crate) fn out_of_memory(wanted_kib: u32) -> ! {
-    let _ = writeln!(
-        Serial,
-        "guest out of memory: {wanted_kib} KiB more were wanted"
-    );
-    exit(EXIT_OUT_OF_MEMORY)
+    let is_told = control_line::out_of_memory(wanted_kib, here(), frame_pointer());
+    if !is_told {
+        let _ = writeln!(
+            Serial,
+            "guest out of memory: {wanted_kib} KiB more were wanted"
+        );
+    }
+    end(EXIT_OUT_OF_MEMORY, is_told)
 }
 
 /// Random bytes: of the processor where it has them, else of the counter's jitter.
@@ -250,7 +302,9 @@ pub(crate) fn input_output(request: &mut IoRequest) {
     devices::transmit(request);
     devices::block(request);
     devices::receive(request);
-    let has_worked = request.received_count > 0
+    let is_asked = takes_stop(request);
+    let has_worked = is_asked
+        || request.received_count > 0
         || (request.block_count > 0 && request.flags & WAIT_ALWAYS == 0);
     if has_worked {
         return;
@@ -264,10 +318,29 @@ pub(crate) fn input_output(request: &mut IoRequest) {
         let wait_ns = (request.wait_until_ns - now_ns).min(1_000_000_000);
         let ticks = u128::from(wait_ns) * u128::from(TIMER_HZ.load(Ordering::Relaxed));
         let ticks = u32::try_from(ticks / 1_000_000_000).unwrap_or(u32::MAX);
-        interrupts::halt_unless(ticks.max(1), devices::has_received);
+        let mut is_asked = false;
+        interrupts::halt_unless(ticks.max(1), || {
+            is_asked = takes_stop(request);
+            is_asked || devices::has_received()
+        });
         devices::receive(request);
-        if request.received_count > 0 {
+        if is_asked || takes_stop(request) || request.received_count > 0 {
             return;
         }
     }
+}
+
+/// Takes a wish of the monitor that the guest stop, if there is one, and shows it where Gamut's own
+/// machine would.
+fn takes_stop(request: &mut IoRequest) -> bool {
+    if !control_line::takes_stop() {
+        return false;
+    }
+    request.events |= EVENT_STOP;
+    // SAFETY: nothing else runs, and readers read the word volatile.
+    unsafe {
+        let word = &raw mut CLOCK_PAGE.stop_requested;
+        word.write_volatile(1);
+    }
+    true
 }

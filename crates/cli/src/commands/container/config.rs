@@ -11,6 +11,7 @@ use super::health;
 use crate::error::Error;
 use crate::parse::{
     device, environment, files, invalid, limits, mount,
+    network::{self, Attachment},
     policy::{self, Attach},
     port,
     volume::{self, Volume},
@@ -74,9 +75,7 @@ pub fn describe(flags: &ContainerFlags, is_detached: bool) -> Result<Description
     set(&mut body, "StopSignal", flags.stop_signal.as_deref());
     set(&mut body, "StopTimeout", flags.stop_timeout);
     set(&mut body, "MacAddress", flags.mac_address.as_deref());
-    if let Some(networking) = networking(flags) {
-        body["NetworkingConfig"] = networking;
-    }
+    set_networks(&mut body, flags)?;
     Ok(Description {
         image: image.clone(),
         body,
@@ -205,7 +204,6 @@ fn ports(flags: &ContainerFlags) -> Result<Ports, Error> {
 fn host_config(flags: &ContainerFlags, volumes: &Volumes, ports: &Ports) -> Result<Value, Error> {
     let mut host = json!({
         "AutoRemove": flags.rm,
-        "NetworkMode": flags.network.as_deref().unwrap_or("default"),
         "Privileged": flags.privileged,
         "PublishAllPorts": flags.publish_all,
         "ReadonlyRootfs": flags.read_only,
@@ -309,25 +307,46 @@ fn set_security(host: &mut Value, options: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-fn networking(flags: &ContainerFlags) -> Option<Value> {
-    let has_details = flags.ip.is_some() || flags.ip6.is_some() || !flags.network_alias.is_empty();
-    if !has_details {
-        return None;
+/// The first network is the container's mode; flags that name no network are about it.
+fn set_networks(body: &mut Value, flags: &ContainerFlags) -> Result<(), Error> {
+    let mut networks = Vec::new();
+    for text in &flags.network {
+        networks.push(network::attachment(text)?);
     }
-    let mut endpoint = json!({"IPAMConfig": {}});
-    set(
-        &mut endpoint["IPAMConfig"],
-        "IPv4Address",
-        flags.ip.as_deref(),
-    );
-    set(
-        &mut endpoint["IPAMConfig"],
-        "IPv6Address",
-        flags.ip6.as_deref(),
-    );
-    set_list(&mut endpoint, "Aliases", &flags.network_alias);
-    let network = flags.network.as_deref().unwrap_or("default");
-    Some(json!({"EndpointsConfig": {network: endpoint}}))
+    if networks.is_empty() {
+        networks.push(Attachment {
+            network: "default".to_owned(),
+            ..Attachment::default()
+        });
+    }
+    let mut endpoints = Map::new();
+    for (number, mut attachment) in networks.into_iter().enumerate() {
+        let is_default = matches!(attachment.network.as_str(), "default" | "bridge");
+        if number == 0 {
+            body["HostConfig"]["NetworkMode"] = attachment.network.as_str().into();
+            // On the default network links are the container's, elsewhere the endpoint's.
+            let links: &[String] = if is_default { &[] } else { &flags.link };
+            if is_default {
+                set_list(&mut body["HostConfig"], "Links", &flags.link);
+            }
+            let (ip, ip6) = (flags.ip.as_deref(), flags.ip6.as_deref());
+            attachment.extend(ip, ip6, &flags.network_alias, links)?;
+            if attachment.endpoint.is_empty() && flags.network.len() < 2 {
+                return Ok(());
+            }
+        }
+        let name = attachment.network.clone();
+        if endpoints
+            .insert(name.clone(), attachment.endpoint.into())
+            .is_some()
+        {
+            return Err(Error::Usage(format!(
+                "network \"{name}\" is specified multiple times"
+            )));
+        }
+    }
+    body["NetworkingConfig"] = json!({"EndpointsConfig": endpoints});
+    Ok(())
 }
 
 /// Sets a field if there is a value.

@@ -112,6 +112,9 @@ pub struct ContainerFlags {
     /// Read in a line delimited file of labels
     #[arg(long, value_name = "FILE")]
     pub label_file: Vec<String>,
+    /// Add link to another container
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    pub link: Vec<String>,
     /// Logging driver for the container
     #[arg(long, value_name = "DRIVER")]
     pub log_driver: Option<String>,
@@ -141,7 +144,7 @@ pub struct ContainerFlags {
     pub name: Option<String>,
     /// Connect a container to a network
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
-    pub network: Option<String>,
+    pub network: Vec<String>,
     /// Add network-scoped alias for the container
     #[arg(long, value_name = "NAME")]
     pub network_alias: Vec<String>,

@@ -54,6 +54,7 @@ impl Verb for PruneArguments {
         if self.volumes {
             kinds.push(("/volumes/prune", "VolumesDeleted", "Volumes", &filters));
         }
+        kinds.push(("/networks/prune", "NetworksDeleted", "Networks", &filters));
         kinds.push(("/images/prune", "ImagesDeleted", "Images", &image_filters));
         for (path, field, title, filters) in kinds {
             let query = Query::new().maybe("filters", filters.as_deref());
@@ -74,7 +75,10 @@ impl Verb for PruneArguments {
 
 impl PruneArguments {
     fn warning(&self) -> String {
-        let mut what = vec!["all stopped containers"];
+        let mut what = vec![
+            "all stopped containers",
+            "all networks not used by at least one container",
+        ];
         if self.volumes {
             what.push("all anonymous volumes not used by at least one container");
         }

@@ -1,4 +1,7 @@
 //! What a guest needs to live: entry point, console, clock, requests.
+//!
+//! SAFETY: of all unsafe blocks here: the memory is this program's alone, there is one processor,
+//! and what goes wrong is what the tests look for.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;

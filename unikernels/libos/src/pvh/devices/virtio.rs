@@ -199,8 +199,7 @@ pub(super) fn receive(request: &mut IoRequest) {
                     let frame = &mut *frames.add(to_usize(filled.into()));
                     let room = to_usize(frame.bytes.into());
                     if packet.len() <= room {
-                        let place =
-                            ptr::with_exposed_provenance_mut::<u8>(to_usize(frame.address));
+                        let place = ptr::with_exposed_provenance_mut::<u8>(to_usize(frame.address));
                         ptr::copy_nonoverlapping(packet.as_ptr(), place, packet.len());
                         frame.bytes = u32::try_from(packet.len()).unwrap_or_default();
                         frame.device = u16::try_from(device).unwrap_or_default();
@@ -240,10 +239,7 @@ const EINVAL: u32 = 22;
 const EROFS: u32 = 30;
 
 #[cfg(feature = "block")]
-fn carry_out(
-    block: &mut Block,
-    request: &gamut_abi::guest::hypercall::BlockRequest,
-) -> u32 {
+fn carry_out(block: &mut Block, request: &gamut_abi::guest::hypercall::BlockRequest) -> u32 {
     use gamut_abi::guest::hypercall::{
         BLOCK_DISCARD, BLOCK_FLUSH, BLOCK_READ, BLOCK_WRITE, SECTOR_BYTES,
     };
@@ -251,7 +247,8 @@ fn carry_out(
     let sector = u64::from(SECTOR_BYTES);
     let end = request.offset_bytes.checked_add(request.bytes.into());
     let is_inside = end.is_some_and(|end| end <= block.capacity().saturating_mul(sector));
-    let is_aligned = request.offset_bytes % sector == 0 && request.bytes % SECTOR_BYTES == 0;
+    let is_aligned =
+        request.offset_bytes.is_multiple_of(sector) && request.bytes.is_multiple_of(SECTOR_BYTES);
     if request.operation != BLOCK_FLUSH && (!is_inside || !is_aligned) {
         return EINVAL;
     }
@@ -266,14 +263,16 @@ fn carry_out(
     let place = ptr::with_exposed_provenance_mut::<u8>(to_usize(request.address));
     let bytes = to_usize(request.bytes.into());
     let done = match request.operation {
-        // SAFETY: as above.
-        BLOCK_READ => block.read_blocks(first, unsafe {
-            core::slice::from_raw_parts_mut(place, bytes)
-        }),
-        // SAFETY: as above.
-        BLOCK_WRITE => block.write_blocks(first, unsafe {
-            core::slice::from_raw_parts(place, bytes)
-        }),
+        BLOCK_READ => {
+            // SAFETY: as above.
+            let data = unsafe { core::slice::from_raw_parts_mut(place, bytes) };
+            block.read_blocks(first, data)
+        }
+        BLOCK_WRITE => {
+            // SAFETY: as above.
+            let data = unsafe { core::slice::from_raw_parts(place, bytes) };
+            block.write_blocks(first, data)
+        }
         BLOCK_FLUSH => block.flush(),
         BLOCK_DISCARD => block.write_blocks(first, &alloc::vec![0; bytes]),
         _ => return EINVAL,

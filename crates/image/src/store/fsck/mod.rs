@@ -1,14 +1,14 @@
 //! Finding and repairing damage.
 
+mod difference;
+mod layers;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use super::locks::State;
-use super::unpack::{self, digest_of_name};
+use super::unpack::digest_of_name;
 use super::{ImageStore, Key, entries};
 use crate::blobs::{self, StagedDir};
 use crate::config::ImageConfiguration;
@@ -42,8 +42,9 @@ impl ImageStore {
     /// the store wait meanwhile.
     ///
     /// With `repair`, damage is put right: layers are unpacked again from their blobs; an image
-    /// that cannot be used any more is removed; a damaged blob whose layer is unpacked is removed
-    /// and comes back when the image is next pulled or loaded.
+    /// that cannot be used any more is removed, as where a file is damaged of a layer of which
+    /// only the files are kept; a damaged blob whose layer is unpacked is removed and comes back
+    /// when the image is next pulled or loaded.
     ///
     /// # Errors
     /// [`Error::Io`] if the store cannot be read at all.
@@ -57,7 +58,7 @@ impl ImageStore {
         check.records(&mut state)?;
         let bad_blobs = check.blobs(&state)?;
         check.images(&mut state, &bad_blobs)?;
-        check.layers(&state)?;
+        check.layers(&mut state, &bad_blobs)?;
         check.unused(&state)?;
         check.ingest(&state)?;
         Ok(check.findings)
@@ -252,59 +253,6 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Every unpacked layer is what its archive holds.
-    fn layers(&mut self, state: &State) -> Result<()> {
-        let layout = self.store.layout.clone();
-        let mut seen = BTreeSet::new();
-        let images: Vec<ImageRecord> = state.records.images.values().cloned().collect();
-        for image in images {
-            let chains = image.chain_ids();
-            for (position, (chain, layer)) in chains.iter().zip(&image.layers).enumerate() {
-                let place = layout.layer(chain);
-                if !seen.insert(*chain) || !place.exists() || !layout.blob(&layer.blob).exists() {
-                    continue; // absent layers are unpacked when they are needed
-                }
-                let Ok((fresh, extracted)) =
-                    unpack::from_blob(&layout, &layout.blob(&layer.blob), layer)
-                else {
-                    continue; // the damaged blob has been found above
-                };
-                let lowers: Vec<_> = chains
-                    .get(..position)
-                    .unwrap_or_default()
-                    .iter()
-                    .rev()
-                    .map(|lower| layout.layer_fs(lower))
-                    .collect();
-                unpack::complete(&fresh, &extracted, &lowers, layer)?;
-                let problem = if layer_record(&place)
-                    .as_ref()
-                    .is_none_or(|found| found.diff_id != layer.diff_id)
-                {
-                    Some("half unpacked".to_owned())
-                } else {
-                    difference(&fresh.path.join("fs"), &place.join("fs"))
-                        .map_err(Error::io("compare", &place))?
-                        .map(|path| format!("damaged: {path} differs from the archive"))
-                };
-                if let Some(problem) = problem {
-                    self.found(
-                        place.display().to_string(),
-                        format!("{problem}; unpacked again"),
-                    );
-                    if self.repair {
-                        layout.sync()?;
-                        let old = StagedDir::take(&layout, &place)?;
-                        fresh.keep(&place)?;
-                        blobs::sync_dir(&layout.layers())?;
-                        drop(old);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Nothing is kept that nobody needs.
     fn unused(&mut self, state: &State) -> Result<()> {
         if state.damaged {
@@ -362,66 +310,4 @@ fn layer_record(layer: &Path) -> Option<LayerRecord> {
         return None;
     }
     serde_json::from_slice(&fs::read(layer.join("layer.json")).ok()?).ok()
-}
-
-/// The first path where two trees differ: kind, mode, owner, size, target, content.
-fn difference(expected: &Path, found: &Path) -> io::Result<Option<String>> {
-    let mut pending = vec![std::path::PathBuf::new()];
-    while let Some(relative) = pending.pop() {
-        let (a, b) = (expected.join(&relative), found.join(&relative));
-        let shown = || Some(format!("/{}", relative.display()));
-        let first = fs::symlink_metadata(&a)?;
-        let second = match fs::symlink_metadata(&b) {
-            Ok(second) => second,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(shown()),
-            Err(error) => return Err(error),
-        };
-        let kind = first.file_type();
-        if first.mode() != second.mode()
-            || (first.uid(), first.gid()) != (second.uid(), second.gid())
-            || ((kind.is_block_device() || kind.is_char_device()) && first.rdev() != second.rdev())
-        {
-            return Ok(shown());
-        }
-        if kind.is_dir() {
-            let (mut names, other) = (names(&a)?, names(&b)?);
-            if names != other {
-                return Ok(shown());
-            }
-            pending.extend(names.drain(..).map(|name| relative.join(name)));
-        } else if kind.is_symlink() {
-            if fs::read_link(&a)? != fs::read_link(&b)? {
-                return Ok(shown());
-            }
-        } else if kind.is_file() && (first.len() != second.len() || !same_content(&a, &b)?) {
-            return Ok(shown());
-        }
-    }
-    Ok(None)
-}
-
-fn names(dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-    let mut names = fs::read_dir(dir)?
-        .map(|entry| entry.map(|entry| entry.file_name()))
-        .collect::<io::Result<Vec<_>>>()?;
-    names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-    Ok(names)
-}
-
-fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
-    let (mut a, mut b) = (File::open(a)?, File::open(b)?);
-    let (mut first, mut second) = (vec![0u8; 64 * 1024], vec![0u8; 64 * 1024]);
-    loop {
-        let count = a.read(&mut first)?;
-        if count == 0 {
-            return Ok(b.read(&mut second)? == 0);
-        }
-        let other = second.get_mut(..count).unwrap_or_default();
-        match b.read_exact(other) {
-            Ok(()) if first.get(..count) == Some(other) => {}
-            Ok(()) => return Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-            Err(error) => return Err(error),
-        }
-    }
 }

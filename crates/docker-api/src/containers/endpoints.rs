@@ -1,0 +1,160 @@
+//! Places of containers in networks, on the wire.
+
+use super::create::null_as_default;
+use crate::error::ApiError;
+use gamut_engine::Engine;
+use gamut_engine::container::record::ContainerRecord;
+use gamut_engine::container::spec::EndpointSpec;
+use gamut_engine::networking::names::names;
+use gamut_engine::networking::record::{endpoint_id, is_predefined, predefined_id};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What a client says of an endpoint. What only an answer says is passed over.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct WireEndpoint {
+    #[serde(rename = "IPAMConfig")]
+    ipam_config: Option<WireIpam>,
+    #[serde(deserialize_with = "null_as_default")]
+    links: Vec<String>,
+    #[serde(deserialize_with = "null_as_default")]
+    aliases: Vec<String>,
+    #[serde(deserialize_with = "null_as_default")]
+    mac_address: String,
+    #[serde(deserialize_with = "null_as_default")]
+    driver_opts: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_as_default")]
+    gw_priority: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct WireIpam {
+    #[serde(rename = "IPv4Address", deserialize_with = "null_as_default")]
+    ipv4_address: String,
+    #[serde(rename = "IPv6Address", deserialize_with = "null_as_default")]
+    ipv6_address: String,
+}
+
+impl WireEndpoint {
+    /// In the engine's words; `network` as the client wrote it.
+    ///
+    /// # Errors
+    /// For an address that is none.
+    pub fn into_domain(self, network: &str) -> Result<EndpointSpec, ApiError> {
+        let ipam = self.ipam_config.unwrap_or_default();
+        let parse = |family: &str, text: &str| -> Result<Option<IpAddr>, ApiError> {
+            if text.is_empty() {
+                return Ok(None);
+            }
+            text.parse()
+                .ok()
+                .filter(|address: &IpAddr| address.is_ipv4() == (family == "IPv4"))
+                .map(Some)
+                .ok_or_else(|| ApiError::invalid(format!("invalid {family} address: {text}")))
+        };
+        let four = parse("IPv4", &ipam.ipv4_address)?;
+        let six = parse("IPv6", &ipam.ipv6_address)?;
+        Ok(EndpointSpec {
+            network: network.to_owned(),
+            network_id: String::new(),
+            aliases: self.aliases,
+            // One of the sixth version is refused by the engine, with the reason.
+            address: six.or(four),
+            mac_address: Some(self.mac_address).filter(|mac| !mac.is_empty()),
+            links: self.links,
+            gateway_priority: self.gw_priority,
+            driver_options: self.driver_opts,
+        })
+    }
+}
+
+/// `NetworkSettings.Networks` of a container.
+#[must_use]
+pub fn networks(engine: &Engine, record: &ContainerRecord) -> Map<String, Value> {
+    let mut networks = Map::new();
+    let endpoints = record.endpoints();
+    for endpoint in &endpoints {
+        let current = engine.networking().name_of(&endpoint.network_id);
+        let name = current.unwrap_or_else(|| endpoint.network.clone());
+        networks.insert(name.clone(), describe(record, endpoint, &name));
+    }
+    if let (true, Some(name)) = (endpoints.is_empty(), record.spec.network.predefined_name())
+        && name != "bridge"
+    {
+        let endpoint = EndpointSpec {
+            network_id: predefined_id(name),
+            ..EndpointSpec::default()
+        };
+        networks.insert(name.to_owned(), describe(record, &endpoint, name));
+    }
+    networks
+}
+
+fn describe(record: &ContainerRecord, endpoint: &EndpointSpec, name: &str) -> Value {
+    let lease = record.lease_in(&endpoint.network_id);
+    let text = |value: Option<String>| value.unwrap_or_default();
+    let list = |words: &[String]| {
+        if words.is_empty() {
+            Value::Null
+        } else {
+            json!(words)
+        }
+    };
+    let ipam = endpoint.address.map_or(
+        Value::Null,
+        |address| json!({"IPv4Address": address.to_string()}),
+    );
+    let is_live = record.state.phase.is_live();
+    let names = if is_predefined(name) {
+        Value::Null
+    } else {
+        json!(names(record, endpoint))
+    };
+    let mut value = json!({
+        "IPAMConfig": ipam,
+        "Links": list(&endpoint.links),
+        "Aliases": list(&endpoint.aliases),
+        "MacAddress": text(lease.map(|lease| lease.mac.clone())),
+        "DriverOpts": Value::Null,
+        "GwPriority": endpoint.gateway_priority,
+        "NetworkID": endpoint.network_id,
+        "EndpointID": if is_live { endpoint_id(&record.id, name) } else { String::new() },
+        "Gateway": text(lease.and_then(|lease| lease.gateway).map(|gateway| gateway.to_string())),
+        "IPAddress": text(lease.map(|lease| lease.address.to_string())),
+        "IPPrefixLen": lease.map_or(0, |lease| lease.prefix),
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "DNSNames": names,
+    });
+    if !endpoint.driver_options.is_empty() {
+        value["DriverOpts"] = json!(endpoint.driver_options);
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_as_clients_send_it() {
+        let wire: WireEndpoint = serde_json::from_value(json!({
+            "IPAMConfig": {"IPv4Address": "10.0.0.5", "LinkLocalIPs": null}, "Links": null,
+            "Aliases": ["db"], "MacAddress": "", "NetworkID": "x", "DriverOpts": null, "GwPriority": 3,
+        }))
+        .unwrap();
+        let endpoint = wire.into_domain("net").unwrap();
+        assert_eq!(endpoint.address, Some(IpAddr::from([10, 0, 0, 5])));
+        assert_eq!(endpoint.aliases, ["db"]);
+        assert_eq!((endpoint.gateway_priority, endpoint.mac_address), (3, None));
+        for bad in [json!({"IPv4Address": "x"}), json!({"IPv4Address": "::1"})] {
+            let wire: WireEndpoint = serde_json::from_value(json!({"IPAMConfig": bad})).unwrap();
+            assert!(wire.into_domain("net").is_err());
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A network in force: its record, its bridge, and who has which of its addresses.
+
+use super::failed;
+use super::record::{Addresses, NetworkRecord, OPTION_ICC, OPTION_MASQUERADE, OPTION_MTU};
+use crate::error::{Error, Result};
+use gamut_network::{BridgeConfig, Ipam, Network};
+use gamut_spec::error::ErrorKind;
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A network of the bridge driver.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub record: NetworkRecord,
+    ipam: Ipam,
+    table: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// `None` if it could not be had so far.
+    bridge: Option<Network>,
+    /// It is removed: nobody gets an address any more.
+    gone: bool,
+}
+
+impl Live {
+    /// A network with this record; its bridge is made with [`Live::bridge`].
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the addresses of the record make no sense.
+    pub fn new(record: NetworkRecord, table: &str) -> Result<Self> {
+        let ipam = ipam(&record)?;
+        Ok(Self {
+            record,
+            ipam,
+            table: table.to_owned(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// The default network, whose bridge is there.
+    ///
+    /// # Errors
+    /// As [`Live::new`].
+    pub fn with_bridge(record: NetworkRecord, table: &str, bridge: Network) -> Result<Self> {
+        let live = Self::new(record, table)?;
+        live.lock().bridge = Some(bridge);
+        Ok(live)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its bridge, which is made or adopted if that has not succeeded yet.
+    ///
+    /// # Errors
+    /// Those of `Network::ensure`.
+    pub fn bridge(&self) -> Result<Network> {
+        let mut state = self.lock();
+        if let Some(bridge) = &state.bridge {
+            return Ok(bridge.clone());
+        }
+        let made = Network::ensure(&self.config()).map_err(|error| {
+            Error::new(
+                error.kind(),
+                format!(
+                    "network {}: {}",
+                    self.record.name,
+                    gamut_spec::error::chain(&error)
+                ),
+            )
+        })?;
+        state.bridge = Some(made.clone());
+        Ok(made)
+    }
+
+    fn config(&self) -> BridgeConfig {
+        let record = &self.record;
+        let addresses = record.addresses.as_ref();
+        BridgeConfig {
+            name: record.bridge.clone(),
+            subnet: addresses.map(|addresses| addresses.subnet),
+            gateway: addresses.map(|addresses| addresses.gateway),
+            mtu: record
+                .options
+                .get(OPTION_MTU)
+                .and_then(|mtu| mtu.parse().ok()),
+            table: self.table.clone(),
+            candidates: Vec::new(),
+            internal: record.internal,
+            masquerade: record.switch(OPTION_MASQUERADE, true),
+            linked: record.switch(OPTION_ICC, true),
+        }
+    }
+
+    /// The gateway, if it leads anywhere.
+    pub fn gateway(&self) -> Option<Ipv4Addr> {
+        let addresses = self.record.addresses.as_ref();
+        addresses
+            .map(|addresses| addresses.gateway)
+            .filter(|_| !self.record.internal)
+    }
+
+    /// Leases an address.
+    ///
+    /// # Errors
+    /// `NotFound` if the network is being removed; otherwise `Ipam::allocate`'s.
+    pub fn lease(&self, preferred: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
+        let state = self.lock();
+        if state.gone {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("network {} not found", self.record.name),
+            ));
+        }
+        self.ipam
+            .allocate(preferred)
+            .map_err(|error| match preferred {
+                Some(address) if error.kind() == ErrorKind::Conflict => Error::new(
+                    ErrorKind::Forbidden,
+                    format!(
+                        "Address already in use: {address} on network {}",
+                        self.record.name
+                    ),
+                ),
+                _ => failed(&error),
+            })
+    }
+
+    /// Ends a lease.
+    pub fn release(&self, address: Ipv4Addr) {
+        self.ipam.release(address);
+    }
+
+    /// Takes the network out of force, if nobody has an address of it.
+    ///
+    /// # Errors
+    /// `Forbidden` if somebody has, with docker's words; the kernel's otherwise. It is in force
+    /// as before then.
+    pub fn take_down(&self, holders: &str) -> Result<()> {
+        {
+            let mut state = self.lock();
+            if !self.ipam.in_use().is_empty() {
+                return Err(Error::new(
+                    ErrorKind::Forbidden,
+                    format!(
+                        "error while removing network: network {} has active endpoints{holders}",
+                        self.record.name
+                    ),
+                ));
+            }
+            state.gone = true;
+        }
+        // Adopted first if need be, since what is left of it shall go.
+        let removed = self
+            .bridge()
+            .and_then(|bridge| bridge.remove().map_err(|error| failed(&error)));
+        if removed.is_err() {
+            self.lock().gone = false;
+        }
+        removed
+    }
+}
+
+fn ipam(record: &NetworkRecord) -> Result<Ipam> {
+    let Some(addresses) = &record.addresses else {
+        return Err(Error::invalid(format!(
+            "network {} has no addresses",
+            record.name
+        )));
+    };
+    check(addresses).map_err(|error| failed(&error))
+}
+
+/// The address management of a network, if its addresses make sense.
+pub(super) fn check(addresses: &Addresses) -> gamut_network::Result<Ipam> {
+    let mut ipam = Ipam::new(addresses.subnet, addresses.gateway)?;
+    if let Some(range) = addresses.range {
+        ipam = ipam.within(range)?;
+    }
+    for address in addresses.auxiliary.values() {
+        ipam = ipam.without(*address)?;
+    }
+    Ok(ipam)
+}
