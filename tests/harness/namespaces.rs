@@ -48,7 +48,9 @@ impl Namespaces {
     /// If that cannot be done.
     pub fn hide(&self, path: &str) {
         let mut mount = Command::new("mount");
-        let done = self.apply(mount.args(["--bind", "/dev/null", path])).status();
+        let done = self
+            .apply(mount.args(["--bind", "/dev/null", path]))
+            .status();
         assert!(done.expect("mount runs").success(), "{path} is hidden");
     }
 

@@ -58,7 +58,10 @@ fn ends(words: &[&str], code: i32, output: &str, errors: &[&str]) {
     assert_eq!(outcome.code, Some(code), "{words:?}: {outcome:?}");
     assert!(outcome.output.contains(output), "{words:?}: {outcome:?}");
     for text in errors {
-        assert!(outcome.errors.contains(text), "{words:?}: {text:?}: {outcome:?}");
+        assert!(
+            outcome.errors.contains(text),
+            "{words:?}: {text:?}: {outcome:?}"
+        );
     }
     if errors.is_empty() {
         assert_eq!(outcome.errors, "", "{words:?}");
@@ -88,16 +91,34 @@ fn reports_are_those_of_a_machine_of_ours() {
         &["crash", "null"],
         139,
         "",
-        &["write to 0x0: a null pointer", "registers:", "  rip ", "probe::crash::"],
+        &[
+            "write to 0x0: a null pointer",
+            "registers:",
+            "  rip ",
+            "probe::crash::",
+        ],
     );
     ends(&["crash", "stack"], 139, "", &["the stack has overflowed"]);
-    ends(&["crash", "wx"], 139, "", &["this memory cannot be written"]);
-    ends(&["crash", "execute"], 139, "", &["this memory holds no code"]);
+    ends(
+        &["crash", "wx"],
+        139,
+        "",
+        &["this memory cannot be written"],
+    );
+    ends(
+        &["crash", "execute"],
+        139,
+        "",
+        &["this memory holds no code"],
+    );
     ends(
         &["crash", "oom"],
         137,
         "",
-        &["it has 16384 KiB and could not have", "give it more (--memory)"],
+        &[
+            "it has 16384 KiB and could not have",
+            "give it more (--memory)",
+        ],
     );
 }
 
@@ -106,7 +127,9 @@ fn a_guest_is_asked_to_stop_and_what_it_printed_is_not_lost() {
     for words in [
         &["stop", "wait"][..],
         // Busy, not idle, when it is asked.
-        &["do", "print", "waiting", "then", "tick", "1", "then", "print", "stopping"],
+        &[
+            "do", "print", "waiting", "then", "tick", "1", "then", "print", "stopping",
+        ],
     ] {
         let Some(setup) = translated(words) else {
             return;
@@ -156,7 +179,10 @@ fn qemu_of(monitor: &Child) -> u32 {
 fn field(process: u32, name: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it is there");
     let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.expect("the field").trim_start_matches(':').trim().to_owned()
+    line.expect("the field")
+        .trim_start_matches(':')
+        .trim()
+        .to_owned()
 }
 
 #[test]
@@ -176,14 +202,21 @@ fn monitor_and_qemu_have_nothing_and_die_together() {
                 assert_eq!(field(process, name), value, "{process} {name}");
             }
             for name in ["Uid", "Gid"] {
-                assert_eq!(field(process, name), "65534\t65534\t65534\t65534", "{process}");
+                assert_eq!(
+                    field(process, name),
+                    "65534\t65534\t65534\t65534",
+                    "{process}"
+                );
             }
         }
         if victim == "qemu" {
             signal(qemu, libc::SIGKILL);
             let outcome = finish(child);
             assert_eq!(outcome.code, Some(126), "{outcome:?}");
-            assert!(outcome.errors.contains("QEMU was killed by signal 9"), "{outcome:?}");
+            assert!(
+                outcome.errors.contains("QEMU was killed by signal 9"),
+                "{outcome:?}"
+            );
             continue;
         }
         signal(child.id(), libc::SIGKILL);
@@ -217,14 +250,23 @@ fn block_devices_are_files_and_read_only_ones_stay_as_they_are() {
     let mut run = |words: &[&str], read_only| {
         setup.config.blocks[0].read_only = read_only;
         setup.config.args.truncate(1);
-        setup.config.args.extend(words.iter().map(|word| (*word).to_owned()));
+        setup
+            .config
+            .args
+            .extend(words.iter().map(|word| (*word).to_owned()));
         setup.run()
     };
     let is = |outcome: Outcome, output: &str| {
         assert_eq!(outcome.output.trim_end(), output, "{outcome:?}");
     };
-    is(run(&["block", "info"], false), &format!("/data {} rw", 1 << 20));
-    is(run(&["block", "info"], true), &format!("/data {} ro", 1 << 20));
+    is(
+        run(&["block", "info"], false),
+        &format!("/data {} rw", 1 << 20),
+    );
+    is(
+        run(&["block", "info"], true),
+        &format!("/data {} ro", 1 << 20),
+    );
     is(run(&["block", "write", "kept"], false), "written");
     is(run(&["block", "read"], true), "kept");
     let refused = run(&["block", "write", "changed"], true);
@@ -253,7 +295,14 @@ fn what_is_missing_is_named() {
         return;
     };
     let hidden = Command::new("unshare")
-        .args(["--net", "--mount", "sh", "-c", "mount -t tmpfs none /usr/bin && exec \"$@\"", "sh"])
+        .args([
+            "--net",
+            "--mount",
+            "sh",
+            "-c",
+            "mount -t tmpfs none /usr/bin && exec \"$@\"",
+            "sh",
+        ])
         .arg(MONITOR)
         .arg(setup.config_path())
         .stdout(Stdio::piped())
@@ -261,19 +310,33 @@ fn what_is_missing_is_named() {
         .spawn();
     let outcome = finish(hidden.expect("unshare runs"));
     assert_eq!(outcome.code, Some(126), "{outcome:?}");
-    assert!(outcome.errors.contains("install it (package qemu-system-x86)"), "{outcome:?}");
+    assert!(
+        outcome
+            .errors
+            .contains("install it (package qemu-system-x86)"),
+        "{outcome:?}"
+    );
     // An image that has no PVH entry.
     let image = common::guest().to_str().map(str::to_owned);
     let program = std::mem::replace(&mut setup.config.image_path, image.expect("a plain path"));
     let outcome = setup.run();
     assert_eq!(outcome.code, Some(126), "{outcome:?}");
-    assert!(outcome.errors.contains("PVH note: there is none"), "{outcome:?}");
+    assert!(
+        outcome.errors.contains("PVH note: there is none"),
+        "{outcome:?}"
+    );
     setup.config.image_path = program;
     setup.config.memory_bytes = Some(4 << 30);
     let outcome = setup.run();
-    assert!(outcome.errors.contains("cannot be had without /dev/kvm"), "{outcome:?}");
+    assert!(
+        outcome.errors.contains("cannot be had without /dev/kvm"),
+        "{outcome:?}"
+    );
     setup.config.memory_bytes = Some(16 << 20);
     setup.config.scratch_path = None;
     let outcome = setup.run();
-    assert!(outcome.errors.contains("scratchPath: is missing"), "{outcome:?}");
+    assert!(
+        outcome.errors.contains("scratchPath: is missing"),
+        "{outcome:?}"
+    );
 }

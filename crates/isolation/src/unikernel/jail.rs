@@ -16,7 +16,7 @@ use gamut_abi::monitor::{
 };
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Name of the monitor in its jail.
 const MONITOR_PATH: &str = "/gamut-monitor";
@@ -73,6 +73,8 @@ pub struct Places<'a> {
     pub config: &'a Path,
     /// The file in which the monitor tells of the machine.
     pub status: &'a Path,
+    /// Where the resolver's configuration for the guest will be.
+    pub resolv_conf: &'a Path,
 }
 
 /// What the host can do.
@@ -95,6 +97,8 @@ pub struct Jail {
     pub monitor: MonitorConfig,
     /// Directories in which there must be a file for a block device.
     pub block_directories: Vec<blocks::Directory>,
+    /// The resolver's configuration, out of which the guest's is made.
+    pub resolv_conf: Option<PathBuf>,
     /// What had to be left out, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -161,10 +165,11 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
             &["rw", "nosuid", "nodev", "noexec"],
         ),
     ];
-    for (source, destination) in [(&mounts.resolv_conf, RESOLV_CONF), (&mounts.hosts, HOSTS)] {
+    let resolv_conf = mounts.resolv_conf.as_ref().map(|_| places.resolv_conf);
+    for (source, destination) in [(resolv_conf, RESOLV_CONF), (mounts.hosts.as_deref(), HOSTS)] {
         if let Some(source) = source {
             let options = ["ro", "nosuid", "nodev", "noexec"];
-            list.push(file(Path::new(source), destination, &options));
+            list.push(file(source, destination, &options));
         }
     }
     list.extend(mounts.blocks.iter().map(Block::mount));
@@ -200,6 +205,7 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
             .map_err(|error| invalid("the jail of the unikernel", error.to_string()))?,
         monitor,
         block_directories: mounts.blocks.iter().filter_map(Block::directory).collect(),
+        resolv_conf: mounts.resolv_conf,
         warnings,
     })
 }

@@ -11,6 +11,7 @@ mod directory;
 mod find;
 mod jail;
 mod refusals;
+mod resolver;
 #[cfg(test)]
 mod tests;
 
@@ -191,11 +192,13 @@ impl UnikernelLevel {
             image: &image,
             config: &directory.config(),
             status: &directory.status(),
+            resolv_conf: &directory.resolv_conf(),
         };
         let Jail {
             config,
             monitor,
             block_directories,
+            resolv_conf,
             mut warnings,
         } = jail(&workload.config, &note, &places, self.host)?;
         for directory in &block_directories {
@@ -206,7 +209,7 @@ impl UnikernelLevel {
             addresses: addresses.unwrap_or_default(),
         };
         directory
-            .make(&monitor, &record)
+            .make(&monitor, &record, resolv_conf.as_deref())
             .map_err(|error| Error::System {
                 operation: "make the jail of",
                 id: workload.id.clone(),

@@ -55,6 +55,11 @@ pub const MEMORY_UPDATE: Refusal = refusal(
     "the memory of a machine is given to it when it starts",
     "make it again with another --memory",
 );
+pub(super) const NETWORK_CHANGES: Refusal = refusal(
+    "network connect and disconnect while it runs",
+    "its monitor takes the interfaces over when it starts",
+    "stop it first",
+);
 pub(super) const PRIVILEGED: Refusal = refusal(
     "--privileged",
     "it runs on a machine of its own, where no right on the host means anything",
@@ -111,6 +116,7 @@ pub(super) const REFUSALS: &[Refusal] = &[
     HEALTH_COMMAND,
     HOST_NETWORK,
     MEMORY_UPDATE,
+    NETWORK_CHANGES,
     PRIVILEGED,
     SHARED_NETWORK,
     SHARED_PROCESSES,
@@ -138,6 +144,14 @@ pub(super) fn admit(wanted: &[Feature]) -> Result<Vec<String>, Error> {
             Feature::Sysctls => return Err(Error::Refused(SYSCTLS)),
             Feature::HealthCommand => return Err(Error::Refused(HEALTH_COMMAND)),
             Feature::Exec => return Err(Error::Refused(EXEC)),
+            Feature::ChangingNetworks => return Err(Error::Refused(NETWORK_CHANGES)),
+            Feature::Names => {
+                warnings.push(
+                    "the names of other containers are not known to a unikernel yet; use addresses, or --add-host NAME:ADDRESS"
+                        .to_owned(),
+                );
+                continue;
+            }
             Feature::Confinement => "capabilities and security options",
             Feature::Ulimits => "limits of processes (--ulimit)",
             Feature::Tmpfs => "file systems in memory (--tmpfs)",

@@ -60,6 +60,7 @@ fn translate(config: Value, host: Host) -> Result<Jail, Error> {
         image: Path::new("/layer/unikernel"),
         config: Path::new("/run/u/monitor.json"),
         status: Path::new("/run/u/machine.json"),
+        resolv_conf: Path::new("/run/u/resolv.conf"),
     };
     jail(&spec, &NOTE, &places, host)
 }
@@ -144,7 +145,7 @@ fn the_jail_is_a_container_with_nothing_but_the_monitor() {
             ("/run/u/monitor.json", "/monitor.json", true),
             ("/layer/unikernel", "/unikernel", true),
             ("/run/u/machine.json", "/machine.json", false),
-            ("/c/resolv.conf", "/etc/resolv.conf", true),
+            ("/run/u/resolv.conf", "/etc/resolv.conf", true),
             ("/c/hosts", "/etc/hosts", true),
         ]
     );
@@ -272,6 +273,7 @@ fn what_a_unikernel_cannot_have_is_refused_by_name() {
         image: place,
         config: place,
         status: place,
+        resolv_conf: place,
     };
     let error = jail(&spec, &later, &places, HOST).unwrap_err().to_string();
     assert!(error.contains("guest ABI version 2"), "{error}");
@@ -309,7 +311,7 @@ fn what_a_monitor_tells_is_read_as_hostile() {
     let record = JailRecord {
         addresses: vec!["10.0.0.2".parse().unwrap()],
     };
-    own.make(&monitor, &record).unwrap();
+    own.make(&monitor, &record, None).unwrap();
     assert_eq!(own.read().unwrap(), Some(record));
     assert_eq!(own.memory_bytes(), Some(8 * MIB));
     assert_eq!(own.machine(), None);
@@ -319,7 +321,7 @@ fn what_a_monitor_tells_is_read_as_hostile() {
         fs::write(own.status(), text).unwrap();
         assert_eq!(own.machine(), None);
     }
-    own.make(&monitor, &JailRecord::default()).unwrap();
+    own.make(&monitor, &JailRecord::default(), None).unwrap();
     own.remove().unwrap();
     own.remove().unwrap();
 }
@@ -349,14 +351,22 @@ fn without_kvm_it_is_translated() {
             8 * MIB + TCG_ALLOWANCE_BYTES
         );
         let mounts = jail.config.mounts().as_ref().unwrap();
-        let mount = |place: &str| mounts.iter().find(|one| one.destination() == Path::new(place));
+        let mount = |place: &str| {
+            mounts
+                .iter()
+                .find(|one| one.destination() == Path::new(place))
+        };
         let options = |place: &str| mount(place).unwrap().options().clone().unwrap();
         assert!(options("/usr").contains(&"ro".to_owned()));
         let scratch = jail.monitor.scratch_path.as_deref().unwrap();
         assert!(options(scratch).contains(&"noexec".to_owned()));
         let linux = jail.config.linux().as_ref().unwrap();
         let devices = linux.devices().as_ref().unwrap();
-        assert!(devices.iter().all(|one| one.path() != Path::new("/dev/kvm")));
+        assert!(
+            devices
+                .iter()
+                .all(|one| one.path() != Path::new("/dev/kvm"))
+        );
     }
     assert_eq!(chosen("kvm", HOST).unwrap().monitor.scratch_path, None);
     let error = chosen("kvm", without_kvm).unwrap_err().to_string();
