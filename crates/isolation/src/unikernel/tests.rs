@@ -106,6 +106,7 @@ fn the_jail_is_a_container_with_nothing_but_the_monitor() {
         root: RootSource::Directory(PathBuf::from("/run/u/jail")),
         mount_point: PathBuf::from("/mnt"),
         bundle: None,
+        exact_bind_flags: false,
         network: Network::Config,
         cgroup_path: None,
         process: ProcessOptions::default(),
