@@ -127,10 +127,10 @@ impl Engine {
             )));
         }
         if let Some(memory_bytes) = memory_bytes {
-            if memory_bytes < note.minimum_memory_bytes {
+            let least_bytes = note.least_memory_bytes();
+            if memory_bytes < least_bytes {
                 return Err(Error::invalid(format!(
-                    "memory: {memory_bytes} bytes are less than the {} that the unikernel needs",
-                    note.minimum_memory_bytes
+                    "memory: {memory_bytes} bytes are less than the {least_bytes} that the unikernel needs"
                 )));
             }
             elf::set_default_memory(&mut program, memory_bytes).map_err(refused)?;

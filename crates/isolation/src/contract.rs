@@ -78,6 +78,12 @@ pub enum Feature {
     Init,
     /// A health check that runs a command.
     HealthCommand,
+    /// Further processes beside the first one.
+    Exec,
+    /// The names of other workloads, by a resolver on its loopback.
+    Names,
+    /// Networks that come and go while it runs.
+    ChangingNetworks,
 }
 
 /// What one workload lends to another.

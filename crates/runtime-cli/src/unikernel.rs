@@ -82,6 +82,7 @@ impl Unikernel {
             config: &directory.config(),
             status: &directory.status(),
             debug: &directory.debug(),
+            resolv_conf: &directory.resolv_conf(),
         };
         let jail = jail(&bundle.spec, &self.note, &places, Host::read())?;
         Ok(Prepared { jail, directory })
@@ -117,7 +118,11 @@ impl Prepared {
             directory.ready()?;
         }
         self.directory
-            .make(&self.jail.monitor, &JailRecord::default())
+            .make(
+                &self.jail.monitor,
+                &JailRecord::default(),
+                self.jail.resolv_conf.as_deref(),
+            )
             .map_err(Error::file("make the jail in", &self.directory.root()))
     }
 }

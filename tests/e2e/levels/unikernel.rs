@@ -161,7 +161,6 @@ fn what_it_cannot_do_is_refused_with_a_reason() {
         (&["exec", "uk", "true"][..], "no second process"),
         (&["top", "uk"], "no processes"),
         (&["cp", "uk:/unikernel", &target], "its own memory"),
-        (&["diff", "uk"], "its own memory"),
         (&["update", "--memory", "128m", "uk"], "memory of a machine"),
         (&["kill", "-s", "HUP", "uk"], "no signals"),
     ] {
@@ -186,12 +185,44 @@ fn what_it_cannot_do_is_refused_with_a_reason() {
         let error = Level::Unikernel.run(&daemon, options, &["args"]).fails(125);
         assert!(error.contains(reason), "{options:?}: {error}");
     }
+    daemon.ok(&["network", "create", "net"]);
+    let error = daemon.gamut(&["network", "connect", "net", "uk"]).fails(1);
+    assert!(error.contains("takes the interfaces over"), "{error}");
     // Nor can a container be in its network.
     let error = Level::Container
         .run(&daemon, &["--network", "container:uk"], &["args"])
         .fails(125);
     assert!(error.contains("takes the interfaces"), "{error}");
     daemon.ok(&["stop", "uk"]);
+    daemon.ok(&["network", "rm", "net"]);
+    daemon.finish();
+}
+
+#[test]
+fn networks_of_ones_own_are_as_good() {
+    let Some(daemon) = daemon() else {
+        return;
+    };
+    daemon.ok(&["network", "create", "net"]);
+    let options = ["--network", "net", "-p", "8080:80", "--hostname", "web"];
+    let line = [
+        &["run", "-d", "--name", "web", "--isolation", "unikernel"],
+        &options[..],
+        &["probe", "serve"],
+    ];
+    let made = daemon.gamut(&line.concat());
+    assert!(
+        made.stderr.contains("names of other containers"),
+        "{made:#?}"
+    );
+    gamut_tests::eventually("it answers", || {
+        daemon.fetch("127.0.0.1:8080").as_deref() == Some("web /\n")
+    });
+    // Containers find it by its name.
+    let got = Level::Container.run(&daemon, &["--network", "net"], &["get", "http://web/"]);
+    assert_eq!(got.ok(), "status 200\nweb /");
+    daemon.ok(&["rm", "-f", "web"]);
+    daemon.ok(&["network", "rm", "net"]);
     daemon.finish();
 }
 
@@ -292,7 +323,7 @@ fn a_lost_network_device_ends_it_with_a_message() {
     assert_eq!(daemon.ok(&["wait", "uk"]), "126");
     let log = daemon.gamut(&["logs", "uk"]).stderr;
     assert!(
-        log.contains("network interface") && log.contains("is gone"),
+        log.contains("network device") && log.contains("is gone"),
         "{log}"
     );
     daemon.finish();

@@ -43,6 +43,13 @@ pub const DEFAULT_MEMORY_OFFSET: usize = 24;
 pub const NOTE_BYTES: usize = 32;
 
 impl Note {
+    /// Least memory with which it is worth trying, in bytes: what it says, and room for a program
+    /// above the monitor's area.
+    #[must_use]
+    pub fn least_memory_bytes(&self) -> u64 {
+        self.minimum_memory_bytes.max(2 * super::LOWEST_ADDRESS)
+    }
+
     /// Reads a note's description. Longer ones (of later versions) are read as far as known.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use gamut_abi::control::Attach;
 use gamut_abi::plan::TerminalSize;
 use gamut_abi::status::ExitStatus;
-use gamut_isolation::contract::{AttachedStream, ExecSpec};
+use gamut_isolation::contract::{AttachedStream, ExecSpec, Feature};
 use gamut_spec::error::ErrorKind;
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
@@ -100,6 +100,7 @@ impl Engine {
         request: ExecRequest,
     ) -> Result<String> {
         let container = self.find_running(name_or_id)?;
+        self.level_of(&container)?.admit(&[Feature::Exec])?;
         if request.command.iter().all(String::is_empty) {
             return Err(Error::invalid("No exec command specified"));
         }

@@ -38,6 +38,10 @@ pub(super) fn wanted(
             matches!(spec.network, NetworkMode::Container(_)),
             Feature::SharedNetwork,
         ),
+        (
+            matches!(spec.network, NetworkMode::Network(_)),
+            Feature::Names,
+        ),
         (shares(&spec.pid_mode) || !own_ipc, Feature::SharedProcesses),
         (has_own_ids, Feature::UserNamespace),
         (spec.privileged, Feature::Privileged),

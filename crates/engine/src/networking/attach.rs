@@ -12,6 +12,7 @@ use crate::container::spec::{EndpointSpec, NetworkMode};
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
 use crate::store::Durability;
+use gamut_isolation::contract::Feature;
 use gamut_network::NetworkNamespace;
 use gamut_spec::error::ErrorKind;
 use std::sync::Arc;
@@ -59,6 +60,8 @@ impl Engine {
                 record.endpoints = Some(endpoints);
             });
         }
+        self.level_of(&container)?
+            .admit(&[Feature::ChangingNetworks])?;
         let namespace = namespace(&record)?;
         let interface = free_interface(&namespace)?;
         let moving = self.networking.moving();
@@ -152,6 +155,8 @@ impl Engine {
                 record.endpoints = Some(endpoints);
             });
         }
+        self.level_of(&container)?
+            .admit(&[Feature::ChangingNetworks])?;
         let namespace = namespace(&record)?;
         let moving = self.networking.moving();
         let (gone, leases): (Vec<Lease>, Vec<Lease>) = record

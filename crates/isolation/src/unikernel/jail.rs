@@ -10,14 +10,14 @@ use super::directory::DEBUG_SOCKET;
 use super::refusals;
 use crate::contract::Feature;
 use crate::error::Error;
+use gamut_abi::guest::GUEST_ABI_VERSION;
 use gamut_abi::guest::note::Note;
-use gamut_abi::guest::{GUEST_ABI_VERSION, LOWEST_ADDRESS};
 use gamut_abi::monitor::{
     Accelerator, BlockConfig, CONFIG_PATH, MONITOR_CONFIG_VERSION, MonitorConfig,
 };
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Name of the monitor in its jail.
 const MONITOR_PATH: &str = "/gamut-monitor";
@@ -79,6 +79,8 @@ pub struct Places<'a> {
     pub status: &'a Path,
     /// The directory in which the monitor listens for debuggers.
     pub debug: &'a Path,
+    /// Where the resolver's configuration for the guest will be.
+    pub resolv_conf: &'a Path,
 }
 
 /// What the host can do.
@@ -101,6 +103,8 @@ pub struct Jail {
     pub monitor: MonitorConfig,
     /// Directories in which there must be a file for a block device.
     pub block_directories: Vec<blocks::Directory>,
+    /// The resolver's configuration, out of which the guest's is made.
+    pub resolv_conf: Option<PathBuf>,
     /// What had to be left out, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -172,10 +176,11 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
             &["rw", "nosuid", "nodev", "noexec"],
         ),
     ];
-    for (source, destination) in [(&mounts.resolv_conf, RESOLV_CONF), (&mounts.hosts, HOSTS)] {
+    let resolv_conf = mounts.resolv_conf.as_ref().map(|_| places.resolv_conf);
+    for (source, destination) in [(resolv_conf, RESOLV_CONF), (mounts.hosts.as_deref(), HOSTS)] {
         if let Some(source) = source {
             let options = ["ro", "nosuid", "nodev", "noexec"];
-            list.push(file(Path::new(source), destination, &options));
+            list.push(file(source, destination, &options));
         }
     }
     list.extend(mounts.blocks.iter().map(Block::mount));
@@ -211,6 +216,7 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
             .map_err(|error| invalid("the jail of the unikernel", error.to_string()))?,
         monitor,
         block_directories: mounts.blocks.iter().filter_map(Block::directory).collect(),
+        resolv_conf: mounts.resolv_conf,
         warnings,
     })
 }
@@ -334,7 +340,7 @@ fn memory(spec: &Spec, note: &Note) -> Result<u64, Error> {
         None if note.default_memory_bytes > 0 => note.default_memory_bytes,
         None => DEFAULT_MEMORY_BYTES.max(note.minimum_memory_bytes),
     };
-    let least_bytes = note.minimum_memory_bytes.max(2 * LOWEST_ADDRESS);
+    let least_bytes = note.least_memory_bytes();
     if memory_bytes < least_bytes {
         return Err(invalid(
             field,

@@ -11,6 +11,7 @@ mod directory;
 mod find;
 mod jail;
 mod refusals;
+mod resolver;
 #[cfg(test)]
 mod tests;
 
@@ -195,11 +196,13 @@ impl UnikernelLevel {
             config: &directory.config(),
             status: &directory.status(),
             debug: &directory.debug(),
+            resolv_conf: &directory.resolv_conf(),
         };
         let Jail {
             config,
             monitor,
             block_directories,
+            resolv_conf,
             mut warnings,
         } = jail(&workload.config, &note, &places, self.host)?;
         for directory in &block_directories {
@@ -210,7 +213,7 @@ impl UnikernelLevel {
             addresses: addresses.unwrap_or_default(),
         };
         directory
-            .make(&monitor, &record)
+            .make(&monitor, &record, resolv_conf.as_deref())
             .map_err(|error| Error::System {
                 operation: "make the jail of",
                 id: workload.id.clone(),

@@ -24,7 +24,7 @@ pub(super) const CHECKPOINT: Refusal = refusal(
     "stop it and start it again",
 );
 pub(super) const COPY: Refusal = refusal(
-    "cp (and diff, commit, export) while it runs",
+    "cp while it runs",
     "its files are in its own memory, where nothing but itself can read them",
     "stop it first, or keep what matters on a volume",
 );
@@ -59,6 +59,11 @@ pub const MEMORY_UPDATE: Refusal = refusal(
     "update --memory",
     "the memory of a machine is given to it when it starts",
     "make it again with another --memory",
+);
+pub(super) const NETWORK_CHANGES: Refusal = refusal(
+    "network connect and disconnect while it runs",
+    "its monitor takes the interfaces over when it starts",
+    "stop it first",
 );
 pub(super) const PRIVILEGED: Refusal = refusal(
     "--privileged",
@@ -117,6 +122,7 @@ pub(super) const REFUSALS: &[Refusal] = &[
     HEALTH_COMMAND,
     HOST_NETWORK,
     MEMORY_UPDATE,
+    NETWORK_CHANGES,
     PRIVILEGED,
     SHARED_NETWORK,
     SHARED_PROCESSES,
@@ -143,6 +149,15 @@ pub(super) fn admit(wanted: &[Feature]) -> Result<Vec<String>, Error> {
             Feature::Devices => return Err(Error::Refused(DEVICES)),
             Feature::Sysctls => return Err(Error::Refused(SYSCTLS)),
             Feature::HealthCommand => return Err(Error::Refused(HEALTH_COMMAND)),
+            Feature::Exec => return Err(Error::Refused(EXEC)),
+            Feature::ChangingNetworks => return Err(Error::Refused(NETWORK_CHANGES)),
+            Feature::Names => {
+                warnings.push(
+                    "the names of other containers are not known to a unikernel yet; use addresses, or --add-host NAME:ADDRESS"
+                        .to_owned(),
+                );
+                continue;
+            }
             Feature::Confinement => "capabilities and security options",
             Feature::Ulimits => "limits of processes (--ulimit)",
             Feature::Tmpfs => "file systems in memory (--tmpfs)",

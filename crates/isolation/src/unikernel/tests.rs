@@ -61,6 +61,7 @@ fn translate(config: Value, host: Host) -> Result<Jail, Error> {
         config: Path::new("/run/u/monitor.json"),
         status: Path::new("/run/u/machine.json"),
         debug: Path::new("/run/u/debug"),
+        resolv_conf: Path::new("/run/u/resolv.conf"),
     };
     jail(&spec, &NOTE, &places, host)
 }
@@ -108,6 +109,7 @@ fn the_jail_is_a_container_with_nothing_but_the_monitor() {
         root: RootSource::Directory(PathBuf::from("/run/u/jail")),
         mount_point: PathBuf::from("/mnt"),
         bundle: None,
+        exact_bind_flags: false,
         network: Network::Config,
         cgroup_path: None,
         process: ProcessOptions::default(),
@@ -148,7 +150,7 @@ fn the_jail_is_a_container_with_nothing_but_the_monitor() {
             ("/layer/unikernel", "/unikernel", true),
             ("/run/u/machine.json", "/machine.json", false),
             ("/run/u/debug", "/debug", false),
-            ("/c/resolv.conf", "/etc/resolv.conf", true),
+            ("/run/u/resolv.conf", "/etc/resolv.conf", true),
             ("/c/hosts", "/etc/hosts", true),
         ]
     );
@@ -277,6 +279,7 @@ fn what_a_unikernel_cannot_have_is_refused_by_name() {
         config: place,
         status: place,
         debug: place,
+        resolv_conf: place,
     };
     let error = jail(&spec, &later, &places, HOST).unwrap_err().to_string();
     assert!(error.contains("guest ABI version 2"), "{error}");
@@ -314,7 +317,7 @@ fn what_a_monitor_tells_is_read_as_hostile() {
     let record = JailRecord {
         addresses: vec!["10.0.0.2".parse().unwrap()],
     };
-    own.make(&monitor, &record).unwrap();
+    own.make(&monitor, &record, None).unwrap();
     assert_eq!(own.read().unwrap(), Some(record));
     assert_eq!(own.memory_bytes(), Some(8 * MIB));
     assert_eq!(own.machine(), None);
@@ -324,7 +327,7 @@ fn what_a_monitor_tells_is_read_as_hostile() {
         fs::write(own.status(), text).unwrap();
         assert_eq!(own.machine(), None);
     }
-    own.make(&monitor, &JailRecord::default()).unwrap();
+    own.make(&monitor, &JailRecord::default(), None).unwrap();
     own.remove().unwrap();
     own.remove().unwrap();
 }
