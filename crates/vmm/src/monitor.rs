@@ -337,7 +337,7 @@ fn start(
     let debugging = assembly.debugging.take();
     let link = debugging.as_ref().map(Debugging::link);
     // A debugger at a time, and one that is about to go.
-    jail::enter(if link.is_some() { 2 } else { 0 })?;
+    jail::enter_but_for_descriptors(if link.is_some() { 2 } else { 0 })?;
     let processor_control = Arc::clone(&control);
     let processor = std::thread::Builder::new()
         .name("vcpu".to_owned())
