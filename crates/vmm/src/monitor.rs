@@ -422,7 +422,7 @@ fn start(
         Accelerator::Tcg => jail::enter_beside_qemu()?,
         // A debugger at a time, and one that is about to go.
         Accelerator::Auto | Accelerator::Kvm => {
-            jail::enter(if debugging.is_some() { 2 } else { 0 })?;
+            jail::enter_but_for_descriptors(if debugging.is_some() { 2 } else { 0 })?;
         }
     }
     let processor = std::thread::Builder::new()

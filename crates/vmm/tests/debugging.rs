@@ -59,13 +59,13 @@ fn breakpoints_steps_registers_and_memory() {
     let text = gdb(
         &setup,
         &[
-            "break guest::tick",
+            "break *tick",
             "continue",
-            "printf \"at %d\\n\", $rip == &'guest::tick'",
+            "printf \"at %d\\n\", $rip == (unsigned long)&tick",
             "printf \"first argument %#lx\\n\", $rdi",
             "x/1xb $rip",
             "stepi",
-            "printf \"later %d\\n\", $rip > &'guest::tick'",
+            "printf \"later %d\\n\", $rip > (unsigned long)&tick",
             "backtrace",
             "continue",
             "printf \"again %#lx\\n\", $rdi",
@@ -99,7 +99,7 @@ fn a_second_debugger_comes_after_the_first_and_can_interrupt() {
         return;
     }
     let (setup, child) = start("tick");
-    let text = gdb(&setup, &["break guest::tick", "continue", "kill"]);
+    let text = gdb(&setup, &["break *tick", "continue", "kill"]);
     said(&text, &["Breakpoint 1"]);
     // Its breakpoint went with it: otherwise the guest would have died of it.
     let text = gdb(&setup, &["info registers rip", "detach"]);
@@ -107,7 +107,7 @@ fn a_second_debugger_comes_after_the_first_and_can_interrupt() {
     let text = gdb(
         &setup,
         &[
-            "break guest::tick",
+            "break *tick",
             "continue",
             "set var *(int *)$rdi = 5",
             "delete",
@@ -127,7 +127,7 @@ fn a_guest_that_fails_can_be_looked_at() {
     let text = gdb(
         &setup,
         &[
-            "break guest::tick",
+            "break *tick",
             "continue",
             "set $rip = 0x10",
             "delete",

@@ -41,18 +41,25 @@ pub fn enter_beside_qemu() -> Result<()> {
     drop::limits(0)
 }
 
-/// Gives up everything that concerns all threads, but for some further descriptors. To be called
-/// before there is a second thread.
+/// Gives up everything that concerns all threads. To be called before there is a second one.
 ///
 /// # Errors
 /// If something that must be given up cannot be.
-pub fn enter(further_descriptors: u64) -> Result<()> {
+pub fn enter() -> Result<()> {
+    enter_but_for_descriptors(0)
+}
+
+/// The same, but this many further descriptors can still be had.
+///
+/// # Errors
+/// As [`enter`].
+pub fn enter_but_for_descriptors(count: u64) -> Result<()> {
     drop::privileges()?;
     landlock::deny(Denied {
         files: true,
         others: true,
     })?;
-    drop::limits(further_descriptors)
+    drop::limits(count)
 }
 
 /// Leaves this thread only the system calls that running a guest takes.

@@ -27,57 +27,62 @@ pub fn has_kvm() -> bool {
 /// The test guest's ELF file.
 pub fn guest() -> &'static Path {
     static GUEST: OnceLock<PathBuf> = OnceLock::new();
-    GUEST.get_or_init(|| {
-        // Every test binary makes its own: they run side by side.
-        let name = std::env::current_exe().expect("this program");
-        let name = name
-            .file_name()
-            .and_then(|name| name.to_str())
-            .expect("a name");
-        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("guest-{name}"));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/guest");
-        let output = Command::new(option_env!("RUSTC").unwrap_or("rustc"))
-            .arg(source.join("main.rs"))
-            .args([
-                "--edition",
-                "2024",
-                "--crate-name",
-                "guest",
-                "--crate-type",
-                "bin",
-            ])
-            .args([
-                "-C",
-                "panic=abort",
-                "-C",
-                "opt-level=1",
-                "-C",
-                "force-frame-pointers=yes",
-            ])
-            .args(["-C", "relocation-model=static", "-A", "warnings"])
-            .args(
-                ["-nostartfiles", "-nostdlib", "-static", "-no-pie"]
-                    .map(|argument| format!("-Clink-arg={argument}")),
-            )
-            .args(
-                ["--build-id=none", "-z,norelro", "--no-eh-frame-hdr"]
-                    .map(|argument| format!("-Clink-arg=-Wl,{argument}")),
-            )
-            .arg(format!(
-                "-Clink-arg=-Wl,-T,{}",
-                source.join("link.ld").display()
-            ))
-            .arg("-o")
-            .arg(&out)
-            .output()
-            .expect("rustc runs");
-        assert!(
-            output.status.success(),
-            "the test guest: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        out
-    })
+    GUEST.get_or_init(|| compile("guest"))
+}
+
+/// Makes the ELF file of a guest whose sources are in this folder.
+pub fn compile(guest: &str) -> PathBuf {
+    // Every test binary makes its own: they run side by side.
+    let name = std::env::current_exe().expect("this program");
+    let name = name
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("a name");
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{guest}-{name}"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/common")
+        .join(guest);
+    let output = Command::new(option_env!("RUSTC").unwrap_or("rustc"))
+        .arg(source.join("main.rs"))
+        .args([
+            "--edition",
+            "2024",
+            "--crate-name",
+            guest,
+            "--crate-type",
+            "bin",
+        ])
+        .args([
+            "-C",
+            "panic=abort",
+            "-C",
+            "opt-level=1",
+            "-C",
+            "force-frame-pointers=yes",
+        ])
+        .args(["-C", "relocation-model=static", "-A", "warnings"])
+        .args(
+            ["-nostartfiles", "-nostdlib", "-static", "-no-pie"]
+                .map(|argument| format!("-Clink-arg={argument}")),
+        )
+        .args(
+            ["--build-id=none", "-z,norelro", "--no-eh-frame-hdr"]
+                .map(|argument| format!("-Clink-arg=-Wl,{argument}")),
+        )
+        .arg(format!(
+            "-Clink-arg=-Wl,-T,{}",
+            source.join("link.ld").display()
+        ))
+        .arg("-o")
+        .arg(&out)
+        .output()
+        .expect("rustc runs");
+    assert!(
+        output.status.success(),
+        "the test guest: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    out
 }
 
 /// A monitor to be.

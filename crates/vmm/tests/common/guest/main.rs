@@ -97,7 +97,8 @@ fn hello() {
 #[inline(never)]
 /// For debuggers, which change what it gets.
 #[inline(never)]
-fn tick(value: &mut u32) {
+#[unsafe(no_mangle)]
+extern "C" fn tick(value: &mut u32) {
     wait_ns(monotonic_ns() + 1_000_000);
     // SAFETY: a valid reference; it may have been changed from outside.
     unsafe { core::arch::asm!("/* {0} */", in(reg) value) };
