@@ -32,7 +32,9 @@ fn is_there() -> bool {
 /// Whether the monitor has just asked the guest to stop.
 pub(super) fn takes_stop() -> bool {
     let mut is_asked = false;
-    while is_there() && let Some(byte) = LINE.read() {
+    while is_there()
+        && let Some(byte) = LINE.read()
+    {
         is_asked |= byte == STOP;
     }
     is_asked
@@ -43,7 +45,11 @@ fn send<'content>(kind: u8, pieces: impl Iterator<Item = &'content [u8]> + Clone
     if !is_there() {
         return false;
     }
-    let bytes = pieces.clone().map(<[u8]>::len).sum::<usize>().min(MAX_CONTENT_BYTES);
+    let bytes = pieces
+        .clone()
+        .map(<[u8]>::len)
+        .sum::<usize>()
+        .min(MAX_CONTENT_BYTES);
     let [low, high] = u16::try_from(bytes).unwrap_or_default().to_le_bytes();
     // What was printed before is to be read before.
     serial::drain();
@@ -72,14 +78,23 @@ pub(super) fn panic(message: &[u8], rip: u64, frame: u64) -> bool {
 /// Tells that memory is exhausted, and on which way. False: there is no line.
 pub(super) fn out_of_memory(wanted_kib: u32, rip: u64, frame: u64) -> bool {
     backtrace(rip, frame);
-    send(OUT_OF_MEMORY, [wanted_kib.to_le_bytes().as_slice()].into_iter())
+    send(
+        OUT_OF_MEMORY,
+        [wanted_kib.to_le_bytes().as_slice()].into_iter(),
+    )
 }
 
 /// Tells of an exception: its three numbers, and the registers. False: there is no line.
 pub(super) fn exception(numbers: [u64; 3], registers: [u64; 18], rip: u64, frame: u64) -> bool {
     backtrace(rip, frame);
-    let (numbers, registers) = (numbers.map(u64::to_le_bytes), registers.map(u64::to_le_bytes));
-    send(EXCEPTION, numbers.iter().chain(&registers).map(<[u8; 8]>::as_slice))
+    let (numbers, registers) = (
+        numbers.map(u64::to_le_bytes),
+        registers.map(u64::to_le_bytes),
+    );
+    send(
+        EXCEPTION,
+        numbers.iter().chain(&registers).map(<[u8; 8]>::as_slice),
+    )
 }
 
 fn backtrace(rip: u64, frame: u64) {

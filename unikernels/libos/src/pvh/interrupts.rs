@@ -280,7 +280,11 @@ extern "C" fn exception(frame: &Frame) -> ! {
 fn registers(frame: &Frame) -> [u64; 18] {
     let mut values = [0; 18];
     let (first, last) = frame.registers.split_at(RBP);
-    let in_order = last.iter().rev().chain([&frame.rsp]).chain(first.iter().rev());
+    let in_order = last
+        .iter()
+        .rev()
+        .chain([&frame.rsp])
+        .chain(first.iter().rev());
     let in_order = in_order.chain([&frame.rip, &frame.flags]);
     for (place, value) in values.iter_mut().zip(in_order) {
         *place = *value;

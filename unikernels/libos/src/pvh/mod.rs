@@ -26,8 +26,8 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc::vec::Vec;
-use gamut_abi::guest::config;
 use gamut_abi::guest::boot::{BOOT_MAGIC, BootBlock, ClockPage};
+use gamut_abi::guest::config;
 use gamut_abi::guest::hypercall::{EVENT_STOP, IoRequest, WAIT_ALWAYS};
 use gamut_abi::guest::{EXIT_OUT_OF_MEMORY, EXIT_PANIC, GUEST_ABI_VERSION};
 
@@ -143,7 +143,9 @@ fn contents(found: &start_info::Found) -> (&'static [u8], start_info::Module) {
         let (offset, size) = value.split_once(' ')?;
         let (offset, size) = (offset.parse().ok()?, size.parse().ok()?);
         let end: u64 = u64::checked_add(offset, size)?;
-        let text = bytes.get(..crate::to_usize(offset)).filter(|_| end <= first.bytes)?;
+        let text = bytes
+            .get(..crate::to_usize(offset))
+            .filter(|_| end <= first.bytes)?;
         let rofs = start_info::Module {
             address: first.address + offset,
             bytes: size,
