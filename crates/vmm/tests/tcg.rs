@@ -1,4 +1,5 @@
 //! Guests in QEMU, as where there is no `/dev/kvm`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

@@ -124,7 +124,7 @@ impl TcgMachine {
         let bytes = read(&mut self.line);
         self.reader.feed(&bytes);
         while self.ending.is_none() {
-            match self.reader.next() {
+            match self.reader.take() {
                 Ok(Some(record)) => self.handle(record),
                 Ok(None) => break,
                 Err(problem) => self.end(Ending::Fault(Fault::Request(problem.to_string()))),

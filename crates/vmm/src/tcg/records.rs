@@ -39,11 +39,11 @@ impl Reader {
         self.0.extend_from_slice(bytes);
     }
 
-    /// The next record, if all of it is there.
+    /// Takes the next record, if all of it is there.
     ///
     /// # Errors
     /// If it makes no sense.
-    pub fn next(&mut self) -> Result<Option<Record>, Broken> {
+    pub fn take(&mut self) -> Result<Option<Record>, Broken> {
         let (Some(kind), Some(size)) = (self.0.first().copied(), u16_at(&self.0, 1)) else {
             return Ok(None);
         };
@@ -101,12 +101,12 @@ pub fn fuzz_records(data: &[u8]) {
     let mut seen = Vec::new();
     for piece in data.chunks(usize::from(size).max(1)) {
         pieces.feed(piece);
-        while let Ok(Some(record)) = pieces.next() {
+        while let Ok(Some(record)) = pieces.take() {
             seen.push(record);
         }
     }
     for record in seen {
-        assert_eq!(whole.next(), Ok(Some(record)));
+        assert_eq!(whole.take(), Ok(Some(record)));
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
         let mut seen = Vec::new();
         for byte in stream {
             reader.feed(&[byte]);
-            while let Some(record) = reader.next().expect("it makes sense") {
+            while let Some(record) = reader.take().expect("it makes sense") {
                 seen.push(record);
             }
         }
@@ -171,7 +171,7 @@ mod tests {
         ] {
             let mut reader = Reader::default();
             reader.feed(&stream);
-            assert!(reader.next().is_err(), "{stream:?}");
+            assert!(reader.take().is_err(), "{stream:?}");
         }
     }
 
