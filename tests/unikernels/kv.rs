@@ -81,7 +81,7 @@ fn what_was_acknowledged_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
     std::fs::write(&disk, vec![0; 256 << 10]).unwrap();
-    let mut acknowledged = std::collections::BTreeMap::new();
+    let mut acknowledged = std::collections::BTreeMap::<String, String>::new();
     let mut count = 0_u32;
     for round in 0..4 {
         let Some((guest, port)) = serve(&disk, 6379) else {
