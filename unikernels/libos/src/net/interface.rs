@@ -77,6 +77,7 @@ pub(super) struct Attachment {
     #[cfg(feature = "dhcp")]
     dhcp: Option<SocketHandle>,
     /// Name servers that DHCP named.
+    #[cfg(feature = "dns")]
     pub(super) name_servers: Vec<IpAddr>,
     /// A task has changed a socket since the last turn.
     pub(super) is_touched: bool,
@@ -111,6 +112,7 @@ impl Attachment {
             sockets: SocketSet::new(Vec::new()),
             #[cfg(feature = "dhcp")]
             dhcp: None,
+            #[cfg(feature = "dns")]
             name_servers: Vec::new(),
             is_touched: true,
             due: None,
@@ -253,14 +255,18 @@ impl Attachment {
                         routes.remove_default_ipv4_route();
                     }
                 }
-                let servers = lease.dns_servers.iter();
-                self.name_servers = servers.map(|&server| IpAddr::V4(server)).collect();
+                #[cfg(feature = "dns")]
+                {
+                    let servers = lease.dns_servers.iter();
+                    self.name_servers = servers.map(|&server| IpAddr::V4(server)).collect();
+                }
             }
             Some(Event::Deconfigured) => {
                 self.interface.update_ip_addrs(|addresses| {
                     addresses.retain(|known| !matches!(known, IpCidr::Ipv4(_)));
                 });
                 self.interface.routes_mut().remove_default_ipv4_route();
+                #[cfg(feature = "dns")]
                 self.name_servers.clear();
             }
         }
