@@ -17,6 +17,7 @@ mod libraries;
 mod lifecycle;
 mod limits;
 mod logs;
+mod names;
 mod namespaces;
 mod nesting;
 mod network;
