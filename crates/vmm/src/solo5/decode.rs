@@ -192,7 +192,7 @@ fn address(byte: u8, rex: u8, cursor: &mut Cursor<'_>) -> Option<Address> {
 pub fn fuzz_decode(bytes: &[u8]) {
     if let Some(decoded) = decode(bytes) {
         let size = usize::from(decoded.bytes);
-        assert!(size >= 1 && size <= 15 && size <= bytes.len());
+        assert!((1..=15).contains(&size) && size <= bytes.len());
         // What follows an instruction does not change it.
         assert!(decode(bytes.get(..size).unwrap_or_default()) == Some(decoded));
     }
