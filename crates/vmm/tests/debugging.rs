@@ -1,4 +1,5 @@
 //! Debugging guests by the real GDB.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
