@@ -43,7 +43,7 @@ install_packages() {
 # need_cargo : a Rust toolchain, or a clear word how to get one.
 need_cargo() {
     have cargo && have rustc && return
-    fail "no cargo on PATH. Gamut is built with Rust 1.90 or newer; install it with
+    fail "no cargo on PATH. Gamut is built with Rust 1.91 or newer; install it with
     curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal
 and run this again."
 }

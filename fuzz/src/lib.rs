@@ -4,6 +4,7 @@
 //! (`fuzz/corpus/<target>/`). Any coverage-guided fuzzer can call the same functions through
 //! [`target`].
 
+mod guest;
 mod mutate;
 mod tar;
 mod wire;
@@ -54,6 +55,12 @@ pub const TARGETS: &[Target] = &[
     },
     plain("dns-query", gamut_dns::message::fuzz_query),
     plain("dns-record", gamut_dns::fuzz_record),
+    plain("guest-config", guest::fuzz_config),
+    plain("guest-dns", guest::fuzz_dns),
+    plain("guest-http", guest::fuzz_http),
+    plain("guest-resp", guest::fuzz_resp),
+    plain("guest-rofs", guest::fuzz_rofs),
+    plain("guest-store", guest::fuzz_store),
     plain("health-http", gamut_engine::health::fuzz_status_line),
     plain("image-assembly", gamut_image::fuzz_assembly),
     plain("image-config", gamut_image::fuzz_config),
