@@ -1,6 +1,7 @@
 //! A machine by the processor's virtualization, through `/dev/kvm`.
 
 mod error;
+mod features;
 mod start;
 mod state;
 

@@ -1,11 +1,12 @@
 //! Making a machine and putting its processor into 64-bit mode at privilege level 3.
 
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, Msrs, kvm_cpuid_entry2, kvm_dtable,
-    kvm_msr_entry, kvm_regs, kvm_segment, kvm_userspace_memory_region, kvm_xcrs,
+    CpuId, KVM_MEM_READONLY, Msrs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment,
+    kvm_userspace_memory_region, kvm_xcrs,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
+use super::features;
 use crate::error::{Error, Result};
 use crate::layout::{BOOT_ADDRESS, DESCRIPTORS_ADDRESS, PAGE_TABLES};
 use crate::memory::GuestMemory;
@@ -23,12 +24,6 @@ const EFER: u64 = 0xd00;
 const MSR_TSC: u32 = 0x10;
 /// Three pages that KVM wants on older Intel processors.
 const TSS_ADDRESS: usize = 0xfffb_d000;
-
-/// States of XCR0 that are useful in a guest: x87, SSE, AVX, AVX-512.
-const XCR0_WANTED: u64 = 0b1110_0111;
-const XCR0_X87: u64 = 1;
-const XCR0_AVX: u64 = 0b110;
-const XCR0_AVX512: u64 = 0b1110_0000;
 
 /// A machine with this memory and one processor.
 pub(super) fn create(memory: &GuestMemory) -> Result<(VmFd, VcpuFd)> {
@@ -49,13 +44,12 @@ pub(super) fn create(memory: &GuestMemory) -> Result<(VmFd, VcpuFd)> {
     let processor = vm
         .create_vcpu(0)
         .map_err(|error| Error::system("make a virtual processor", error))?;
-    let features = kvm
-        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-        .map_err(|error| Error::system("ask for the processor's features", error))?;
-    processor
-        .set_cpuid2(&features)
+    let features = features::of_host();
+    CpuId::from_entries(&features.entries)
+        .map_err(|_| std::io::Error::other("too many of them"))
+        .and_then(|table| processor.set_cpuid2(&table).map_err(std::io::Error::from))
         .map_err(|error| Error::system("set the processor's features", error))?;
-    set_special(&processor, &features)?;
+    set_special(&processor, features.states)?;
     Ok((vm, processor))
 }
 
@@ -81,7 +75,7 @@ pub(super) fn set_memory(vm: &VmFd, memory: &GuestMemory, flags: u32) -> Result<
     Ok(())
 }
 
-fn set_special(processor: &VcpuFd, features: &CpuId) -> Result<()> {
+fn set_special(processor: &VcpuFd, states: u64) -> Result<()> {
     let failed = |what: &str, error: kvm_ioctls::Error| {
         Error::system(format!("set the processor's {what}"), error)
     };
@@ -92,8 +86,7 @@ fn set_special(processor: &VcpuFd, features: &CpuId) -> Result<()> {
     special.cr3 = PAGE_TABLES.start;
     special.cr4 = CR4;
     special.efer = EFER;
-    let states = extended_states(features);
-    if let Some(states) = states {
+    if states != 0 {
         special.cr4 |= CR4_OSXSAVE;
         let mut registers = kvm_xcrs {
             nr_xcrs: 1,
@@ -148,31 +141,6 @@ fn segment(selector: u16, kind: u8, is_code: bool) -> kvm_segment {
         g: 1,
         ..kvm_segment::default()
     }
-}
-
-/// The value of XCR0, if the processor has extended states at all (Intel SDM volume 1, 13.3).
-fn extended_states(features: &CpuId) -> Option<u64> {
-    let find = |function, index| {
-        features
-            .as_slice()
-            .iter()
-            .find(|leaf: &&kvm_cpuid_entry2| leaf.function == function && leaf.index == index)
-    };
-    let has_xsave = find(1, 0)?.ecx & (1 << 26) != 0;
-    if !has_xsave {
-        return None;
-    }
-    let leaf = find(0xd, 0)?;
-    let supported = u64::from(leaf.eax) | u64::from(leaf.edx) << 32;
-    let mut states = supported & XCR0_WANTED | XCR0_X87;
-    // Each of these goes as a whole or not at all.
-    if states & XCR0_AVX != XCR0_AVX {
-        states = XCR0_X87 | supported & 0b10;
-    }
-    if states & XCR0_AVX512 != XCR0_AVX512 {
-        states &= !XCR0_AVX512;
-    }
-    Some(states)
 }
 
 /// The state of the registers at the entry point ([`gamut_abi::guest::boot`]).

@@ -61,7 +61,7 @@ impl Snapshot for VcpuFd {
         // Before the states that it enables.
         self.set_xcrs(&state.extended_control)
             .map_err(failed("extended control"))?;
-        // SAFETY: no state that needs more room is enabled (`start::extended_states`).
+        // SAFETY: no state that needs more room is enabled (`features`).
         unsafe { self.set_xsave(&state.extended) }.map_err(failed("extended states"))?;
         self.set_regs(&state.general).map_err(failed("registers"))?;
         self.set_debug_regs(&state.debug)
