@@ -12,10 +12,12 @@ use crate::device::{Devices, Disk, Errno, Lost, Nic, Waiter, Woken};
 use crate::memory::GuestMemory;
 use crate::{elf, note, prepare, request, symbols};
 
-const MEMORY_BYTES: u64 = 1 << 20;
+const MEMORY_BYTES: u64 = 0x3_0000;
 /// Where the guest's writable memory begins.
 const WRITABLE: u64 = 0x2_0000;
-const WRITABLE_END: u64 = 0x8_0000;
+const WRITABLE_END: u64 = 0x2_8000;
+/// What lies around it, a page at a time.
+static UNTOUCHED: [u8; 4096] = [0xa5; 4096];
 
 /// An ELF file: any bytes are refused or read.
 pub fn fuzz_elf(data: &[u8]) {
@@ -148,7 +150,7 @@ fn devices() -> Devices {
 fn memory() -> Option<GuestMemory> {
     let mut memory = GuestMemory::new(MEMORY_BYTES).ok()?;
     memory.raw_mut(0, MEMORY_BYTES)?.fill(0xa5);
-    memory.allow(0x1_0000..WRITABLE, false);
+    memory.allow(0x1_8000..WRITABLE, false);
     memory.allow(WRITABLE..WRITABLE_END, true);
     memory.raw_mut(WRITABLE, WRITABLE_END - WRITABLE)?.fill(0);
     Some(memory)
@@ -191,7 +193,7 @@ fn check_untouched(memory: &GuestMemory) {
     for (start, end) in [(0, WRITABLE), (WRITABLE_END, MEMORY_BYTES)] {
         let bytes = memory.raw(start, end - start).unwrap_or_default();
         assert!(
-            bytes.iter().all(|byte| *byte == 0xa5),
+            bytes.chunks(UNTOUCHED.len()).all(|page| page == UNTOUCHED),
             "memory that is not the guest's was written"
         );
     }
