@@ -94,7 +94,7 @@ fn the_agent_hears_of_a_further_process_that_the_container_is_running() {
 fn a_container_may_share_the_mounts_of_its_caller() {
     let plan = good(json!({"linux": {"namespaces": [{"type": "pid"}]}})).plan;
     let kinds: Vec<_> = plan.namespaces.iter().map(|entry| entry.kind).collect();
-    assert_eq!(kinds, [plan::NamespaceKind::Pid]);
+    assert_eq!(kinds, [NamespaceKind::Pid]);
     for field in ["maskedPaths", "readonlyPaths"] {
         let patch = json!({"linux": {"namespaces": [{"type": "pid"}], field: ["/proc/sys"]}});
         assert_eq!(refused(patch), format!("linux.{field}"));
