@@ -72,16 +72,31 @@ pub struct UnikernelLevel {
     addresses: Mutex<HashMap<String, Vec<IpAddr>>>,
 }
 
-/// Whether a program of a root is a unikernel, as far as can be told by its beginning: looked at
-/// before every start of whoever knows nothing of levels.
+/// Whether a program of a root is a unikernel. Of most others only the beginning is read: this is
+/// asked before every start by whoever knows nothing of levels.
 #[must_use]
 pub fn is_unikernel(root: &RootSource, program: &str) -> bool {
     let mut bytes = Vec::new();
-    let read = find::program(root, program)
-        .and_then(File::open)
-        .and_then(|file| file.take(GLANCE_BYTES).read_to_end(&mut bytes));
+    let Ok(mut file) = find::program(root, program).and_then(File::open) else {
+        return false;
+    };
+    let read = (&mut file).take(GLANCE_BYTES).read_to_end(&mut bytes);
+    if read.is_err() {
+        return false;
+    }
     // Images of Solo5 have their notes behind their code.
-    read.is_ok() && (unikernel_note(&bytes).is_ok() || solo5::is_beginning(&bytes))
+    if solo5::is_beginning(&bytes) {
+        return true;
+    }
+    match unikernel_note(&bytes) {
+        Ok(_) => true,
+        // It has notes, but farther on.
+        Err(error) if error.field == "p_offset" => {
+            let read = file.take(MAX_PROGRAM_BYTES).read_to_end(&mut bytes);
+            read.is_ok() && unikernel_note(&bytes).is_ok()
+        }
+        Err(_) => false,
+    }
 }
 
 /// Finds the ELF file of a unikernel in a root, and what it says of itself.
