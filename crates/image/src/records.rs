@@ -315,11 +315,8 @@ mod tests {
             },
         );
         records.set_name("docker.io/library/a:latest".to_owned(), id, None, 5);
-        let written = String::from_utf8(records.to_bytes()).unwrap();
-        let document: serde_json::Value = serde_json::from_str(&written).unwrap();
-        assert_eq!(document["version"], 1, "earlier builds read it");
-        let again = Records::parse(written.as_bytes(), "x").unwrap();
-        assert_eq!(again.names, records.names);
+        let again = Records::parse(&records.to_bytes(), "x").unwrap();
+        assert_eq!(again, records);
         records.set_name("docker.io/library/b:latest".to_owned(), id, Some(id), 5);
         let again = Records::parse(&records.to_bytes(), "x").unwrap();
         assert_eq!(again, records);
