@@ -70,6 +70,16 @@ impl Daemon {
         succeed(&mut self.docker(words))
     }
 
+    /// The process that is in the daemon's network namespace.
+    ///
+    /// # Errors
+    /// If it has gone.
+    pub fn server(&self) -> Result<u32, Failure> {
+        // `unshare` becomes the shell, which becomes the daemon.
+        fs::metadata(format!("/proc/{}/ns/net", self.pid()))?;
+        Ok(self.pid())
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -154,6 +164,12 @@ pub fn disturb(setting: &Setting<'_>) -> Result<String, Failure> {
 pub fn load(setting: &Setting<'_>) -> Result<String, Failure> {
     let (dockerd, gamut) = start_both(setting)?;
     crate::loads::compare(setting, &gamut, &dockerd)
+}
+
+/// Races the HTTP example at its levels.
+pub fn unikernels(setting: &Setting<'_>) -> Result<String, Failure> {
+    let (dockerd, gamut) = start_both(setting)?;
+    crate::unikernels::compare(setting, &gamut, &dockerd)
 }
 
 /// Races the daemons and measures memory.
@@ -300,7 +316,10 @@ fn execs(
 }
 
 /// PSS and RSS of a process in KiB (proc_pid_smaps_rollup in proc(5)).
-fn memory_kib(pid: u32) -> Result<(u64, u64), Failure> {
+///
+/// # Errors
+/// If it has gone.
+pub fn memory_kib(pid: u32) -> Result<(u64, u64), Failure> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let field = |name: &str| {
         text.lines()
@@ -317,7 +336,7 @@ fn memory_kib(pid: u32) -> Result<(u64, u64), Failure> {
 }
 
 /// Processes whose command line begins with `program` and has one of `needles` in it.
-fn processes(program: &str, needles: &[String]) -> Vec<u32> {
+pub fn processes(program: &str, needles: &[String]) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };

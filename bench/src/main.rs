@@ -1,8 +1,8 @@
 //! Gamut beside its peers: each budget measured in one run, interleaved.
 //!
-//! `gamut-bench BINARIES ROUNDS [runtimes] [daemons] [loads] [neighbours]`: prints Markdown. BINARIES is a
-//! directory with `gamut`, `gamut-runtime`, `gamut-supervisor`, `gamut-bench-floor` and, linked
-//! statically, `gamut-bench-lateness`. Needs root; what it starts has roots, control groups and
+//! `gamut-bench BINARIES ROUNDS [runtimes] [daemons] [loads] [unikernels] [neighbours]`: prints
+//! Markdown. BINARIES is a directory with `gamut`, `gamut-runtime`, `gamut-supervisor`,
+//! `gamut-monitor`, `gamut-bench-floor` and, linked statically, `gamut-bench-lateness`. Needs root; what it starts has roots, control groups and
 //! network namespaces of its own.
 
 mod daemons;
@@ -10,6 +10,8 @@ mod loads;
 mod measure;
 mod neighbours;
 mod runtimes;
+mod traffic;
+mod unikernels;
 
 use measure::Failure;
 use std::path::{Path, PathBuf};
@@ -27,7 +29,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: gamut-bench BINARIES ROUNDS [runtimes] [daemons] [loads] [neighbours]";
+    let usage =
+        "usage: gamut-bench BINARIES ROUNDS [runtimes] [daemons] [loads] [unikernels] [neighbours]";
     let binaries = PathBuf::from(arguments.next().ok_or(usage)?).canonicalize()?;
     let rounds: usize = arguments.next().ok_or(usage)?.parse()?;
     let chosen: Vec<String> = arguments.collect();
@@ -49,6 +52,15 @@ fn run() -> Result<(), Failure> {
     }
     if wants("loads") {
         let text = daemons::load(&daemons::Setting {
+            directory: directory.path(),
+            binaries: &binaries,
+            rootfs: &bundle.root(),
+            rounds,
+        })?;
+        println!("{text}");
+    }
+    if wants("unikernels") {
+        let text = daemons::unikernels(&daemons::Setting {
             directory: directory.path(),
             binaries: &binaries,
             rootfs: &bundle.root(),

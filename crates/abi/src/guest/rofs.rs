@@ -48,6 +48,11 @@ impl fmt::Display for RofsError {
 
 impl core::error::Error for RofsError {}
 
+/// Whether a path is as the image has them: without slashes around it, empty parts and dots.
+fn is_path(path: &str) -> bool {
+    path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
 fn word(bytes: &[u8], at: usize) -> Option<usize> {
     let bytes = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
     usize::try_from(u32::from_le_bytes(bytes)).ok()
@@ -96,6 +101,11 @@ impl<'image> Rofs<'image> {
                 .ok_or(RofsError::Damaged("an entry leads out of it"))?;
             if file.path <= last {
                 return Err(RofsError::Damaged("its paths are not sorted"));
+            }
+            if !is_path(file.path) {
+                return Err(RofsError::Damaged(
+                    "an entry has a path that no file can have",
+                ));
             }
             last = file.path;
         }
@@ -149,10 +159,7 @@ pub fn build(files: &[(&str, &[u8])]) -> Result<Vec<u8>, RofsError> {
     let mut sorted = Vec::with_capacity(files.len());
     for &(path, content) in files {
         let trimmed = path.trim_matches('/');
-        if trimmed
-            .split('/')
-            .any(|part| matches!(part, "" | "." | ".."))
-        {
+        if !is_path(trimmed) {
             return Err(RofsError::BadPath(path.to_owned()));
         }
         sorted.push((trimmed, content));
@@ -245,6 +252,16 @@ mod tests {
         for path in ["", "/", "a//b", "../a", "."] {
             assert!(matches!(conflict(&[(path, b"")]), RofsError::BadPath(_)));
         }
+    }
+
+    #[test]
+    fn paths_that_could_not_be_looked_up_are_damage() {
+        let mut image = build(&[("a/b", b"1")]).expect("a good file");
+        let name = image.windows(3).position(|part| part == b"a/b");
+        let name = name.expect("the name is in it");
+        assert!(Rofs::parse(&image).is_ok());
+        image[name..name + 3].copy_from_slice(b":a/");
+        assert!(matches!(Rofs::parse(&image), Err(RofsError::Damaged(_))));
     }
 
     proptest! {

@@ -22,11 +22,14 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Where it is to be, and what.
+type Write = (usize, Vec<u8>);
+
 #[derive(Clone)]
 struct Memory {
     durable: Rc<RefCell<Vec<u8>>>,
     /// Written and not flushed.
-    pending: Rc<RefCell<Vec<(usize, Vec<u8>)>>>,
+    pending: Rc<RefCell<Vec<Write>>>,
     /// Writes and flushes until the power fails.
     left: Rc<Cell<usize>>,
 }
@@ -66,7 +69,7 @@ impl Disk for Memory {
     }
 
     async fn read(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, StoreError> {
-        assert!(offset % 512 == 0 && bytes % 512 == 0);
+        assert!(offset.is_multiple_of(512) && bytes.is_multiple_of(512));
         let at = usize::try_from(offset).expect("small");
         let mut data = self.durable.borrow()[at..at + bytes].to_vec();
         for (begin, written) in self.pending.borrow().iter() {
@@ -83,7 +86,7 @@ impl Disk for Memory {
     }
 
     async fn write(&self, offset: u64, data: Vec<u8>) -> Result<(), StoreError> {
-        assert!(offset % 512 == 0 && data.len() % 512 == 0);
+        assert!(offset.is_multiple_of(512) && data.len().is_multiple_of(512));
         let at = usize::try_from(offset).expect("small");
         assert!(
             at + data.len() <= self.durable.borrow().len(),
