@@ -73,28 +73,69 @@ fn own() -> io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-/// Connects to a port of whichever address answers first, from this process's own network.
+/// How long one attempt to connect may take: afterwards the kernel would ask a second time, too.
+const ATTEMPT: Duration = Duration::from_secs(1);
+
+/// Connects to a port of whichever address answers first, from this process's own network. Goes on
+/// only as long as the workload `is_there`: nobody says that an address is gone.
 ///
 /// # Errors
-/// Those of connect(2) to the first address; `AddrNotAvailable` without any.
-pub(super) fn dial(addresses: &[IpAddr], port: u16, within: Duration) -> io::Result<TcpStream> {
+/// Those of connect(2) to the first address; `AddrNotAvailable` without any, `NotConnected` if the
+/// workload has ended.
+pub(super) fn dial(
+    addresses: &[IpAddr],
+    port: u16,
+    within: Duration,
+    is_there: impl Fn() -> bool,
+) -> io::Result<TcpStream> {
     let due = Instant::now() + within;
-    let mut refused = None;
-    for address in addresses {
-        let left = due.saturating_duration_since(Instant::now());
-        // Zero is not allowed.
-        let left = left.max(Duration::from_millis(1));
-        match TcpStream::connect_timeout(&SocketAddr::new(*address, port), left) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => {
-                refused.get_or_insert(error);
+    loop {
+        let mut refused = None;
+        for address in addresses {
+            let left = due.saturating_duration_since(Instant::now());
+            // Zero is not allowed.
+            let left = left.clamp(Duration::from_millis(1), ATTEMPT);
+            match TcpStream::connect_timeout(&SocketAddr::new(*address, port), left) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => {
+                    refused.get_or_insert(error);
+                }
             }
         }
+        let refused = refused.unwrap_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                "it has no address: it was made with --network none",
+            )
+        });
+        if refused.kind() != io::ErrorKind::TimedOut || Instant::now() >= due {
+            return Err(refused);
+        }
+        if !is_there() {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "it has ended"));
+        }
     }
-    Err(refused.unwrap_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::AddrNotAvailable,
-            "it has no address: it was made with --network none",
-        )
-    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// A listener whose queue is full answers nobody.
+    #[test]
+    fn no_attempt_goes_on_once_the_workload_has_ended() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // SAFETY: listen(2) takes no pointers; a second one shortens the queue.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+        let address = listener.local_addr().unwrap();
+        let attempt = Duration::from_millis(100);
+        let queued: Vec<_> = (0..4)
+            .map_while(|_| TcpStream::connect_timeout(&address, attempt).ok())
+            .collect();
+        assert!(!queued.is_empty() && queued.len() < 4);
+        let within = Duration::from_secs(600);
+        let error = dial(&[address.ip()], address.port(), within, || false).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+    }
 }

@@ -464,7 +464,11 @@ impl Isolation for UnikernelLevel {
         self.directories
             .of(id)
             .read()
-            .and_then(|record| addresses::dial(&record.unwrap_or_default().addresses, port, within))
+            .and_then(|record| {
+                let addresses = record.unwrap_or_default().addresses;
+                let is_there = || matches!(self.status(id), Ok(Some(status)) if status.pid != 0);
+                addresses::dial(&addresses, port, within, is_there)
+            })
             .map_err(|error| Error::System {
                 operation: "connect to",
                 id: id.to_owned(),

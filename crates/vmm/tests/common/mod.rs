@@ -38,7 +38,10 @@ pub fn compile(guest: &str) -> PathBuf {
         .file_name()
         .and_then(|name| name.to_str())
         .expect("a name");
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{guest}-{name}"));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let done = folder.join(format!("{guest}-{name}"));
+    // Each test may be a process of its own: what one makes is never half there for another.
+    let out = folder.join(format!("{guest}-{name}-{}", std::process::id()));
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/common")
         .join(guest);
@@ -82,7 +85,8 @@ pub fn compile(guest: &str) -> PathBuf {
         "the test guest: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    out
+    std::fs::rename(&out, &done).expect("the guest is renamed");
+    done
 }
 
 /// A monitor to be.
