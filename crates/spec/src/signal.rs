@@ -40,15 +40,16 @@ pub fn parse(text: &str) -> Option<i32> {
     } else {
         offset.parse::<i32>().ok()?
     };
-    let number = base + offset;
+    let number = offset.checked_add(base)?;
     (34..=64).contains(&number).then_some(number)
 }
 
 /// Name of a signal without `SIG`, as `KILL`; its number if it has none.
 #[must_use]
 pub fn name(number: i32) -> String {
-    usize::try_from(number - 1)
-        .ok()
+    number
+        .checked_sub(1)
+        .and_then(|index| usize::try_from(index).ok())
         .and_then(|index| NAMES.get(index))
         .map_or_else(|| number.to_string(), |name| (*name).to_owned())
 }
@@ -70,7 +71,16 @@ mod tests {
         ] {
             assert_eq!(parse(text), Some(number), "{text}");
         }
-        for bad in ["", "0", "65", "SIG", "NOPE", "RTMIN-1", "-1"] {
+        for bad in [
+            "",
+            "0",
+            "65",
+            "SIG",
+            "NOPE",
+            "RTMIN-1",
+            "-1",
+            "RTMIN+2147483647",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
         assert_eq!(name(9), "KILL");
