@@ -70,17 +70,7 @@ impl Daemon {
         succeed(&mut self.docker(words))
     }
 
-    /// The process that is in the daemon's network namespace.
-    ///
-    /// # Errors
-    /// If it has gone.
-    pub fn server(&self) -> Result<u32, Failure> {
-        // `unshare` becomes the shell, which becomes the daemon.
-        fs::metadata(format!("/proc/{}/ns/net", self.pid()))?;
-        Ok(self.pid())
-    }
-
-    /// Its process id.
+    /// Its process id: `unshare` has become the shell, and the shell the daemon.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -37,47 +37,30 @@ fn run() -> Result<(), Failure> {
     let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
     let directory = tempfile::Builder::new().prefix("gamut-bench-").tempdir()?;
     let bundle = runtimes::Bundle::make(directory.path(), Path::new("/bin/busybox"))?;
+    let root = bundle.root();
+    let setting = daemons::Setting {
+        directory: directory.path(),
+        binaries: &binaries,
+        rootfs: &root,
+        rounds,
+    };
     println!("{}", machine());
     if wants("runtimes") {
         println!("{}", runtimes::compare(&bundle, &binaries, rounds)?);
     }
     if wants("daemons") {
-        let text = daemons::compare(&daemons::Setting {
-            directory: directory.path(),
-            binaries: &binaries,
-            rootfs: &bundle.root(),
-            rounds,
-        })?;
-        println!("{text}");
+        println!("{}", daemons::compare(&setting)?);
     }
     if wants("loads") {
-        let text = daemons::load(&daemons::Setting {
-            directory: directory.path(),
-            binaries: &binaries,
-            rootfs: &bundle.root(),
-            rounds,
-        })?;
-        println!("{text}");
+        println!("{}", daemons::load(&setting)?);
     }
     if wants("unikernels") {
-        let text = daemons::unikernels(&daemons::Setting {
-            directory: directory.path(),
-            binaries: &binaries,
-            rootfs: &bundle.root(),
-            rounds,
-        })?;
-        println!("{text}");
+        println!("{}", daemons::unikernels(&setting)?);
     }
     if wants("neighbours") {
-        let lateness = bundle.root().join("bin/lateness");
+        let lateness = root.join("bin/lateness");
         std::fs::copy(binaries.join("gamut-bench-lateness"), lateness)?;
-        let text = daemons::disturb(&daemons::Setting {
-            directory: directory.path(),
-            binaries: &binaries,
-            rootfs: &bundle.root(),
-            rounds,
-        })?;
-        println!("{text}");
+        println!("{}", daemons::disturb(&setting)?);
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ fn first_answers(
     gamut: &Daemon,
     dockerd: &Daemon,
 ) -> Result<String, Failure> {
-    let (ours, theirs) = (gamut.server()?, dockerd.server()?);
+    let (ours, theirs) = (gamut.pid(), dockerd.pid());
     let gone = move || own(&["rm", "-f", "first"]);
     // Removing what is not there is no error of the race.
     let mut contenders = vec![
@@ -127,7 +127,7 @@ fn requests(
     gamut: &Daemon,
     dockerd: &Daemon,
 ) -> Result<String, Failure> {
-    let (ours, theirs) = (gamut.server()?, dockerd.server()?);
+    let (ours, theirs) = (gamut.pid(), dockerd.pid());
     let mut text =
         "### Requests through the published port\n\nOne thread asks from the daemon's own \
          network namespace; each connection is kept and has one request at a time.\n\n\

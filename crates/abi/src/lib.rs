@@ -8,7 +8,6 @@
 
 extern crate alloc;
 
-#[cfg(feature = "host")]
 pub mod calendar;
 #[cfg(feature = "host")]
 pub mod capability;

@@ -1,5 +1,7 @@
 //! Dates as HTTP has them (RFC 9110, 5.6.7).
 
+use gamut_abi::calendar::date_of_day;
+
 /// Bytes of a date.
 pub const DATE_BYTES: usize = 29;
 
@@ -12,7 +14,7 @@ pub fn date(seconds: u64) -> [u8; DATE_BYTES] {
         b"Dec",
     ];
     let days = seconds / 86_400;
-    let [year, month, day] = civil(days);
+    let (year, month, day) = date_of_day(days);
     let time = seconds % 86_400;
     let mut text = *b"???, ?? ??? ???? ??:??:?? GMT";
     let mut put = |at: usize, piece: &[u8]| {
@@ -33,26 +35,6 @@ pub fn date(seconds: u64) -> [u8; DATE_BYTES] {
     put(20, &two(time / 60 % 60));
     put(23, &two(time % 60));
     text
-}
-
-/// Year, month and day of days since 1970. Years are counted from March, so that a leap day ends
-/// one; 719,468 days lie between March of year 0 and 1970.
-fn civil(days: u64) -> [u64; 3] {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    [year, month, day]
 }
 
 #[cfg(test)]
