@@ -62,11 +62,14 @@ where
     error::all(failures)
 }
 
-/// Asks on the terminal before something is destroyed.
+/// Asks on the terminal before something is destroyed, unless it is forced. `what` is the command.
 ///
 /// # Errors
-/// When the terminal fails.
-pub fn confirm(warning: &str) -> Result<bool, Error> {
+/// When the answer is no, or the terminal fails.
+pub fn confirm(what: &str, warning: &str, force: bool) -> Result<(), Error> {
+    if force {
+        return Ok(());
+    }
     print::out(&format!(
         "WARNING! {warning}\nAre you sure you want to continue? [y/N] "
     ))?;
@@ -76,7 +79,11 @@ pub fn confirm(warning: &str) -> Result<bool, Error> {
         .lock()
         .read_line(&mut answer)
         .map_err(Error::io("read the answer"))?;
-    Ok(answer.trim().eq_ignore_ascii_case("y"))
+    if answer.trim().eq_ignore_ascii_case("y") {
+        Ok(())
+    } else {
+        Err(Error::Message(format!("{what} has been cancelled")))
+    }
 }
 
 /// Prints objects the way `inspect` does: as indented JSON, by a template, or as JSON lines.

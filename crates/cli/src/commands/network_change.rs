@@ -225,9 +225,7 @@ impl Verb for PruneArguments {
     async fn run(self, client: Arc<Client>) -> Result<u8, Error> {
         let filters = filter::parse(&self.filter)?;
         let warning = "This will remove all custom networks not used by at least one container.";
-        if !self.force && !confirm(warning)? {
-            return Err(Error::Message("network prune has been cancelled".into()));
-        }
+        confirm("network prune", warning, self.force)?;
         let query = Query::new().maybe("filters", filters.as_deref());
         let answer = client.post("/networks/prune", &query, &Value::Null).await?;
         let deleted: Vec<&str> = list(&answer, "NetworksDeleted")

@@ -208,9 +208,7 @@ impl Verb for PruneArguments {
             "This will remove anonymous local volumes not used by at least one container."
         };
         let filters = filter::parse(&filters)?;
-        if !self.force && !confirm(warning)? {
-            return Err(Error::Message("volume prune has been cancelled".into()));
-        }
+        confirm("volume prune", warning, self.force)?;
         let query = Query::new().maybe("filters", filters.as_deref());
         let answer = client.post("/volumes/prune", &query, &Value::Null).await?;
         let deleted: Vec<&str> = list(&answer, "VolumesDeleted")

@@ -150,9 +150,11 @@ impl Verb for PruneArguments {
 
     async fn run(self, client: Arc<Client>) -> Result<u8, Error> {
         let filters = filter::parse(&self.filter)?;
-        if !self.force && !confirm("This will remove all stopped containers.")? {
-            return Err(Error::Message("container prune has been cancelled".into()));
-        }
+        confirm(
+            "container prune",
+            "This will remove all stopped containers.",
+            self.force,
+        )?;
         let query = Query::new().maybe("filters", filters.as_deref());
         let answer = client
             .post("/containers/prune", &query, &Value::Null)

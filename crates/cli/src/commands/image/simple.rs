@@ -145,9 +145,7 @@ impl Verb for PruneArguments {
         } else {
             "This will remove all dangling images."
         };
-        if !self.force && !confirm(warning)? {
-            return Err(Error::Message("image prune has been cancelled".into()));
-        }
+        confirm("image prune", warning, self.force)?;
         let query = Query::new().maybe("filters", filters.as_deref());
         let answer = client.post("/images/prune", &query, &Value::Null).await?;
         let deleted = list(&answer, "ImagesDeleted");

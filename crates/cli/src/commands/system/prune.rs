@@ -41,9 +41,7 @@ impl Verb for PruneArguments {
         let mut image_filters = self.filter.clone();
         image_filters.push(format!("dangling={}", !self.all));
         let image_filters = filter::parse(&image_filters)?;
-        if !self.force && !confirm(&self.warning())? {
-            return Err(Error::Message("system prune has been cancelled".into()));
-        }
+        confirm("system prune", &self.warning(), self.force)?;
         let mut freed = 0;
         let mut kinds = vec![(
             "/containers/prune",
