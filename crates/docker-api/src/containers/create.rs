@@ -366,15 +366,6 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     if !host.storage_opt.is_empty() {
         return Err(unsupported("--storage-opt"));
     }
-    if !matches!(host.volume_driver.as_str(), "" | "local") {
-        return Err(ApiError::new(
-            ErrorKind::NotFound,
-            format!(
-                "error looking up volume plugin {}: plugin not found",
-                host.volume_driver
-            ),
-        ));
-    }
     let healthcheck = body
         .healthcheck
         .map(super::health::WireHealthcheck::into_domain)
@@ -416,8 +407,10 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     Ok(ContainerSpec {
         healthcheck,
         volumes_from: host.volumes_from,
+        volume_driver: host.volume_driver,
         image: body.image,
         level,
+        runtime: host.runtime,
         entrypoint: body.entrypoint,
         command: body.cmd,
         environment: body.env,

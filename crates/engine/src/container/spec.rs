@@ -15,6 +15,8 @@ pub struct ContainerSpec {
     pub image: String,
     /// The level of isolation; `None` takes the first that has a use for the image.
     pub level: Option<IsolationLevel>,
+    /// The runtime as the client wrote it, out of which `level` was taken; only shown.
+    pub runtime: String,
     /// Program and its first arguments; an empty list clears the image's.
     pub entrypoint: Option<Vec<String>>,
     /// Arguments, or program and arguments where there is no entry point.
@@ -59,6 +61,8 @@ pub struct ContainerSpec {
     pub anonymous_volumes: BTreeSet<String>,
     /// Mounts.
     pub mounts: Vec<MountSpec>,
+    /// Driver of the volumes that have to be made for `-v` and for the image; empty for `local`.
+    pub volume_driver: String,
     /// Containers whose binds and volumes it gets as well, as `NAME[:ro|rw]`.
     pub volumes_from: Vec<String>,
     /// The network.
