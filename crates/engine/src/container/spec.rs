@@ -5,7 +5,7 @@ use crate::health::Healthcheck;
 use gamut_spec::isolation::IsolationLevel;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A container as asked for. Empty and `None` mean: take it from the image, or the default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -274,6 +274,8 @@ pub struct EndpointSpec {
     pub aliases: Vec<String>,
     /// A fixed address.
     pub address: Option<IpAddr>,
+    /// Further addresses, of its link alone.
+    pub link_local: Vec<Ipv4Addr>,
     /// A fixed MAC address.
     pub mac_address: Option<String>,
     /// Names under which it finds other containers, as `NAME[:ALIAS]`.
