@@ -78,6 +78,9 @@ struct Body {
     #[serde(deserialize_with = "null_as_default")]
     stop_signal: String,
     stop_timeout: Option<i64>,
+    /// Where docker-py puts it.
+    #[serde(deserialize_with = "null_as_default")]
+    runtime: String,
     #[serde(deserialize_with = "null_as_default")]
     host_config: WireHostConfig,
     #[serde(deserialize_with = "null_as_default")]
@@ -362,7 +365,10 @@ pub async fn create(mut request: Request) -> Result<Response, ApiError> {
 }
 
 fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
-    let host = body.host_config;
+    let mut host = body.host_config;
+    if host.runtime.is_empty() {
+        host.runtime = body.runtime;
+    }
     if !host.storage_opt.is_empty() {
         return Err(unsupported("--storage-opt"));
     }
@@ -411,6 +417,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
         image: body.image,
         level,
         runtime: host.runtime,
+        isolation: host.isolation,
         entrypoint: body.entrypoint,
         command: body.cmd,
         environment: body.env,

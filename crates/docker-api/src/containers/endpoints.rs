@@ -142,7 +142,7 @@ fn describe(record: &ContainerRecord, endpoint: &EndpointSpec, name: &str) -> Va
         "IPAMConfig": ipam(endpoint),
         "Links": list(&endpoint.links),
         "Aliases": list(&endpoint.aliases),
-        "MacAddress": text(lease.map(|lease| lease.mac.clone())),
+        "MacAddress": text(lease.map(|lease| lease.mac.clone()).or_else(|| endpoint.mac_address.clone())),
         "DriverOpts": Value::Null,
         "GwPriority": endpoint.gateway_priority,
         "NetworkID": endpoint.network_id,

@@ -22,7 +22,11 @@ struct CreateBody {
     attach_stdin: bool,
     attach_stdout: bool,
     attach_stderr: bool,
-    #[serde(deserialize_with = "super::create::null_as_default")]
+    // Go's decoder does not tell upper from lower case, which docker-py counts on.
+    #[serde(
+        alias = "detachKeys",
+        deserialize_with = "super::create::null_as_default"
+    )]
     detach_keys: String,
     tty: bool,
     #[serde(deserialize_with = "super::create::null_as_default")]

@@ -11,7 +11,6 @@ use gamut_engine::container::spec::{
     RestartPolicy,
 };
 use gamut_engine::snapshotter::Snapshotter;
-use gamut_spec::isolation::IsolationLevel;
 use gamut_spec::time;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
@@ -208,11 +207,11 @@ fn runtime(record: &ContainerRecord) -> &str {
     }
 }
 
-/// The level of isolation; `default` for a container that was not asked to be one.
-fn isolation(record: &ContainerRecord) -> &'static str {
-    match (record.spec.level, record.level) {
-        (None, IsolationLevel::Container) => "default",
-        (_, level) => level.as_str(),
+/// The word for isolation that was asked for, or that of the container's level.
+fn isolation(record: &ContainerRecord) -> &str {
+    match record.spec.isolation.as_str() {
+        "" => record.level.as_str(),
+        asked => asked,
     }
 }
 

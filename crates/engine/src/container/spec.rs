@@ -17,6 +17,8 @@ pub struct ContainerSpec {
     pub level: Option<IsolationLevel>,
     /// The runtime as the client wrote it, out of which `level` was taken; only shown.
     pub runtime: String,
+    /// The word for isolation as the client wrote it; only shown.
+    pub isolation: String,
     /// Program and its first arguments; an empty list clears the image's.
     pub entrypoint: Option<Vec<String>>,
     /// Arguments, or program and arguments where there is no entry point.

@@ -1,5 +1,8 @@
 //! Connections that leave HTTP: the client's raw bytes to a supervisor's stream, and back.
 
+mod unread;
+
+use self::unread::Unread;
 use crate::body::Reply;
 use crate::error::ApiError;
 use crate::reply::Response;
@@ -11,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use std::borrow::Cow;
 use std::future::Future;
 use std::io;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 
@@ -94,7 +97,20 @@ where
     tokio::spawn(async move {
         let outcome = async {
             let client = upgraded.await.map_err(io::Error::other)?;
-            relay(TokioIo::new(client), stdio, finish).await
+            match client.downcast::<TokioIo<UnixStream>>() {
+                Ok(parts) => {
+                    let stream = parts.io.into_inner();
+                    let unread = Unread::of(&stream);
+                    let (read, write) = stream.into_split();
+                    // What the client has sent after its request comes first.
+                    let read = io::Cursor::new(parts.read_buf).chain(read);
+                    relay((read, write), unread, stdio, finish).await
+                }
+                Err(client) => {
+                    let halves = tokio::io::split(TokioIo::new(client));
+                    relay(halves, None, stdio, finish).await
+                }
+            }
         };
         if let Err(error) = outcome.await {
             tracing::debug!(request_id, %error, "an attached client went away");
@@ -120,14 +136,19 @@ where
 
 /// Copies both ways until the supervisor has nothing more to say, or the client has sent the keys
 /// that detach. The client's end of input is passed on; it does not end the output.
-async fn relay<C, F>(client: C, stdio: Stdio, finish: impl FnOnce(End) -> F) -> io::Result<()>
+async fn relay<R, W, F>(
+    (client_read, mut client_write): (R, W),
+    mut unread: Option<Unread>,
+    stdio: Stdio,
+    finish: impl FnOnce(End) -> F,
+) -> io::Result<()>
 where
-    C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
     F: Future<Output = ()>,
 {
     stdio.stream.set_nonblocking(true)?;
     let supervisor = UnixStream::from_std(stdio.stream)?;
-    let (client_read, mut client_write) = tokio::io::split(client);
     let (mut output, input) = supervisor.into_split();
     let keys = stdio.detach_keys.map(|keys| keys.watch());
     let forward_output = async {
@@ -137,6 +158,10 @@ where
             let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
                 break;
             };
+            // The head of the answer, by itself.
+            if let Some(unread) = unread.take() {
+                unread.none().await;
+            }
             if stdio.form == Output::Framed {
                 client_write.write_all(&stdout_header(bytes.len())).await?;
             }
@@ -168,7 +193,7 @@ where
 
 /// Passes input on until it ends, or says that the client is to be let go.
 async fn forward_input(
-    mut client: impl tokio::io::AsyncRead + Unpin,
+    mut client: impl AsyncRead + Unpin,
     mut process: OwnedWriteHalf,
     mut keys: Option<Watch>,
 ) -> io::Result<Option<End>> {
