@@ -793,10 +793,6 @@ impl WireResources {
             }
         }
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
-        if self.cpu_realtime_period.unwrap_or(0) != 0 || self.cpu_realtime_runtime.unwrap_or(0) != 0
-        {
-            return Err(unsupported("--cpu-rt-period and --cpu-rt-runtime"));
-        }
         let blkio_weight = match self.blkio_weight.unwrap_or(0) {
             0 => None,
             weight @ 10..=1000 => u16::try_from(weight).ok(),
@@ -846,6 +842,8 @@ impl WireResources {
             nano_cpus: positive("CPUs", self.nano_cpus)?,
             cpu_period_us: positive("CPU period", self.cpu_period)?,
             cpu_quota_us: self.cpu_quota.filter(|quota| *quota != 0),
+            cpu_realtime_period_us: positive("real-time period", self.cpu_realtime_period)?,
+            cpu_realtime_runtime_us: positive("real-time runtime", self.cpu_realtime_runtime)?,
             cpuset_cpus: text(self.cpuset_cpus),
             cpuset_mems: text(self.cpuset_mems),
             memory_bytes: positive("memory limit", self.memory)?,

@@ -323,8 +323,8 @@ fn host_config(record: &ContainerRecord) -> Value {
         "BlkioDeviceWriteIOps": [],
         "CpuPeriod": limits.cpu_period_us.unwrap_or(0),
         "CpuQuota": limits.cpu_quota_us.unwrap_or(0),
-        "CpuRealtimePeriod": 0,
-        "CpuRealtimeRuntime": 0,
+        "CpuRealtimePeriod": limits.cpu_realtime_period_us.unwrap_or(0),
+        "CpuRealtimeRuntime": limits.cpu_realtime_runtime_us.unwrap_or(0),
         "CpusetCpus": limits.cpuset_cpus.as_deref().unwrap_or(""),
         "CpusetMems": limits.cpuset_mems.as_deref().unwrap_or(""),
         "Devices": spec.devices.iter().map(|device| json!({

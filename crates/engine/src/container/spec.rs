@@ -364,6 +364,10 @@ pub struct ResourceSpec {
     pub cpu_period_us: Option<u64>,
     /// Microseconds per period; -1 for no limit.
     pub cpu_quota_us: Option<i64>,
+    /// Length of a period of real-time scheduling in microseconds.
+    pub cpu_realtime_period_us: Option<u64>,
+    /// Microseconds per period for real-time processes.
+    pub cpu_realtime_runtime_us: Option<u64>,
     /// Processors, in list format.
     pub cpuset_cpus: Option<String>,
     /// Memory nodes, in list format.

@@ -274,6 +274,8 @@ fn set_limits(host: &mut Value, flags: &ContainerFlags) -> Result<(), Error> {
     set(host, "BlkioWeight", flags.blkio_weight);
     set(host, "CpuPeriod", flags.cpu_period);
     set(host, "CpuQuota", flags.cpu_quota);
+    set(host, "CpuRealtimePeriod", flags.cpu_rt_period);
+    set(host, "CpuRealtimeRuntime", flags.cpu_rt_runtime);
     set(host, "CpuShares", flags.cpu_shares);
     set(host, "CpusetCpus", flags.cpuset_cpus.as_deref());
     set(host, "CpusetMems", flags.cpuset_mems.as_deref());
