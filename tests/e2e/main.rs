@@ -1,6 +1,7 @@
 //! End-to-end tests: the real binary on real namespaces, images and sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bollard;
 mod boot;
 mod clients;
 mod commit;

@@ -83,6 +83,7 @@ fn describe(engine: &Engine, record: &ContainerRecord) -> Value {
                 Snapshotter::Copy => json!({"RootDir": directory.join("rootfs")}),
             },
         },
+        "Isolation": record.level.as_str(),
         "Machine": engine.machine_of(record).unwrap_or_default(),
         "Mounts": mounts(record),
         "Config": config(record),
@@ -207,11 +208,12 @@ fn runtime(record: &ContainerRecord) -> &str {
     }
 }
 
-/// The word for isolation that was asked for, or that of the container's level.
+/// The word for isolation that was asked for, as far as it is one of Docker's; what the level is
+/// stands beside `Machine`.
 fn isolation(record: &ContainerRecord) -> &str {
     match record.spec.isolation.as_str() {
-        "" => record.level.as_str(),
-        asked => asked,
+        "default" => "default",
+        _ => "",
     }
 }
 
