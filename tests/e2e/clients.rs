@@ -273,7 +273,8 @@ fn what_was_asked_for_is_shown() {
         "io.containerd.runc.v2"
     );
     let realtime = |runtime: u64| {
-        let host = json!({"CpuRealtimePeriod": 1000, "CpuRealtimeRuntime": runtime});
+        // As docker-py spells it.
+        let host = json!({"CPURealtimePeriod": 1000, "CPURealtimeRuntime": runtime});
         create(json!({"Image": "busybox", "HostConfig": host}))
     };
     let made = realtime(500).json()["Id"].as_str().unwrap().to_owned();

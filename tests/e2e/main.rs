@@ -34,5 +34,6 @@ mod shares;
 mod system;
 mod systemd;
 mod terminal;
+mod testcontainers;
 mod user_namespaces;
 mod volumes;

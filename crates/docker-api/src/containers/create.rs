@@ -116,7 +116,10 @@ pub struct WireResources {
     blkio_device_write_iops: Vec<WireBlkio>,
     cpu_period: Option<i64>,
     cpu_quota: Option<i64>,
+    // Go's decoder does not tell upper from lower case, which docker-py counts on.
+    #[serde(alias = "CPURealtimePeriod")]
     cpu_realtime_period: Option<i64>,
+    #[serde(alias = "CPURealtimeRuntime")]
     cpu_realtime_runtime: Option<i64>,
     #[serde(deserialize_with = "null_as_default")]
     cpuset_cpus: String,
