@@ -34,11 +34,6 @@ fn describe(engine: &Engine, record: &NetworkRecord, with_containers: bool) -> V
         }
         config.push(one);
     }
-    let ipam_options = if record.is_predefined() {
-        Value::Null
-    } else {
-        json!(record.ipam_options)
-    };
     let mut containers = Map::new();
     if with_containers {
         for (member, lease) in engine.network_members(record) {
@@ -64,7 +59,7 @@ fn describe(engine: &Engine, record: &NetworkRecord, with_containers: bool) -> V
         "Driver": record.driver,
         "EnableIPv4": true,
         "EnableIPv6": false,
-        "IPAM": {"Driver": "default", "Options": ipam_options, "Config": config},
+        "IPAM": {"Driver": "default", "Options": record.ipam_options, "Config": config},
         "Internal": record.internal,
         "Attachable": record.attachable,
         "Ingress": false,
@@ -168,8 +163,7 @@ struct WireConfigFrom {
 struct WireIpam {
     #[serde(deserialize_with = "null_as_default")]
     driver: String,
-    #[serde(deserialize_with = "null_as_default")]
-    options: BTreeMap<String, String>,
+    options: Option<BTreeMap<String, String>>,
     #[serde(deserialize_with = "null_as_default")]
     config: Vec<WireSubnet>,
 }

@@ -30,6 +30,7 @@ mod finding;
 mod firewall;
 mod ipam;
 mod link;
+mod link_local;
 mod namespace;
 mod netlink;
 mod network;
@@ -46,6 +47,7 @@ pub use endpoint::{Connected, Endpoint, EndpointConfig, Prepared, interfaces, pl
 pub use error::{Error, Refusal, Result};
 pub use finding::Finding;
 pub use ipam::Ipam;
+pub use link_local::{add_link_local, check_link_local};
 pub use namespace::NetworkNamespace;
 pub use network::Network;
 pub use pool::NamespacePool;

@@ -1,12 +1,13 @@
 //! `POST /containers/{id}/attach`
 
 use crate::error::ApiError;
-use crate::hijack;
+use crate::hijack::{self, End, Output, Stdio};
 use crate::reply::Response;
 use crate::request::Request;
 use gamut_abi::control::Attach;
 use gamut_engine::logs::LogQuery;
 use std::io::Write;
+use std::sync::Arc;
 
 /// Connects the client with a container's stdio; with `logs`, what was written before comes
 /// first.
@@ -19,6 +20,8 @@ pub async fn attach(mut request: Request, name: &str) -> Result<Response, ApiErr
     let (logs, live) = (request.flag("logs"), request.flag("stream"));
     let record = request.engine.container(name)?;
     let terminal = record.spec.terminal;
+    let detach_keys = request.text("detachKeys").unwrap_or_default();
+    let detach_keys = hijack::detach_keys(terminal, detach_keys)?;
     let open_stdin = record.spec.open_stdin;
     let attach = Attach {
         stdin: attach.stdin && open_stdin,
@@ -35,8 +38,19 @@ pub async fn attach(mut request: Request, name: &str) -> Result<Response, ApiErr
             .map_err(|error| ApiError::invalid(error.to_string()))?;
         ours
     };
+    let stdio = |stream| Stdio {
+        stream,
+        form: Output::of(terminal),
+        detach_keys,
+    };
+    let (engine, id) = (Arc::clone(&request.engine), record.id.clone());
+    let finish = move |end| async move {
+        if end == End::Detached {
+            engine.container_detached(&id);
+        }
+    };
     if !logs {
-        return Ok(hijack::respond(&mut request, stream, terminal, || async {}));
+        return Ok(hijack::respond(&mut request, stdio(stream), finish));
     }
     let query = LogQuery {
         stdout: attach.stdout,
@@ -68,5 +82,5 @@ pub async fn attach(mut request: Request, name: &str) -> Result<Response, ApiErr
             tracing::debug!(%error, "an attached client went away");
         }
     });
-    Ok(hijack::respond(&mut request, front, terminal, || async {}))
+    Ok(hijack::respond(&mut request, stdio(front), finish))
 }

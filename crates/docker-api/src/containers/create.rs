@@ -78,6 +78,9 @@ struct Body {
     #[serde(deserialize_with = "null_as_default")]
     stop_signal: String,
     stop_timeout: Option<i64>,
+    /// Where docker-py puts it.
+    #[serde(deserialize_with = "null_as_default")]
+    runtime: String,
     #[serde(deserialize_with = "null_as_default")]
     host_config: WireHostConfig,
     #[serde(deserialize_with = "null_as_default")]
@@ -362,18 +365,12 @@ pub async fn create(mut request: Request) -> Result<Response, ApiError> {
 }
 
 fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
-    let host = body.host_config;
+    let mut host = body.host_config;
+    if host.runtime.is_empty() {
+        host.runtime = body.runtime;
+    }
     if !host.storage_opt.is_empty() {
         return Err(unsupported("--storage-opt"));
-    }
-    if !matches!(host.volume_driver.as_str(), "" | "local") {
-        return Err(ApiError::new(
-            ErrorKind::NotFound,
-            format!(
-                "error looking up volume plugin {}: plugin not found",
-                host.volume_driver
-            ),
-        ));
     }
     let healthcheck = body
         .healthcheck
@@ -416,8 +413,11 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     Ok(ContainerSpec {
         healthcheck,
         volumes_from: host.volumes_from,
+        volume_driver: host.volume_driver,
         image: body.image,
         level,
+        runtime: host.runtime,
+        isolation: host.isolation,
         entrypoint: body.entrypoint,
         command: body.cmd,
         environment: body.env,

@@ -10,7 +10,7 @@ use gamut_engine::networking::record::{endpoint_id, is_predefined, predefined_id
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// What a client says of an endpoint. What only an answer says is passed over.
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +37,8 @@ struct WireIpam {
     ipv4_address: String,
     #[serde(rename = "IPv6Address", deserialize_with = "null_as_default")]
     ipv6_address: String,
+    #[serde(rename = "LinkLocalIPs", deserialize_with = "null_as_default")]
+    link_local: Vec<String>,
 }
 
 impl WireEndpoint {
@@ -64,12 +66,38 @@ impl WireEndpoint {
             aliases: self.aliases,
             // One of the sixth version is refused by the engine, with the reason.
             address: six.or(four),
+            link_local: link_local(&ipam.link_local)?,
             mac_address: Some(self.mac_address).filter(|mac| !mac.is_empty()),
             links: self.links,
             gateway_priority: self.gw_priority,
             driver_options: self.driver_opts,
         })
     }
+}
+
+fn link_local(texts: &[String]) -> Result<Vec<Ipv4Addr>, ApiError> {
+    let parse = |text: &String| {
+        text.parse::<Ipv4Addr>()
+            .map_err(|_| ApiError::invalid(format!("invalid link-local IP address: {text}")))
+    };
+    texts.iter().map(parse).collect()
+}
+
+/// `IPAMConfig`: the addresses that were asked for.
+fn ipam(endpoint: &EndpointSpec) -> Value {
+    let mut asked = Map::new();
+    if let Some(address) = endpoint.address {
+        asked.insert("IPv4Address".to_owned(), json!(address.to_string()));
+    }
+    if !endpoint.link_local.is_empty() {
+        let texts = endpoint.link_local.iter().map(Ipv4Addr::to_string);
+        let texts = texts.collect::<Vec<_>>();
+        asked.insert("LinkLocalIPs".to_owned(), json!(texts));
+    }
+    if asked.is_empty() {
+        return Value::Null;
+    }
+    Value::Object(asked)
 }
 
 /// `NetworkSettings.Networks` of a container.
@@ -104,10 +132,6 @@ fn describe(record: &ContainerRecord, endpoint: &EndpointSpec, name: &str) -> Va
             json!(words)
         }
     };
-    let ipam = endpoint.address.map_or(
-        Value::Null,
-        |address| json!({"IPv4Address": address.to_string()}),
-    );
     let is_live = record.state.phase.is_live();
     let names = if is_predefined(name) {
         Value::Null
@@ -115,10 +139,10 @@ fn describe(record: &ContainerRecord, endpoint: &EndpointSpec, name: &str) -> Va
         json!(names(record, endpoint))
     };
     let mut value = json!({
-        "IPAMConfig": ipam,
+        "IPAMConfig": ipam(endpoint),
         "Links": list(&endpoint.links),
         "Aliases": list(&endpoint.aliases),
-        "MacAddress": text(lease.map(|lease| lease.mac.clone())),
+        "MacAddress": text(lease.map(|lease| lease.mac.clone()).or_else(|| endpoint.mac_address.clone())),
         "DriverOpts": Value::Null,
         "GwPriority": endpoint.gateway_priority,
         "NetworkID": endpoint.network_id,
@@ -144,15 +168,20 @@ mod tests {
     #[test]
     fn an_endpoint_as_clients_send_it() {
         let wire: WireEndpoint = serde_json::from_value(json!({
-            "IPAMConfig": {"IPv4Address": "10.0.0.5", "LinkLocalIPs": null}, "Links": null,
+            "IPAMConfig": {"IPv4Address": "10.0.0.5", "LinkLocalIPs": ["169.254.8.8"]}, "Links": null,
             "Aliases": ["db"], "MacAddress": "", "NetworkID": "x", "DriverOpts": null, "GwPriority": 3,
         }))
         .unwrap();
         let endpoint = wire.into_domain("net").unwrap();
         assert_eq!(endpoint.address, Some(IpAddr::from([10, 0, 0, 5])));
+        assert_eq!(endpoint.link_local, [Ipv4Addr::from([169, 254, 8, 8])]);
         assert_eq!(endpoint.aliases, ["db"]);
         assert_eq!((endpoint.gateway_priority, endpoint.mac_address), (3, None));
-        for bad in [json!({"IPv4Address": "x"}), json!({"IPv4Address": "::1"})] {
+        for bad in [
+            json!({"IPv4Address": "x"}),
+            json!({"IPv4Address": "::1"}),
+            json!({"LinkLocalIPs": ["fe80::1"]}),
+        ] {
             let wire: WireEndpoint = serde_json::from_value(json!({"IPAMConfig": bad})).unwrap();
             assert!(wire.into_domain("net").is_err());
         }

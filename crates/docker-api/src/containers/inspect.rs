@@ -145,7 +145,7 @@ fn config(record: &ContainerRecord) -> Value {
         "Tty": spec.terminal,
         "OpenStdin": spec.open_stdin,
         "StdinOnce": spec.stdin_once,
-        "Env": record.process.environment,
+        "Env": environment(record),
         "Cmd": or_null(json!(command)),
         "Image": spec.image,
         "Volumes": or_null(empty_objects(spec.anonymous_volumes.iter().cloned())),
@@ -197,6 +197,30 @@ fn ipc_mode(mode: &IpcMode) -> String {
         IpcMode::Host => "host".to_owned(),
         IpcMode::Container(name) => format!("container:{name}"),
     }
+}
+
+/// The runtime as it was asked for, or that of the container's level.
+fn runtime(record: &ContainerRecord) -> &str {
+    match record.spec.runtime.as_str() {
+        "" => record.level.runtime_name(),
+        asked => asked,
+    }
+}
+
+/// The word for isolation that was asked for, or that of the container's level.
+fn isolation(record: &ContainerRecord) -> &str {
+    match record.spec.isolation.as_str() {
+        "" => record.level.as_str(),
+        asked => asked,
+    }
+}
+
+/// A bare `NAME` in what was asked for takes a variable of the image away; it is shown.
+fn environment(record: &ContainerRecord) -> Vec<&str> {
+    let bare = record.spec.environment.iter();
+    let bare = bare.filter(|entry| !entry.contains('='));
+    let all = record.process.environment.iter().chain(bare);
+    all.map(String::as_str).collect()
 }
 
 fn bindings<'a>(ports: impl Iterator<Item = &'a PublishedPort>) -> Value {
@@ -262,7 +286,7 @@ fn host_config(record: &ContainerRecord) -> Value {
         "PortBindings": bindings(spec.published_ports.iter()),
         "RestartPolicy": {"Name": policy, "MaximumRetryCount": retries},
         "AutoRemove": spec.auto_remove,
-        "VolumeDriver": "",
+        "VolumeDriver": spec.volume_driver,
         "VolumesFrom": or_null(json!(spec.volumes_from)),
         "ConsoleSize": [rows, columns],
         "CapAdd": or_null(json!(spec.capabilities_add)),
@@ -285,8 +309,8 @@ fn host_config(record: &ContainerRecord) -> Value {
         "UTSMode": namespace_mode(&spec.uts_mode, ""),
         "UsernsMode": spec.user_namespace.to_string(),
         "ShmSize": spec.shm_size_bytes.unwrap_or(64 << 20),
-        "Runtime": record.level.runtime_name(),
-        "Isolation": record.level.as_str(),
+        "Runtime": runtime(record),
+        "Isolation": isolation(record),
         "CpuShares": limits.cpu_shares.unwrap_or(0),
         "Memory": limits.memory_bytes.unwrap_or(0),
         "NanoCpus": limits.nano_cpus.unwrap_or(0),

@@ -241,6 +241,7 @@ impl Engine {
             }
             _ => None,
         };
+        let link_environment = self.link_environment(record)?;
         let surroundings = Surroundings {
             held_capabilities: self.held_capabilities,
             cgroup_path: self.cgroup_path(record),
@@ -249,6 +250,7 @@ impl Engine {
             has_terminal_group: self.groups.contains(oci::TERMINAL_GROUP),
             apparmor: self.apparmor,
             hostname: &self.hostname,
+            link_environment: &link_environment,
         };
         oci::runtime_spec(record, &surroundings)
     }

@@ -333,6 +333,7 @@ pub(crate) fn check_endpoint(network: &NetworkRecord, endpoint: &EndpointSpec) -
         mac.parse::<gamut_network::MacAddress>()
             .map_err(|error| super::failed(&error))?;
     }
+    gamut_network::check_link_local(&endpoint.link_local).map_err(|error| super::failed(&error))?;
     if !network.has_names() && !endpoint.aliases.is_empty() {
         return Err(Error::invalid(
             "network-scoped alias is supported only for containers in user defined networks",

@@ -74,6 +74,7 @@ impl Networking {
                 let prepared = take(&self.pool, record)?;
                 let connected = prepared.connect(&config).map_err(|error| failed(&error))?;
                 note(leases, &connected.endpoint);
+                add_link_local(&connected.namespace, "eth0", only.1)?;
                 connected.namespace
             }
             _ => {
@@ -113,7 +114,7 @@ impl Networking {
         let endpoint = gamut_network::plug(namespace, &bridge, interface, &config)
             .map_err(|error| failed(&error))?;
         note(leases, &endpoint);
-        Ok(())
+        add_link_local(namespace, interface, wanted.1)
     }
 
     /// Leases an address for an endpoint.
@@ -204,6 +205,15 @@ pub(super) fn v4(address: Option<IpAddr>) -> Result<Option<Ipv4Addr>> {
             format!("the address {address}: IPv6 is not supported yet"),
         )),
     }
+}
+
+fn add_link_local(
+    namespace: &NetworkNamespace,
+    interface: &str,
+    endpoint: &EndpointSpec,
+) -> Result<()> {
+    gamut_network::add_link_local(namespace, interface, &endpoint.link_local)
+        .map_err(|error| failed(&error))
 }
 
 /// Completes the last lease by what was set up for it.

@@ -52,7 +52,7 @@ pub struct NetworkRecord {
     /// Options of the driver, as given.
     pub options: BTreeMap<String, String>,
     /// Options of the address management, only shown.
-    pub ipam_options: BTreeMap<String, String>,
+    pub ipam_options: Option<BTreeMap<String, String>>,
 }
 
 /// The addresses of a network.
@@ -104,7 +104,7 @@ impl NetworkRecord {
             attachable: false,
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
-            ipam_options: BTreeMap::new(),
+            ipam_options: None,
         }
     }
 }

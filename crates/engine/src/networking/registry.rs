@@ -169,7 +169,8 @@ pub(super) fn default_options(network: &Network) -> BTreeMap<String, String> {
 
 /// Refuses what is no network of ours, before anything is made.
 fn check(spec: &NetworkSpec) -> Result<()> {
-    let lawful = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    // A space between words, too: clients that show names to people make such.
+    let lawful = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ' ');
     let name = &spec.name;
     if is_predefined(name) || name == "default" {
         return Err(Error::new(
@@ -177,9 +178,10 @@ fn check(spec: &NetworkSpec) -> Result<()> {
             format!("operation is not permitted on predefined {name} network"),
         ));
     }
-    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(lawful) {
+    let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !begins_well || !name.chars().all(lawful) || name.ends_with(' ') {
         return Err(Error::invalid(format!(
-            "invalid network name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed"
+            "invalid network name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed, and spaces between them"
         )));
     }
     if id::is_id(name) {
