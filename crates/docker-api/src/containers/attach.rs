@@ -1,12 +1,16 @@
-//! `POST /containers/{id}/attach`
+//! `POST /containers/{id}/attach`, and the same by WebSocket.
 
 use crate::error::ApiError;
 use crate::hijack;
 use crate::reply::Response;
-use crate::request::Request;
+use crate::request::{ApiVersion, Request};
 use gamut_abi::control::Attach;
 use gamut_engine::logs::LogQuery;
 use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+/// Before this version, a WebSocket is attached to all streams.
+const STREAMS_BY_WEBSOCKET_SINCE: ApiVersion = ApiVersion(1, 42);
 
 /// Connects the client with a container's stdio; with `logs`, what was written before comes
 /// first.
@@ -16,6 +20,28 @@ pub async fn attach(mut request: Request, name: &str) -> Result<Response, ApiErr
         stdout: request.flag("stdout"),
         stderr: request.flag("stderr"),
     };
+    let (stream, terminal) = open(&request, name, attach).await?;
+    Ok(hijack::respond(&mut request, stream, terminal, || async {}))
+}
+
+/// `GET /containers/{id}/attach/ws`
+pub async fn websocket(mut request: Request, name: &str) -> Result<Response, ApiError> {
+    let all = request.version < STREAMS_BY_WEBSOCKET_SINCE;
+    let attach = Attach {
+        stdin: all || request.flag("stdin"),
+        stdout: all || request.flag("stdout"),
+        stderr: all || request.flag("stderr"),
+    };
+    let (stream, terminal) = open(&request, name, attach).await?;
+    crate::websocket::respond(&mut request, stream, terminal)
+}
+
+/// The stream of what is asked for, and whether it is a terminal's.
+async fn open(
+    request: &Request,
+    name: &str,
+    attach: Attach,
+) -> Result<(UnixStream, bool), ApiError> {
     let (logs, live) = (request.flag("logs"), request.flag("stream"));
     let record = request.engine.container(name)?;
     let terminal = record.spec.terminal;
@@ -31,12 +57,11 @@ pub async fn attach(mut request: Request, name: &str) -> Result<Response, ApiErr
             .await?
     } else {
         // Only what was written so far: a stream that ends at once.
-        let (ours, _) = std::os::unix::net::UnixStream::pair()
-            .map_err(|error| ApiError::invalid(error.to_string()))?;
+        let (ours, _) = UnixStream::pair().map_err(|error| ApiError::invalid(error.to_string()))?;
         ours
     };
     if !logs {
-        return Ok(hijack::respond(&mut request, stream, terminal, || async {}));
+        return Ok((stream, terminal));
     }
     let query = LogQuery {
         stdout: attach.stdout,
@@ -44,8 +69,7 @@ pub async fn attach(mut request: Request, name: &str) -> Result<Response, ApiErr
         ..LogQuery::default()
     };
     let mut lines = request.engine.logs(&record.id, query)?;
-    let (front, back) = std::os::unix::net::UnixStream::pair()
-        .map_err(|error| ApiError::invalid(error.to_string()))?;
+    let (front, back) = UnixStream::pair().map_err(|error| ApiError::invalid(error.to_string()))?;
     // Earlier output first, then the live stream, on one connection.
     tokio::task::spawn_blocking(move || {
         let copied = (|| {
@@ -68,5 +92,5 @@ pub async fn attach(mut request: Request, name: &str) -> Result<Response, ApiErr
             tracing::debug!(%error, "an attached client went away");
         }
     });
-    Ok(hijack::respond(&mut request, front, terminal, || async {}))
+    Ok((front, terminal))
 }
