@@ -33,6 +33,7 @@ const fn plain(name: &'static str, run: fn(&[u8])) -> Target {
 /// Every target, by name.
 pub const TARGETS: &[Target] = &[
     plain("api-filters", gamut_docker_api::fuzz::fuzz_filters),
+    plain("api-websocket", gamut_docker_api::fuzz::fuzz_frames),
     plain("api-query", gamut_docker_api::fuzz::fuzz_query),
     plain("cgroup-dbus", gamut_cgroup::fuzz_dbus),
     plain("cgroup-mountinfo", gamut_cgroup::fuzz_mountinfo),

@@ -105,7 +105,11 @@ pub fn list(request: &Request) -> Result<Response, ApiError> {
                 })
                 && filters.match_labels(&record.labels)
         })
-        .map(|record| describe(engine, record, with_containers))
+        .map(|record| {
+            let mut value = describe(engine, record, with_containers);
+            crate::compat::network(request.version, &mut value);
+            value
+        })
         .collect();
     Ok(reply::json(&list))
 }
@@ -122,7 +126,9 @@ pub fn inspect(request: &Request, wanted: &str) -> Result<Response, ApiError> {
             format!("network {wanted} not found"),
         ));
     }
-    Ok(reply::json(&describe(&request.engine, &record, true)))
+    let mut value = describe(&request.engine, &record, true);
+    crate::compat::network(request.version, &mut value);
+    Ok(reply::json(&value))
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -2,7 +2,7 @@
 
 use crate::error::ApiError;
 use crate::reply::{self, Response};
-use crate::request::Request;
+use crate::request::{ApiVersion, Request};
 use gamut_engine::container::spec::{
     BlkioDevice, ContainerSpec, DeviceMapping, EndpointSpec, IpcMode, LogSpec, MountSource,
     MountSpec, NamespaceMode, NetworkMode, Port, Protocol, PublishedPort, ResourceSpec,
@@ -344,21 +344,28 @@ fn unsupported(what: &str) -> ApiError {
     )
 }
 
+/// Before this version, `platform` means nothing.
+const PLATFORM_SINCE: ApiVersion = ApiVersion(1, 41);
+
 /// `POST /containers/create`
 pub async fn create(mut request: Request) -> Result<Response, ApiError> {
-    let body: Body = request.json().await?.ok_or_else(|| {
+    let mut body: Value = request.json().await?.ok_or_else(|| {
         ApiError::invalid("config cannot be empty in order to create a container")
     })?;
+    let warnings = super::requested::understand(request.version, &mut body)?;
+    let body: Body = serde_json::from_value(body)
+        .map_err(|error| ApiError::invalid(format!("invalid JSON: {error}")))?;
     let platform = request
         .text("platform")
-        .filter(|text| !text.is_empty())
+        .filter(|text| !text.is_empty() && request.version >= PLATFORM_SINCE)
         .map(str::to_owned);
     let name = request.text("name").map(str::to_owned);
     let mut spec = into_domain(body)?;
     spec.platform = platform;
-    let made = request
+    let mut made = request
         .blocking(move |engine, caller| engine.create_container(caller, name.as_deref(), spec))
         .await?;
+    made.warnings.extend(warnings);
     Ok(reply::created(
         &json!({"Id": made.id, "Warnings": made.warnings}),
     ))

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 /// `GET /containers/{id}/json`
 pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError> {
-    let with_size = request.flag("size");
+    let (with_size, version) = (request.flag("size"), request.version);
     let name = name.to_owned();
     let value = request
         .blocking(move |engine, _| {
@@ -28,6 +28,7 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
                 value["SizeRw"] = json!(own);
                 value["SizeRootFs"] = json!(total);
             }
+            crate::compat::container(version, &mut value);
             Ok(value)
         })
         .await?;
@@ -83,6 +84,7 @@ fn describe(engine: &Engine, record: &ContainerRecord) -> Value {
                 Snapshotter::Copy => json!({"RootDir": directory.join("rootfs")}),
             },
         },
+        "Isolation": record.level.as_str(),
         "Machine": engine.machine_of(record).unwrap_or_default(),
         "Mounts": mounts(record),
         "Config": config(record),
@@ -167,6 +169,9 @@ fn config(record: &ContainerRecord) -> Value {
     if let Some(seconds) = spec.stop_timeout_seconds {
         value["StopTimeout"] = json!(seconds);
     }
+    if let Some(mac) = &spec.mac_address {
+        value["MacAddress"] = json!(mac);
+    }
     value
 }
 
@@ -203,14 +208,6 @@ fn ipc_mode(mode: &IpcMode) -> String {
 fn runtime(record: &ContainerRecord) -> &str {
     match record.spec.runtime.as_str() {
         "" => record.level.runtime_name(),
-        asked => asked,
-    }
-}
-
-/// The word for isolation that was asked for, or that of the container's level.
-fn isolation(record: &ContainerRecord) -> &str {
-    match record.spec.isolation.as_str() {
-        "" => record.level.as_str(),
         asked => asked,
     }
 }
@@ -310,7 +307,8 @@ fn host_config(record: &ContainerRecord) -> Value {
         "UsernsMode": spec.user_namespace.to_string(),
         "ShmSize": spec.shm_size_bytes.unwrap_or(64 << 20),
         "Runtime": runtime(record),
-        "Isolation": isolation(record),
+        // Of Docker's words only those of Windows; ours stands beside `Machine`.
+        "Isolation": record.spec.isolation,
         "CpuShares": limits.cpu_shares.unwrap_or(0),
         "Memory": limits.memory_bytes.unwrap_or(0),
         "NanoCpus": limits.nano_cpus.unwrap_or(0),

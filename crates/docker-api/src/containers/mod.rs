@@ -12,3 +12,5 @@ pub mod lifecycle;
 pub mod list;
 pub mod logs;
 pub mod observe;
+mod requested;
+pub mod wait;
