@@ -11,6 +11,7 @@ mod exec;
 mod harness;
 mod health;
 mod images;
+mod ipv6;
 mod isolation;
 mod levels;
 mod libraries;

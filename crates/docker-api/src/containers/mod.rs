@@ -12,3 +12,4 @@ pub mod lifecycle;
 pub mod list;
 pub mod logs;
 pub mod observe;
+mod ports;
