@@ -12,6 +12,7 @@ mod exec;
 mod harness;
 mod health;
 mod images;
+mod ipv6;
 mod isolation;
 mod levels;
 mod libraries;

@@ -1,5 +1,6 @@
 //! `GET /containers/{id}/json`: the engine's words to Docker's.
 
+use super::ports::{bindings, port_key};
 use crate::error::ApiError;
 use crate::reply::{self, Response};
 use crate::request::Request;
@@ -7,13 +8,11 @@ use gamut_engine::Engine;
 use gamut_engine::container::oci;
 use gamut_engine::container::record::{ContainerRecord, MountKind, Phase};
 use gamut_engine::container::spec::{
-    ContainerSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, Port, PublishedPort,
-    RestartPolicy,
+    ContainerSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, RestartPolicy,
 };
 use gamut_engine::snapshotter::Snapshotter;
 use gamut_spec::time;
 use serde_json::{Map, Value, json};
-use std::net::IpAddr;
 
 /// `GET /containers/{id}/json`
 pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError> {
@@ -115,10 +114,6 @@ fn state(record: &ContainerRecord) -> Value {
     value
 }
 
-fn port_key(port: Port) -> String {
-    format!("{}/{}", port.number, port.protocol.as_str())
-}
-
 fn empty_objects(keys: impl Iterator<Item = String>) -> Value {
     Value::Object(keys.map(|key| (key, json!({}))).collect())
 }
@@ -218,28 +213,6 @@ fn environment(record: &ContainerRecord) -> Vec<&str> {
     let bare = bare.filter(|entry| !entry.contains('='));
     let all = record.process.environment.iter().chain(bare);
     all.map(String::as_str).collect()
-}
-
-fn bindings<'a>(ports: impl Iterator<Item = &'a PublishedPort>) -> Value {
-    let mut object = Map::new();
-    for port in ports {
-        let host_port = if port.host_port == 0 {
-            String::new()
-        } else {
-            port.host_port.to_string()
-        };
-        let binding = json!({
-            "HostIp": port.host_address.map_or(String::new(), |address: IpAddr| address.to_string()),
-            "HostPort": host_port,
-        });
-        let list = object
-            .entry(port_key(port.container))
-            .or_insert_with(|| json!([]));
-        if let Some(list) = list.as_array_mut() {
-            list.push(binding);
-        }
-    }
-    Value::Object(object)
 }
 
 fn host_config(record: &ContainerRecord) -> Value {
