@@ -6,6 +6,7 @@ mod clients;
 mod commit;
 mod compose;
 mod copy;
+mod crowd;
 mod docker;
 mod escapes;
 mod exec;

@@ -15,7 +15,7 @@ const STREAMS_BY_WEBSOCKET_SINCE: ApiVersion = ApiVersion(1, 42);
 
 /// Connects the client with a container's stdio; with `logs`, what was written before comes
 /// first.
-pub async fn attach(mut request: Request, name: &str) -> Result<Response, ApiError> {
+pub async fn attach(request: Request, name: &str) -> Result<Response, ApiError> {
     let attach = Attach {
         stdin: request.flag("stdin"),
         stdout: request.flag("stdout"),
@@ -23,7 +23,7 @@ pub async fn attach(mut request: Request, name: &str) -> Result<Response, ApiErr
     };
     let (id, stdio) = open(&request, name, attach).await?;
     let engine = Arc::clone(&request.engine);
-    Ok(hijack::respond(&mut request, stdio, move |end| async move {
+    Ok(hijack::respond(request, stdio, move |end| async move {
         if end == End::Detached {
             engine.container_detached(&id);
         }
@@ -43,11 +43,7 @@ pub async fn websocket(mut request: Request, name: &str) -> Result<Response, Api
 }
 
 /// The container's id, and the stream of what is asked for.
-async fn open(
-    request: &Request,
-    name: &str,
-    attach: Attach,
-) -> Result<(String, Stdio), ApiError> {
+async fn open(request: &Request, name: &str, attach: Attach) -> Result<(String, Stdio), ApiError> {
     let (logs, live) = (request.flag("logs"), request.flag("stream"));
     let record = request.engine.container(name)?;
     let terminal = record.spec.terminal;
