@@ -33,6 +33,7 @@ const fn plain(name: &'static str, run: fn(&[u8])) -> Target {
 /// Every target, by name.
 pub const TARGETS: &[Target] = &[
     plain("api-filters", gamut_docker_api::fuzz::fuzz_filters),
+    plain("api-websocket", gamut_docker_api::fuzz::fuzz_frames),
     plain("api-query", gamut_docker_api::fuzz::fuzz_query),
     plain("cgroup-dbus", gamut_cgroup::fuzz_dbus),
     plain("cgroup-mountinfo", gamut_cgroup::fuzz_mountinfo),
@@ -77,6 +78,7 @@ pub const TARGETS: &[Target] = &[
     },
     plain("network-addresses", gamut_network::fuzz::fuzz_addresses),
     plain("network-conntrack", gamut_network::fuzz::fuzz_flow),
+    plain("network-firewall", gamut_network::fuzz::fuzz_notice),
     plain("network-netlink", gamut_network::fuzz::fuzz_netlink),
     plain("network-nft", gamut_network::fuzz::fuzz_table_state),
     plain("network-statistics", gamut_network::fuzz::fuzz_statistics),

@@ -110,7 +110,6 @@ fn a_network_is_made_inspected_listed_and_removed() {
             "operation is not permitted on predefined bridge network",
         ),
         (&["-d", "macvlan", "x"], "not supported yet"),
-        (&["--ipv6", "x"], "not supported yet"),
         (&["a/b"], "invalid network name"),
         (&["a "], "invalid network name"),
         (&["a\nb"], "invalid network name"),

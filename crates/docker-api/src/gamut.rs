@@ -37,7 +37,7 @@ pub async fn fsck(request: Request) -> Result<Response, ApiError> {
 
 /// `POST /gamut/v1/containers/{name}/debug`: the connection becomes that of a debugger, which
 /// speaks GDB's remote protocol, to the container's machine.
-pub async fn debug(mut request: Request, name: &str) -> Result<Response, ApiError> {
+pub async fn debug(request: Request, name: &str) -> Result<Response, ApiError> {
     let name = name.to_owned();
     let stream = request
         .blocking(move |engine, caller| engine.debug_container(caller, &name))
@@ -47,7 +47,7 @@ pub async fn debug(mut request: Request, name: &str) -> Result<Response, ApiErro
         form: Output::Raw,
         detach_keys: None,
     };
-    Ok(hijack::respond(&mut request, stdio, |_| async {}))
+    Ok(hijack::respond(request, stdio, |_| async {}))
 }
 
 /// `POST /gamut/v1/unikernels`: makes an image of the unikernel in the body, an ELF file. Query:

@@ -5,8 +5,11 @@
 #![recursion_limit = "256"]
 
 mod body;
+mod builder;
+mod compat;
 mod containers;
 mod credentials;
+mod disk_usage;
 mod error;
 mod events;
 mod filters;
@@ -14,6 +17,7 @@ mod gamut;
 mod hijack;
 mod images;
 mod networks;
+mod plugins;
 mod registry;
 mod reply;
 mod request;
@@ -22,12 +26,14 @@ pub mod server;
 mod swarm;
 mod system;
 mod volumes;
+mod websocket;
 
 pub use server::Server;
 
 /// Entries for fuzz targets.
 pub mod fuzz {
     pub use crate::filters::fuzz_filters;
+    pub use crate::websocket::frame::fuzz_frames;
 
     /// Any query string is parsed without panic.
     pub fn fuzz_query(data: &[u8]) {

@@ -157,7 +157,7 @@ async fn answer(engine: Arc<Engine>, caller: Caller, http: hyper::Request<Incomi
     let headers = response.headers_mut();
     headers.insert(
         HeaderName::from_static("api-version"),
-        HeaderValue::try_from(NEWEST.to_string()).unwrap_or(HeaderValue::from_static("1.47")),
+        HeaderValue::try_from(NEWEST.to_string()).unwrap_or(HeaderValue::from_static("1.55")),
     );
     headers.insert(
         HeaderName::from_static("docker-experimental"),

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::error::{Error, Result};
+use crate::inet;
 use crate::link;
 use crate::namespace::NetworkNamespace;
 use crate::netlink::NetlinkSocket;
@@ -30,7 +31,7 @@ pub fn add_link_local(
         let index = found
             .ok_or_else(|| Error::NotFound(format!("there is no interface {interface}")))?
             .index;
-        let add = |address: &Ipv4Addr| link::add_address(index, *address, PREFIX);
+        let add = |address: &Ipv4Addr| inet::add_address(index, (*address).into(), PREFIX);
         socket.execute(addresses.iter().map(add).collect())
     })
 }

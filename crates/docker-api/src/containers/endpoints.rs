@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
 
 /// What a client says of an endpoint. What only an answer says is passed over.
 #[derive(Debug, Default, Deserialize)]
@@ -48,24 +49,14 @@ impl WireEndpoint {
     /// For an address that is none.
     pub fn into_domain(self, network: &str) -> Result<EndpointSpec, ApiError> {
         let ipam = self.ipam_config.unwrap_or_default();
-        let parse = |family: &str, text: &str| -> Result<Option<IpAddr>, ApiError> {
-            if text.is_empty() {
-                return Ok(None);
-            }
-            text.parse()
-                .ok()
-                .filter(|address: &IpAddr| address.is_ipv4() == (family == "IPv4"))
-                .map(Some)
-                .ok_or_else(|| ApiError::invalid(format!("invalid {family} address: {text}")))
-        };
-        let four = parse("IPv4", &ipam.ipv4_address)?;
-        let six = parse("IPv6", &ipam.ipv6_address)?;
+        let address: Option<Ipv4Addr> = parse("IPv4", &ipam.ipv4_address)?;
+        let address6 = parse("IPv6", &ipam.ipv6_address)?;
         Ok(EndpointSpec {
             network: network.to_owned(),
             network_id: String::new(),
             aliases: self.aliases,
-            // One of the sixth version is refused by the engine, with the reason.
-            address: six.or(four),
+            address: address.map(IpAddr::V4),
+            address6,
             link_local: link_local(&ipam.link_local)?,
             mac_address: Some(self.mac_address).filter(|mac| !mac.is_empty()),
             links: self.links,
@@ -89,6 +80,9 @@ fn ipam(endpoint: &EndpointSpec) -> Value {
     if let Some(address) = endpoint.address {
         asked.insert("IPv4Address".to_owned(), json!(address.to_string()));
     }
+    if let Some(address) = endpoint.address6 {
+        asked.insert("IPv6Address".to_owned(), json!(address.to_string()));
+    }
     if !endpoint.link_local.is_empty() {
         let texts = endpoint.link_local.iter().map(Ipv4Addr::to_string);
         let texts = texts.collect::<Vec<_>>();
@@ -98,6 +92,17 @@ fn ipam(endpoint: &EndpointSpec) -> Value {
         return Value::Null;
     }
     Value::Object(asked)
+}
+
+/// An address of a family, if there is one.
+fn parse<A: FromStr>(family: &str, text: &str) -> Result<Option<A>, ApiError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = text.parse().ok();
+    address
+        .map(Some)
+        .ok_or_else(|| ApiError::invalid(format!("invalid {family} address: {text}")))
 }
 
 /// `NetworkSettings.Networks` of a container.
@@ -132,6 +137,7 @@ fn describe(record: &ContainerRecord, endpoint: &EndpointSpec, name: &str) -> Va
             json!(words)
         }
     };
+    let sixth = lease.and_then(|lease| lease.ipv6);
     let is_live = record.state.phase.is_live();
     let names = if is_predefined(name) {
         Value::Null
@@ -150,9 +156,9 @@ fn describe(record: &ContainerRecord, endpoint: &EndpointSpec, name: &str) -> Va
         "Gateway": text(lease.and_then(|lease| lease.gateway).map(|gateway| gateway.to_string())),
         "IPAddress": text(lease.map(|lease| lease.address.to_string())),
         "IPPrefixLen": lease.map_or(0, |lease| lease.prefix),
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
+        "IPv6Gateway": text(sixth.and_then(|place| place.gateway).map(|gateway| gateway.to_string())),
+        "GlobalIPv6Address": text(sixth.map(|place| place.address.to_string())),
+        "GlobalIPv6PrefixLen": sixth.map_or(0, |place| place.prefix),
         "DNSNames": names,
     });
     if !endpoint.driver_options.is_empty() {
@@ -177,9 +183,15 @@ mod tests {
         assert_eq!(endpoint.link_local, [Ipv4Addr::from([169, 254, 8, 8])]);
         assert_eq!(endpoint.aliases, ["db"]);
         assert_eq!((endpoint.gateway_priority, endpoint.mac_address), (3, None));
+        let wire = json!({"IPAMConfig": {"IPv4Address": "10.0.0.5", "IPv6Address": "fd00::5"}});
+        let wire: WireEndpoint = serde_json::from_value(wire).unwrap();
+        let endpoint = wire.into_domain("net").unwrap();
+        assert_eq!(endpoint.address6, Some("fd00::5".parse().unwrap()));
+        assert!(endpoint.address.is_some());
         for bad in [
             json!({"IPv4Address": "x"}),
             json!({"IPv4Address": "::1"}),
+            json!({"IPv6Address": "10.0.0.1"}),
             json!({"LinkLocalIPs": ["fe80::1"]}),
         ] {
             let wire: WireEndpoint = serde_json::from_value(json!({"IPAMConfig": bad})).unwrap();

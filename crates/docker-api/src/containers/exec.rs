@@ -107,7 +107,7 @@ pub async fn start(mut request: Request, id: &str) -> Result<Response, ApiError>
             End::Detached => engine.exec_detached(&exec_id),
         }
     };
-    Ok(hijack::respond(&mut request, stdio, finish))
+    Ok(hijack::respond(request, stdio, finish))
 }
 
 /// The output of a command that is not there or cannot be executed: what is wrong with it. As in

@@ -1,5 +1,6 @@
 //! `GET /containers/{id}/json`: the engine's words to Docker's.
 
+use super::ports::{bindings, port_key};
 use crate::error::ApiError;
 use crate::reply::{self, Response};
 use crate::request::Request;
@@ -7,17 +8,15 @@ use gamut_engine::Engine;
 use gamut_engine::container::oci;
 use gamut_engine::container::record::{ContainerRecord, MountKind, Phase};
 use gamut_engine::container::spec::{
-    ContainerSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, Port, PublishedPort,
-    RestartPolicy,
+    ContainerSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, RestartPolicy,
 };
 use gamut_engine::snapshotter::Snapshotter;
 use gamut_spec::time;
 use serde_json::{Map, Value, json};
-use std::net::IpAddr;
 
 /// `GET /containers/{id}/json`
 pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError> {
-    let with_size = request.flag("size");
+    let (with_size, version) = (request.flag("size"), request.version);
     let name = name.to_owned();
     let value = request
         .blocking(move |engine, _| {
@@ -28,6 +27,7 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
                 value["SizeRw"] = json!(own);
                 value["SizeRootFs"] = json!(total);
             }
+            crate::compat::container(version, &mut value);
             Ok(value)
         })
         .await?;
@@ -114,10 +114,6 @@ fn state(record: &ContainerRecord) -> Value {
     value
 }
 
-fn port_key(port: Port) -> String {
-    format!("{}/{}", port.number, port.protocol.as_str())
-}
-
 fn empty_objects(keys: impl Iterator<Item = String>) -> Value {
     Value::Object(keys.map(|key| (key, json!({}))).collect())
 }
@@ -167,6 +163,9 @@ fn config(record: &ContainerRecord) -> Value {
     }
     if let Some(seconds) = spec.stop_timeout_seconds {
         value["StopTimeout"] = json!(seconds);
+    }
+    if let Some(mac) = &spec.mac_address {
+        value["MacAddress"] = json!(mac);
     }
     value
 }
@@ -223,28 +222,6 @@ fn environment(record: &ContainerRecord) -> Vec<&str> {
     let bare = bare.filter(|entry| !entry.contains('='));
     let all = record.process.environment.iter().chain(bare);
     all.map(String::as_str).collect()
-}
-
-fn bindings<'a>(ports: impl Iterator<Item = &'a PublishedPort>) -> Value {
-    let mut object = Map::new();
-    for port in ports {
-        let host_port = if port.host_port == 0 {
-            String::new()
-        } else {
-            port.host_port.to_string()
-        };
-        let binding = json!({
-            "HostIp": port.host_address.map_or(String::new(), |address: IpAddr| address.to_string()),
-            "HostPort": host_port,
-        });
-        let list = object
-            .entry(port_key(port.container))
-            .or_insert_with(|| json!([]));
-        if let Some(list) = list.as_array_mut() {
-            list.push(binding);
-        }
-    }
-    Value::Object(object)
 }
 
 fn host_config(record: &ContainerRecord) -> Value {
@@ -312,6 +289,7 @@ fn host_config(record: &ContainerRecord) -> Value {
         "UsernsMode": spec.user_namespace.to_string(),
         "ShmSize": spec.shm_size_bytes.unwrap_or(64 << 20),
         "Runtime": runtime(record),
+        // Of Docker's words only those of Windows; ours stands beside `Machine`.
         "Isolation": isolation(record),
         "CpuShares": limits.cpu_shares.unwrap_or(0),
         "Memory": limits.memory_bytes.unwrap_or(0),

@@ -43,7 +43,7 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
         return Err(ApiError::invalid(format!("invalid filter 'health={word}'")));
     }
     let limit: Option<i64> = request.number("limit")?;
-    let with_size = request.flag("size");
+    let (with_size, version) = (request.flag("size"), request.version);
     let all = request.flag("all")
         || limit.is_some_and(|limit| limit > 0)
         || filters.has("status")
@@ -63,6 +63,7 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
                     {
                         names.extend(links.iter().map(|name| json!(name)));
                     }
+                    crate::compat::container_summary(version, &mut value);
                     values.push(value);
                 }
                 let full = limit.is_some_and(|limit| {
@@ -178,7 +179,8 @@ fn name_matches(name: &str, pattern: &str) -> bool {
     }
 }
 
-fn summary(record: &ContainerRecord, with_size: bool, engine: &Engine) -> Value {
+/// A container, as lists tell of it.
+pub fn summary(record: &ContainerRecord, with_size: bool, engine: &Engine) -> Value {
     let mut ports = Vec::new();
     for port in record.published() {
         ports.push(json!({
@@ -219,6 +221,12 @@ fn summary(record: &ContainerRecord, with_size: bool, engine: &Engine) -> Value 
         "NetworkSettings": {"Networks": networks},
         "Mounts": inspect::mounts(record),
     });
+    let streak = record
+        .state
+        .health
+        .as_ref()
+        .map_or(0, |health| health.failing_streak);
+    value["Health"] = json!({"Status": health_word(record), "FailingStreak": streak});
     if !record.spec.annotations.is_empty() {
         value["HostConfig"]["Annotations"] = json!(record.spec.annotations);
     }

@@ -84,15 +84,15 @@ pub fn detach_keys(terminal: bool, asked: &str) -> Result<Option<KeySequence>, A
 /// Clients that ask for `Upgrade: tcp` get 101, old ones 200; both then speak raw bytes.
 #[must_use]
 pub fn respond<F>(
-    request: &mut Request,
+    request: Request,
     stdio: Stdio,
     finish: impl FnOnce(End) -> F + Send + 'static,
 ) -> Response
 where
     F: Future<Output = ()> + Send,
 {
-    let upgraded = hyper::upgrade::on(&mut request.http);
     let request_id = request.caller.request_id.clone();
+    let upgraded = hyper::upgrade::on(request.http);
     let form = stdio.form;
     tokio::spawn(async move {
         let outcome = async {
