@@ -22,6 +22,7 @@ mod namespaces;
 mod nesting;
 mod network;
 mod networks;
+mod operations;
 mod registries;
 mod restart;
 mod rootless;

@@ -75,7 +75,7 @@ fn inspect_ps_and_events_know_it(level: Level) {
     super::said(&daemon, "one", "waiting");
     let inspected = daemon.inspect("one");
     let host = &inspected["HostConfig"];
-    assert_eq!(host["Isolation"], level.word());
+    assert_eq!(inspected["Isolation"], level.word());
     let (runtime, accelerator) = match level {
         Level::Container => ("gamut", serde_json::Value::Null),
         Level::Unikernel => ("gamut-unikernel", "kvm".into()),

@@ -2,6 +2,7 @@
 
 use crate::error::ApiError;
 use crate::request::ApiVersion;
+use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 const fn v(minor: u32) -> ApiVersion {
@@ -47,6 +48,15 @@ pub fn understand(version: ApiVersion, body: &mut Value) -> Result<Vec<String>, 
         warnings.extend(empty_bindings(version, host));
     }
     Ok(warnings)
+}
+
+/// Clients take a 404 for an image that they must pull first. That another container or a network
+/// is not there is told otherwise.
+pub fn only_images_are_not_found(mut error: ApiError) -> ApiError {
+    if error.status == StatusCode::NOT_FOUND && !error.message.starts_with("No such image") {
+        error.status = StatusCode::BAD_REQUEST;
+    }
+    error
 }
 
 /// Removes a field and returns it.

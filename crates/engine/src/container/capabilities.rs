@@ -24,7 +24,7 @@ const DEFAULT: [&str; 14] = [
 fn bit(name: &str) -> Result<u64> {
     capability::number(&name.to_ascii_uppercase())
         .map(|number| 1 << number)
-        .ok_or_else(|| Error::invalid(format!("invalid capability: {name:?} is unknown")))
+        .ok_or_else(|| Error::invalid(format!("unknown capability: {name:?}")))
 }
 
 /// The set of bits for a container.

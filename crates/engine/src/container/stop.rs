@@ -77,6 +77,8 @@ impl Engine {
             .map(|seconds| seconds.saturating_mul(1000));
         let signal = signal.unwrap_or(record.process.stop_signal);
         let level = self.level_of(container)?;
+        let attributes = BTreeMap::from([("signal".to_owned(), signal.to_string())]);
+        self.emit_container(container, "kill", attributes);
         level.stop(&caller.context(None), &container.id, signal, timeout_ms)?;
         self.settle(container)?;
         self.emit_container(container, "stop", BTreeMap::new());
@@ -121,7 +123,7 @@ impl Engine {
         let container = self.index.find(name_or_id)?;
         if !container.phase().is_live() {
             return Err(Error::conflict(format!(
-                "Cannot kill container: {name_or_id}: container {} is not running",
+                "cannot kill container: {name_or_id}: container {} is not running",
                 container.id
             )));
         }
@@ -196,7 +198,7 @@ impl Engine {
             }
             (_, true) => {
                 return Err(Error::conflict(format!(
-                    "Container {} is not running",
+                    "container {} is not running",
                     container.id
                 )));
             }

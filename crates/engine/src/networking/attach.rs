@@ -145,7 +145,7 @@ impl Engine {
         endpoints.retain(|endpoint| endpoint.network_id != id);
         if endpoints.len() == before {
             return Err(forbidden(format!(
-                "container {} is not connected to the network {name}",
+                "container {} is not connected to network {name}",
                 container.id
             )));
         }
@@ -311,7 +311,8 @@ impl Networking {
 fn check_mode(record: &ContainerRecord, network: &NetworkRecord) -> Result<()> {
     if network.name == HOST || record.spec.network == NetworkMode::Host {
         return Err(forbidden(
-            "container cannot be connected to host network or disconnected from it: it is chosen when the container is made",
+            "cannot connect container to host network or disconnect it - container must be created \
+             in host network mode",
         ));
     }
     if network.name == NONE || record.spec.network == NetworkMode::None {
