@@ -78,6 +78,7 @@ pub const TARGETS: &[Target] = &[
     },
     plain("network-addresses", gamut_network::fuzz::fuzz_addresses),
     plain("network-conntrack", gamut_network::fuzz::fuzz_flow),
+    plain("network-firewall", gamut_network::fuzz::fuzz_notice),
     plain("network-netlink", gamut_network::fuzz::fuzz_netlink),
     plain("network-nft", gamut_network::fuzz::fuzz_table_state),
     plain("network-statistics", gamut_network::fuzz::fuzz_statistics),

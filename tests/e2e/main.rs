@@ -2,15 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod boot;
+mod clients;
 mod commit;
 mod compose;
 mod copy;
+mod crowd;
 mod docker;
 mod escapes;
 mod exec;
 mod harness;
 mod health;
 mod images;
+mod ipv6;
 mod isolation;
 mod levels;
 mod libraries;

@@ -113,7 +113,7 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
                     .count();
                 let mut value = json!({
                     "Id": image.id,
-                    "ParentId": "",
+                    "ParentId": image.parent.as_deref().unwrap_or(""),
                     "RepoTags": tags,
                     "RepoDigests": digests,
                     "Created": image.created_s,
@@ -204,7 +204,7 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
         "Id": image.id,
         "RepoTags": image.repo_tags,
         "RepoDigests": image.repo_digests,
-        "Parent": "",
+        "Parent": image.parent.as_deref().unwrap_or(""),
         "Comment": config.history.last().map_or("", |step| step.comment.as_str()),
         "Created": config.created.as_deref().unwrap_or(time::NEVER),
         "DockerVersion": config.raw["docker_version"].as_str().unwrap_or(""),

@@ -61,6 +61,10 @@ async fn get(request: Request, path: &[&str]) -> Result<Response, ApiError> {
         ["system", "df"] => disk_usage::disk_usage(request).await,
         ["containers", "json"] => list::list(request).await,
         ["containers", name, "json"] => inspect::inspect(request, name).await,
+        // By the name of a link.
+        ["containers", parent, alias, "json"] => {
+            inspect::inspect(request, &format!("{parent}/{alias}")).await
+        }
         ["containers", name, "logs"] => logs::logs(&request, name),
         ["containers", name, "top"] => observe::top(request, name).await,
         ["containers", name, "stats"] => observe::stats(request, name).await,
@@ -140,6 +144,9 @@ async fn put(request: Request, path: &[&str]) -> Result<Response, ApiError> {
 async fn delete(request: Request, path: &[&str]) -> Result<Response, ApiError> {
     match path {
         ["containers", name] => lifecycle::remove(request, name).await,
+        ["containers", parent, alias] if request.flag("link") => {
+            lifecycle::remove(request, &format!("{parent}/{alias}")).await
+        }
         ["images", name @ ..] if !name.is_empty() => images::remove(request, &name.join("/")).await,
         ["volumes", name] => volumes::remove(request, name).await,
         ["networks", name] => networks::remove(request, name).await,

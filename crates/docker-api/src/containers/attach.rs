@@ -1,27 +1,33 @@
 //! `POST /containers/{id}/attach`, and the same by WebSocket.
 
 use crate::error::ApiError;
-use crate::hijack;
+use crate::hijack::{self, End, Output, Stdio};
 use crate::reply::Response;
 use crate::request::{ApiVersion, Request};
 use gamut_abi::control::Attach;
 use gamut_engine::logs::LogQuery;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 /// Before this version, a WebSocket is attached to all streams.
 const STREAMS_BY_WEBSOCKET_SINCE: ApiVersion = ApiVersion(1, 42);
 
 /// Connects the client with a container's stdio; with `logs`, what was written before comes
 /// first.
-pub async fn attach(mut request: Request, name: &str) -> Result<Response, ApiError> {
+pub async fn attach(request: Request, name: &str) -> Result<Response, ApiError> {
     let attach = Attach {
         stdin: request.flag("stdin"),
         stdout: request.flag("stdout"),
         stderr: request.flag("stderr"),
     };
-    let (stream, terminal) = open(&request, name, attach).await?;
-    Ok(hijack::respond(&mut request, stream, terminal, || async {}))
+    let (id, stdio) = open(&request, name, attach).await?;
+    let engine = Arc::clone(&request.engine);
+    Ok(hijack::respond(request, stdio, move |end| async move {
+        if end == End::Detached {
+            engine.container_detached(&id);
+        }
+    }))
 }
 
 /// `GET /containers/{id}/attach/ws`
@@ -32,19 +38,17 @@ pub async fn websocket(mut request: Request, name: &str) -> Result<Response, Api
         stdout: all || request.flag("stdout"),
         stderr: all || request.flag("stderr"),
     };
-    let (stream, terminal) = open(&request, name, attach).await?;
-    crate::websocket::respond(&mut request, stream, terminal)
+    let (_, stdio) = open(&request, name, attach).await?;
+    crate::websocket::respond(&mut request, stdio.stream, stdio.form == Output::Raw)
 }
 
-/// The stream of what is asked for, and whether it is a terminal's.
-async fn open(
-    request: &Request,
-    name: &str,
-    attach: Attach,
-) -> Result<(UnixStream, bool), ApiError> {
+/// The container's id, and the stream of what is asked for.
+async fn open(request: &Request, name: &str, attach: Attach) -> Result<(String, Stdio), ApiError> {
     let (logs, live) = (request.flag("logs"), request.flag("stream"));
     let record = request.engine.container(name)?;
     let terminal = record.spec.terminal;
+    let detach_keys = request.text("detachKeys").unwrap_or_default();
+    let detach_keys = hijack::detach_keys(terminal, detach_keys)?;
     let open_stdin = record.spec.open_stdin;
     let attach = Attach {
         stdin: attach.stdin && open_stdin,
@@ -60,8 +64,13 @@ async fn open(
         let (ours, _) = UnixStream::pair().map_err(|error| ApiError::invalid(error.to_string()))?;
         ours
     };
+    let stdio = |stream| Stdio {
+        stream,
+        form: Output::of(terminal),
+        detach_keys,
+    };
     if !logs {
-        return Ok((stream, terminal));
+        return Ok((record.id.clone(), stdio(stream)));
     }
     let query = LogQuery {
         stdout: attach.stdout,
@@ -92,5 +101,5 @@ async fn open(
             tracing::debug!(%error, "an attached client went away");
         }
     });
-    Ok((front, terminal))
+    Ok((record.id.clone(), stdio(front)))
 }

@@ -1,12 +1,12 @@
 //! `POST /containers/create`: Docker's words to the engine's.
 
+use super::ports;
 use crate::error::ApiError;
 use crate::reply::{self, Response};
 use crate::request::{ApiVersion, Request};
 use gamut_engine::container::spec::{
     BlkioDevice, ContainerSpec, DeviceMapping, EndpointSpec, IpcMode, LogSpec, MountSource,
-    MountSpec, NamespaceMode, NetworkMode, Port, Protocol, PublishedPort, ResourceSpec,
-    RestartPolicy, Ulimit,
+    MountSpec, NamespaceMode, NetworkMode, ResourceSpec, RestartPolicy, Ulimit,
 };
 use gamut_spec::error::ErrorKind;
 use gamut_spec::isolation::IsolationLevel;
@@ -78,6 +78,9 @@ struct Body {
     #[serde(deserialize_with = "null_as_default")]
     stop_signal: String,
     stop_timeout: Option<i64>,
+    /// Where docker-py puts it.
+    #[serde(deserialize_with = "null_as_default")]
+    runtime: String,
     #[serde(deserialize_with = "null_as_default")]
     host_config: WireHostConfig,
     #[serde(deserialize_with = "null_as_default")]
@@ -212,7 +215,7 @@ struct WireHostConfig {
     #[serde(deserialize_with = "null_as_default")]
     network_mode: String,
     #[serde(deserialize_with = "null_as_default")]
-    port_bindings: BTreeMap<String, Option<Vec<WirePortBinding>>>,
+    port_bindings: BTreeMap<String, Option<Vec<ports::WirePortBinding>>>,
     #[serde(deserialize_with = "null_as_default")]
     restart_policy: WireRestartPolicy,
     auto_remove: bool,
@@ -279,15 +282,6 @@ struct WireLogConfig {
     driver: String,
     #[serde(deserialize_with = "null_as_default")]
     config: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct WirePortBinding {
-    #[serde(deserialize_with = "null_as_default")]
-    host_ip: String,
-    #[serde(deserialize_with = "null_as_default")]
-    host_port: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -370,18 +364,12 @@ pub async fn create(mut request: Request) -> Result<Response, ApiError> {
 }
 
 fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
-    let host = body.host_config;
+    let mut host = body.host_config;
+    if host.runtime.is_empty() {
+        host.runtime = body.runtime;
+    }
     if !host.storage_opt.is_empty() {
         return Err(unsupported("--storage-opt"));
-    }
-    if !matches!(host.volume_driver.as_str(), "" | "local") {
-        return Err(ApiError::new(
-            ErrorKind::NotFound,
-            format!(
-                "error looking up volume plugin {driver}: plugin \"{driver}\" not found",
-                driver = host.volume_driver
-            ),
-        ));
     }
     let healthcheck = body
         .healthcheck
@@ -409,7 +397,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     }
     let mut exposed_ports = BTreeSet::new();
     for text in body.exposed_ports.keys() {
-        exposed_ports.insert(parse_port(text)?);
+        exposed_ports.insert(ports::parse_port(text)?);
     }
     let mac_address = Some(body.mac_address).filter(|mac| !mac.is_empty());
     let level = level(&host.runtime, &host.isolation, &host.annotations)?;
@@ -424,8 +412,11 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     Ok(ContainerSpec {
         healthcheck,
         volumes_from: host.volumes_from,
+        volume_driver: host.volume_driver,
         image: body.image,
         level,
+        runtime: host.runtime,
+        isolation: host.isolation,
         entrypoint: body.entrypoint,
         command: body.cmd,
         environment: body.env,
@@ -444,7 +435,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
         stop_signal: body.stop_signal,
         stop_timeout_seconds: body.stop_timeout,
         exposed_ports,
-        published_ports: published_ports(host.port_bindings)?,
+        published_ports: ports::published(host.port_bindings)?,
         publish_all: host.publish_all_ports,
         anonymous_volumes: body.volumes.into_keys().collect(),
         mounts,
@@ -609,57 +600,6 @@ fn log_config(config: WireLogConfig) -> Result<LogSpec, ApiError> {
     }
     log.options = config.config;
     Ok(log)
-}
-
-/// `80`, `80/tcp`.
-pub fn parse_port(text: &str) -> Result<Port, ApiError> {
-    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let bad = || ApiError::invalid(format!("invalid port specification: {text:?}"));
-    let protocol = match protocol.to_ascii_lowercase().as_str() {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        "sctp" => Protocol::Sctp,
-        _ => return Err(bad()),
-    };
-    let number = number
-        .parse()
-        .ok()
-        .filter(|number: &u16| *number > 0)
-        .ok_or_else(bad)?;
-    Ok(Port { number, protocol })
-}
-
-fn published_ports(
-    bindings: BTreeMap<String, Option<Vec<WirePortBinding>>>,
-) -> Result<Vec<PublishedPort>, ApiError> {
-    let mut list = Vec::new();
-    for (port, bindings) in bindings {
-        let container = parse_port(&port)?;
-        let bindings = bindings.unwrap_or_default();
-        for binding in bindings {
-            let host_address = if binding.host_ip.is_empty() {
-                None
-            } else {
-                let address = binding.host_ip.parse().map_err(|_| {
-                    ApiError::invalid(format!("invalid IP address: {}", binding.host_ip))
-                })?;
-                Some(address)
-            };
-            // A range means: the first that is free; only a range of one is certain.
-            let host_port = match binding.host_port.as_str() {
-                "" => 0,
-                text => text.parse().map_err(|_| {
-                    ApiError::invalid(format!("invalid port specification: {text:?}"))
-                })?,
-            };
-            list.push(PublishedPort {
-                container,
-                host_address,
-                host_port,
-            });
-        }
-    }
-    Ok(list)
 }
 
 /// `SOURCE:DESTINATION[:OPTIONS]`, where SOURCE is a path or a volume's name.

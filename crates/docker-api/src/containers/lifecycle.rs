@@ -155,9 +155,11 @@ pub async fn update(mut request: Request, name: &str) -> Result<Response, ApiErr
 /// `DELETE /containers/{id}`
 pub async fn remove(request: Request, name: &str) -> Result<Response, ApiError> {
     if request.flag("link") {
-        return Err(ApiError::invalid(
-            "removing links is not supported: remove the container",
-        ));
+        let name = name.to_owned();
+        request
+            .blocking(move |engine, caller| engine.remove_link(caller, &name))
+            .await?;
+        return Ok(reply::no_content());
     }
     let (force, volumes) = (request.flag("force"), request.flag("v"));
     let name = name.to_owned();

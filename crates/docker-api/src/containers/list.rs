@@ -70,12 +70,18 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
     let values = request
         .blocking(move |engine, _| {
             let records = engine.containers();
+            let links = engine.names_of_links(&records);
             let mut values = Vec::new();
             for record in &records {
                 let shown = (all || record.state.phase.is_live())
                     && matches(record, &filters, &records, engine);
                 if shown {
                     let mut value = summary(record, with_size, engine);
+                    if let (Some(links), Some(names)) =
+                        (links.get(&record.id), value["Names"].as_array_mut())
+                    {
+                        names.extend(links.iter().map(|name| json!(name)));
+                    }
                     crate::compat::container_summary(version, &mut value);
                     values.push(value);
                 }

@@ -12,5 +12,6 @@ pub mod lifecycle;
 pub mod list;
 pub mod logs;
 pub mod observe;
+mod ports;
 mod requested;
 pub mod wait;

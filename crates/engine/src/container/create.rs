@@ -325,7 +325,7 @@ impl Engine {
             "json-file" | "local" | "none" => {}
             other => {
                 return Err(Error::invalid(format!(
-                    "logger: log driver {other:?} is not supported yet: use json-file or none"
+                    "logger: no log driver named '{other}' is registered"
                 )));
             }
         }
@@ -373,6 +373,12 @@ impl Engine {
                     "Duplicate mount point: {destination}"
                 )));
             }
+            if let (MountSource::Volume { name, .. }, false) =
+                (&mount.source, mount.bind_text.is_empty())
+                && self.volumes.get(name).is_err()
+            {
+                check_driver(&spec.volume_driver, name)?;
+            }
             mounts.push(self.resolve_mount(id, mount, destination, provenance, made)?);
         }
         for text in &spec.volumes_from {
@@ -390,6 +396,7 @@ impl Engine {
             if mounts.iter().any(|have| have.destination == destination) {
                 continue;
             }
+            check_driver(&spec.volume_driver, "")?;
             let (volume, _) = self.volumes.create(
                 None,
                 std::collections::BTreeMap::new(),
@@ -508,6 +515,19 @@ impl Engine {
         resolved.idmap = mount.idmap;
         Ok(resolved)
     }
+}
+
+/// Refuses a driver of a volume that has to be made, unless it is the only one there is.
+fn check_driver(driver: &str, volume: &str) -> Result<()> {
+    if matches!(driver, "" | "local") {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::NotFound,
+        format!(
+            "create {volume}: error looking up volume plugin {driver}: plugin \"{driver}\" not found"
+        ),
+    ))
 }
 
 /// Checks the name of a container.
