@@ -27,6 +27,7 @@ mod network;
 mod networks;
 mod operations;
 mod registries;
+mod requests;
 mod restart;
 mod rootless;
 mod run;

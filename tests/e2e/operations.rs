@@ -9,8 +9,9 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 const VERSIONS: [&str; 5] = ["1.24", "1.40", "1.41", "1.44", "1.55"];
-/// What Gamut says beyond Docker.
-const OWN_FIELDS: [&str; 7] = [
+/// What Gamut says beyond the description, and, of committed images, dockerd.
+const OWN_FIELDS: [&str; 8] = [
+    ".Parent",
     ".StartedAt",
     ".Isolation",
     ".Machine",

@@ -102,13 +102,7 @@ pub async fn rename(request: Request, name: &str) -> Result<Response, ApiError> 
     let name = name.to_owned();
     request
         .blocking(move |engine, caller| engine.rename_container(caller, &name, &new_name))
-        .await
-        .map_err(|error| match error.status {
-            StatusCode::BAD_REQUEST | StatusCode::CONFLICT => {
-                error.after("Error when allocating new name: ")
-            }
-            _ => error,
-        })?;
+        .await?;
     Ok(reply::no_content())
 }
 

@@ -19,6 +19,12 @@ pub fn understand(version: ApiVersion, body: &mut Value) -> Result<Vec<String>, 
     if !body.is_object() {
         return Ok(warnings);
     }
+    capitalised(body);
+    for inner in ["HostConfig", "NetworkingConfig"] {
+        if let Some(inner) = body.get_mut(inner) {
+            capitalised(inner);
+        }
+    }
     let deprecated_mac = take(body, "MacAddress");
     if let Some(mac) = deprecated_mac.as_str().filter(|mac| !mac.is_empty()) {
         warnings.extend(mac_address(version, body, mac)?);
@@ -57,6 +63,23 @@ pub fn only_images_are_not_found(mut error: ApiError) -> ApiError {
         error.status = StatusCode::BAD_REQUEST;
     }
     error
+}
+
+/// Go's decoder does not tell upper from lower case, so fields may come in either.
+fn capitalised(value: &mut Value) {
+    let Some(object) = value.as_object_mut() else {
+        return;
+    };
+    for (key, value) in std::mem::take(object) {
+        let mut letters = key.chars();
+        let known = match letters.next() {
+            Some(first) if first.is_ascii_lowercase() => {
+                format!("{}{}", first.to_ascii_uppercase(), letters.as_str())
+            }
+            _ => key,
+        };
+        object.insert(known, value);
+    }
 }
 
 /// Removes a field and returns it.
@@ -255,6 +278,16 @@ mod tests {
         let (newest, warnings) = understood(52, newest).unwrap();
         assert!(warnings[0].contains("80/tcp"), "{warnings:?}");
         assert_eq!(newest["HostConfig"]["ConsoleSize"], json!([1, 2]));
+    }
+
+    #[test]
+    fn fields_may_be_in_lower_case() {
+        let body =
+            json!({"image": "x", "labels": {"a": "b"}, "hostConfig": {"annotations": {"c": "d"}}});
+        assert_eq!(
+            understood(50, body).unwrap().0,
+            json!({"Image": "x", "Labels": {"a": "b"}, "HostConfig": {"Annotations": {"c": "d"}}})
+        );
     }
 
     #[test]

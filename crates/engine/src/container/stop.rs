@@ -43,7 +43,9 @@ impl Engine {
     ) -> Result<()> {
         let container = self.index.find(name_or_id)?;
         let _turn = container.operate();
-        self.stop_now(caller, &container, signal, timeout_seconds)
+        self.stop_now(caller, &container, signal, timeout_seconds)?;
+        self.emit_container(&container, "stop", BTreeMap::new());
+        Ok(())
     }
 
     /// Stops a container whose turn the caller holds.
@@ -80,9 +82,7 @@ impl Engine {
         let attributes = BTreeMap::from([("signal".to_owned(), signal.to_string())]);
         self.emit_container(container, "kill", attributes);
         level.stop(&caller.context(None), &container.id, signal, timeout_ms)?;
-        self.settle(container)?;
-        self.emit_container(container, "stop", BTreeMap::new());
-        Ok(())
+        self.settle(container)
     }
 
     /// Waits until the end that has happened is on record.
@@ -107,7 +107,8 @@ impl Engine {
         let _turn = container.operate();
         match self.stop_now(caller, &container, signal, timeout_seconds) {
             Err(error) if error.kind() != ErrorKind::NotModified => return Err(error),
-            _ => {}
+            Err(_) => {}
+            Ok(()) => self.emit_container(&container, "stop", BTreeMap::new()),
         }
         self.start_now(caller, &container)?;
         self.emit_container(&container, "restart", BTreeMap::new());

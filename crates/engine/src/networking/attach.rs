@@ -38,7 +38,7 @@ impl Engine {
         let container = self.index.find(container)?;
         let _turn = container.operate();
         let record = container.record();
-        check_mode(&record, &network)?;
+        check_mode(&record, &network, "connect container to")?;
         if record
             .endpoints()
             .iter()
@@ -130,7 +130,7 @@ impl Engine {
         // A network that was removed while the container was down can still be left.
         let (id, name) = match &found {
             Ok(network) => {
-                check_mode(&record, network)?;
+                check_mode(&record, network, "disconnect container from")?;
                 (network.id.clone(), network.name.clone())
             }
             Err(_) => match endpoints
@@ -301,12 +301,11 @@ impl Networking {
 }
 
 /// Only a container with networks of its own is connected to one.
-fn check_mode(record: &ContainerRecord, network: &NetworkRecord) -> Result<()> {
+fn check_mode(record: &ContainerRecord, network: &NetworkRecord, what: &str) -> Result<()> {
     if network.name == HOST || record.spec.network == NetworkMode::Host {
-        return Err(forbidden(
-            "cannot connect container to host network or disconnect it - container must be created \
-             in host network mode",
-        ));
+        return Err(forbidden(format!(
+            "cannot {what} host network - container must be created in host network mode"
+        )));
     }
     if network.name == NONE || record.spec.network == NetworkMode::None {
         return Err(forbidden(
