@@ -371,7 +371,7 @@ fn running_containers_are_connected_and_disconnected() {
     );
     let not = daemon.gamut(&["network", "disconnect", "one", "box"]);
     assert!(
-        not.stderr.contains("is not connected to the network one"),
+        not.stderr.contains("is not connected to network one"),
         "{not:?}"
     );
 

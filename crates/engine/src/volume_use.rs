@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 impl Engine {
-    fn volume_event(&self, action: &str, name: &str) {
+    /// Notes that something happened to a volume.
+    pub(crate) fn volume_event(&self, action: &str, name: &str) {
         let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
         self.events.emit("volume", action, name, attributes);
     }

@@ -38,7 +38,7 @@ impl Engine {
         let container = self.index.find(container)?;
         let _turn = container.operate();
         let record = container.record();
-        check_mode(&record, &network)?;
+        check_mode(&record, &network, "connect container to")?;
         if record
             .endpoints()
             .iter()
@@ -130,7 +130,7 @@ impl Engine {
         // A network that was removed while the container was down can still be left.
         let (id, name) = match &found {
             Ok(network) => {
-                check_mode(&record, network)?;
+                check_mode(&record, network, "disconnect container from")?;
                 (network.id.clone(), network.name.clone())
             }
             Err(_) => match endpoints
@@ -145,7 +145,7 @@ impl Engine {
         endpoints.retain(|endpoint| endpoint.network_id != id);
         if endpoints.len() == before {
             return Err(forbidden(format!(
-                "container {} is not connected to the network {name}",
+                "container {} is not connected to network {name}",
                 container.id
             )));
         }
@@ -301,11 +301,11 @@ impl Networking {
 }
 
 /// Only a container with networks of its own is connected to one.
-fn check_mode(record: &ContainerRecord, network: &NetworkRecord) -> Result<()> {
+fn check_mode(record: &ContainerRecord, network: &NetworkRecord, what: &str) -> Result<()> {
     if network.name == HOST || record.spec.network == NetworkMode::Host {
-        return Err(forbidden(
-            "container cannot be connected to host network or disconnected from it: it is chosen when the container is made",
-        ));
+        return Err(forbidden(format!(
+            "cannot {what} host network - container must be created in host network mode"
+        )));
     }
     if network.name == NONE || record.spec.network == NetworkMode::None {
         return Err(forbidden(

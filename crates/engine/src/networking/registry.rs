@@ -196,7 +196,14 @@ fn check(spec: &NetworkSpec) -> Result<()> {
                 format!("only one instance of \"{driver}\" network is allowed"),
             ));
         }
-        driver @ ("macvlan" | "ipvlan" | "overlay") => {
+        "overlay" => {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
+                 to connect this node to swarm and try again.",
+            ));
+        }
+        driver @ ("macvlan" | "ipvlan") => {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("the network driver {driver} is not supported yet: use bridge"),
@@ -205,9 +212,7 @@ fn check(spec: &NetworkSpec) -> Result<()> {
         driver => {
             return Err(Error::new(
                 ErrorKind::NotFound,
-                format!(
-                    "could not find plugin {driver} in v2 plugin registry: plugin {driver:?} not found"
-                ),
+                format!("plugin {driver:?} not found"),
             ));
         }
     }
