@@ -21,6 +21,7 @@ mod libraries;
 mod lifecycle;
 mod limits;
 mod logs;
+mod macvlan;
 mod names;
 mod namespaces;
 mod nesting;
