@@ -69,7 +69,7 @@ fn refusal(daemon: &Daemon, name: &str, program: &[u8]) -> String {
     daemon.ok(&["cp", &file.display().to_string(), &place]);
     let started = daemon.gamut(&["start", "-a", name]);
     let state = daemon.inspect(name)["State"].take();
-    assert_eq!(state["Status"], "exited", "{started:#?}");
+    assert_ne!(started.code, 0, "{started:#?}");
     assert_eq!(state["ExitCode"], 126, "{name}: {started:#?}");
     started.stderr
 }
@@ -86,14 +86,20 @@ fn programs_that_cannot_be_run_say_why() {
     let version = name.unwrap() + 8;
     assert_eq!(later[version..version + 4], [1, 0, 0, 0]);
     later[version] = 9;
+    // The note is as it was, but the first segment's size in the file is not.
+    let mut damaged = whole.clone();
+    assert_eq!(damaged[64..68], [1, 0, 0, 0], "PT_LOAD");
+    damaged[64 + 32 + 4] = 1;
     for (name, program, texts) in [
         (
             "cut",
             &whole[..whole.len() / 2],
-            &[
-                "segment",
-                "the file ends in the middle of it; copy the image again",
-            ][..],
+            &["is no unikernel: p_offset: a note lies beyond the file"][..],
+        ),
+        (
+            "damaged",
+            &damaged,
+            &["segment 0: the file ends in the middle of it; copy the image again"],
         ),
         (
             "later",

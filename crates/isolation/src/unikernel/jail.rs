@@ -118,7 +118,7 @@ pub struct Jail {
 /// makes no sense.
 pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result<Jail, Error> {
     note.check_version()
-        .map_err(|error| Error::ExecutableDenied(format!("the unikernel's {error}")))?;
+        .map_err(|error| Error::ExecutableDenied(format!("exec format error: {error}")))?;
     let process = spec
         .process()
         .as_ref()

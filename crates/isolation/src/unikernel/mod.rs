@@ -141,7 +141,7 @@ pub fn find_program(root: &RootSource, program: &str) -> Result<Program, Error> 
             note,
         }),
         Err(error) => Err(Error::ExecutableDenied(format!(
-            "exec: {program:?} is no unikernel: {error}"
+            "exec: {program:?}: exec format error: it is no unikernel: {error}"
         ))),
     }
 }
