@@ -19,7 +19,7 @@ pub(crate) fn resolves(daemon: &Daemon, container: &str, name: &str) -> Vec<Stri
 }
 
 /// Process id and parent of the resolver's processes.
-fn helpers(daemon: &Daemon) -> Vec<(u32, u32)> {
+pub fn helpers(daemon: &Daemon) -> Vec<(u32, u32)> {
     let facts = |pid: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (_, rest) = stat.split_once(" (gamut-dns) ")?;
@@ -29,7 +29,7 @@ fn helpers(daemon: &Daemon) -> Vec<(u32, u32)> {
     daemon.processes().into_iter().filter_map(facts).collect()
 }
 
-fn helpers_are_two(daemon: &Daemon) -> bool {
+pub fn helpers_are_two(daemon: &Daemon) -> bool {
     helpers(daemon).len() == 2
 }
 
