@@ -8,9 +8,10 @@ use crate::reply::{self, Response};
 use crate::request::Request;
 use bytes::Bytes;
 use gamut_engine::events::EngineEvent;
+use gamut_engine::{Caller, Engine};
 use gamut_spec::{time, units};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -37,6 +38,24 @@ fn moment(text: Option<&str>) -> Result<Option<u64>, ApiError> {
     }
 }
 
+/// Containers that a caller has been seen to own: of their end he hears, too.
+#[derive(Default)]
+struct Own(BTreeSet<String>);
+
+impl Own {
+    fn may_see(&mut self, engine: &Engine, caller: &Caller, event: &EngineEvent) -> bool {
+        if engine.is_trusted(caller) {
+            return true;
+        }
+        let is_own = event.kind == "container"
+            && (self.0.contains(&event.id) || engine.authorize_use(caller, &event.id).is_ok());
+        if is_own {
+            self.0.insert(event.id.clone());
+        }
+        is_own
+    }
+}
+
 /// Streams events as lines of JSON; ends at `until`.
 pub fn stream(request: &Request) -> Result<Response, ApiError> {
     let filters = Filters::from_request(request)?;
@@ -50,11 +69,18 @@ pub fn stream(request: &Request) -> Result<Response, ApiError> {
         None => (Vec::new(), log.subscribe()),
     };
     let (sender, reply) = body::stream();
+    let (engine, caller) = (Arc::clone(&request.engine), request.caller.clone());
+    let mut own = Own::default();
     tokio::spawn(async move {
-        let wanted = |event: &EngineEvent| {
-            until_ns.is_none_or(|until| event.time_ns <= until) && matches(event, &filters)
+        let mut wanted = |event: &EngineEvent| {
+            own.may_see(&engine, &caller, event)
+                && until_ns.is_none_or(|until| event.time_ns <= until)
+                && matches(event, &filters)
         };
-        for event in past.iter().filter(|event| wanted(event)) {
+        for event in past.iter() {
+            if !wanted(event) {
+                continue;
+            }
             if sender.send(Ok(line(event))).await.is_err() {
                 return;
             }

@@ -18,6 +18,7 @@ pub async fn answer(request: Request) -> Result<Response, ApiError> {
     let method = request.method.clone();
     let owned = request.segments.clone();
     let path: Vec<&str> = owned.iter().map(String::as_str).collect();
+    crate::authorization::check(&request, &path)?;
     match method {
         Method::GET | Method::HEAD => get(request, &path).await,
         Method::POST => post(request, &path).await,

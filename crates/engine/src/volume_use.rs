@@ -27,11 +27,14 @@ impl Engine {
         options: BTreeMap<String, String>,
         labels: BTreeMap<String, String>,
     ) -> Result<VolumeRecord> {
-        if let Some(option) = options.keys().next() {
-            return Err(Error::invalid(format!(
-                "create volume: the driver option {option:?} is not supported yet"
-            )));
+        if !self.is_trusted(caller) && !options.is_empty() {
+            return Err(Self::denied(caller, "a volume with options"));
         }
+        if let Some(name) = name {
+            self.authorize_volume(caller, name)?;
+        }
+        crate::local_volume::LocalMount::parse(&options)
+            .map_err(|error| Error::invalid(format!("create {}: {error}", name.unwrap_or(""))))?;
         let provenance = Provenance {
             uid: caller.peer_uid,
             client: caller.client.clone(),
@@ -116,7 +119,7 @@ impl Engine {
         let mut pruned = Pruned::default();
         for record in self.volumes.list() {
             let idle = (all || record.anonymous) && self.volume_users(&record.name).is_empty();
-            if !idle || !wanted(&record) {
+            if !idle || !wanted(&record) || !self.may_use(caller, record.provenance.uid) {
                 continue;
             }
             let bytes = usage::tree_bytes(&self.volumes.path(&record.name));

@@ -5,6 +5,7 @@ use crate::error::ApiError;
 use crate::hijack;
 use crate::reply::{self, Response};
 use crate::request::Request;
+use gamut_engine::Engine;
 use gamut_engine::container::exec::ExecRequest;
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -40,6 +41,9 @@ struct CreateBody {
 /// `POST /containers/{id}/exec`
 pub async fn create(mut request: Request, name: &str) -> Result<Response, ApiError> {
     let body: CreateBody = request.json().await?.unwrap_or_default();
+    if body.privileged && !request.engine.is_trusted(&request.caller) {
+        return Err(Engine::denied(&request.caller, "exec --privileged").into());
+    }
     let exec = ExecRequest {
         command: body.cmd.unwrap_or_default(),
         environment: body.env,

@@ -49,8 +49,9 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
         || filters.has("status")
         || filters.has("exited");
     let values = request
-        .blocking(move |engine, _| {
-            let records = engine.containers();
+        .blocking(move |engine, caller| {
+            let mut records = engine.containers();
+            records.retain(|record| engine.may_use(caller, record.provenance.uid));
             let mut values = Vec::new();
             for record in &records {
                 let shown = (all || record.state.phase.is_live())

@@ -11,4 +11,5 @@ pub mod inspect;
 pub mod lifecycle;
 pub mod list;
 pub mod logs;
+pub mod mounts;
 pub mod observe;

@@ -13,6 +13,7 @@ mod features;
 mod health;
 pub mod index;
 pub mod live;
+mod mounts;
 pub mod name;
 pub mod oci;
 pub mod query;

@@ -187,6 +187,7 @@ impl Engine {
         }
         drop(moving);
         if ended {
+            self.let_go_of_volumes(&container.record(), &container.id);
             self.connection_events("disconnect", &container.id, &leases);
         }
         let health = container.read(health_status);
