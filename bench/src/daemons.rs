@@ -2,6 +2,7 @@
 //! namespace.
 
 use crate::measure::{Budget, Contender, Failure, race, table};
+use crate::podman::Podman;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -162,6 +163,14 @@ pub fn unikernels(setting: &Setting<'_>) -> Result<String, Failure> {
     crate::unikernels::compare(setting, &gamut, &dockerd)
 }
 
+/// Races what clients ask most often.
+pub fn clients(setting: &Setting<'_>) -> Result<String, Failure> {
+    let (dockerd, gamut) = start_both(setting)?;
+    let archive = image(&dockerd, setting)?;
+    gamut.run_docker(&["load", "-i", &archive])?;
+    crate::clients::compare(setting, &gamut, &dockerd)
+}
+
 /// Races the daemons and measures memory.
 pub fn compare(setting: &Setting<'_>) -> Result<String, Failure> {
     let (dockerd, gamut) = start_both(setting)?;
@@ -179,8 +188,10 @@ pub fn compare(setting: &Setting<'_>) -> Result<String, Failure> {
     let archive = image(&dockerd, setting)?;
     own(&["load", "-i", &archive])?;
     let mut text = idle_daemons(&gamut, &dockerd)?;
-    text.push_str(&starts(setting, &gamut, &dockerd, own)?);
-    text.push_str(&execs(setting, &gamut, &dockerd, own)?);
+    let podman = Podman::start(setting, &archive)?;
+    text.push_str(&starts(setting, &gamut, &dockerd, podman.as_ref(), own)?);
+    text.push_str(&execs(setting, &gamut, &dockerd, podman.as_ref(), own)?);
+    drop(podman);
     text.push_str(&idle_containers(setting, &gamut, &dockerd, own)?);
     Ok(text)
 }
@@ -205,6 +216,7 @@ fn starts(
     setting: &Setting<'_>,
     gamut: &Daemon,
     dockerd: &Daemon,
+    podman: Option<&Podman>,
     own: impl Fn(&[&str]) -> Result<(), Failure> + Copy,
 ) -> Result<String, Failure> {
     let run = ["run", "--rm", "bench:latest", "/bin/true"];
@@ -213,6 +225,9 @@ fn starts(
         Contender::new("docker on gamut", |_| gamut.run_docker(&run)),
         Contender::new("docker on dockerd", |_| dockerd.run_docker(&run)),
     ];
+    if let Some(podman) = podman {
+        contenders.push(Contender::new("podman run", |_| podman.run(&run)));
+    }
     let warm = race(&mut contenders, setting.rounds, Duration::from_millis(400))?;
     let budgets = |factor| Budget {
         subject: 0,
@@ -243,6 +258,11 @@ fn starts(
             burst(&|| dockerd.run_docker(&run))
         }),
     ];
+    if let Some(podman) = podman {
+        contenders.push(Contender::new("podman run, 10 in a row", |_| {
+            burst(&|| podman.run(&run))
+        }));
+    }
     let drained = race(&mut contenders, setting.rounds.div_ceil(5), Duration::ZERO)?;
     text.push_str(&table(
         "The same, pools drained",
@@ -264,6 +284,7 @@ fn execs(
     setting: &Setting<'_>,
     gamut: &Daemon,
     dockerd: &Daemon,
+    podman: Option<&Podman>,
     own: impl Fn(&[&str]) -> Result<(), Failure> + Copy,
 ) -> Result<String, Failure> {
     let start = [
@@ -283,6 +304,10 @@ fn execs(
         Contender::new("docker exec on gamut", |_| gamut.run_docker(&exec)),
         Contender::new("docker exec on dockerd", |_| dockerd.run_docker(&exec)),
     ];
+    if let Some(podman) = podman {
+        podman.run(&start)?;
+        contenders.push(Contender::new("podman exec", |_| podman.run(&exec)));
+    }
     let times = race(&mut contenders, setting.rounds, Duration::from_millis(50))?;
     own(&["rm", "-f", "target"])?;
     dockerd.run_docker(&["rm", "-f", "target"])?;

@@ -1,14 +1,16 @@
 //! Gamut beside its peers: each budget measured in one run, interleaved.
 //!
-//! `gamut-bench BINARIES ROUNDS [runtimes] [daemons] [loads] [unikernels] [neighbours]`: prints
-//! Markdown. BINARIES is a directory with `gamut`, `gamut-runtime`, `gamut-supervisor`,
-//! `gamut-monitor`, `gamut-bench-floor` and, linked statically, `gamut-bench-lateness`. Needs root; what it starts has roots, control groups and
-//! network namespaces of its own.
+//! `gamut-bench BINARIES ROUNDS [runtimes] [daemons] [loads] [unikernels] [clients] [neighbours]`:
+//! prints Markdown. BINARIES is a directory with `gamut`, `gamut-runtime`, `gamut-supervisor`,
+//! `gamut-monitor`, `gamut-bench-floor` and, linked statically, `gamut-bench-lateness`. Needs root;
+//! what it starts has roots, control groups and network namespaces of its own.
 
+mod clients;
 mod daemons;
 mod loads;
 mod measure;
 mod neighbours;
+mod podman;
 mod runtimes;
 mod traffic;
 mod unikernels;
@@ -29,8 +31,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let usage =
-        "usage: gamut-bench BINARIES ROUNDS [runtimes] [daemons] [loads] [unikernels] [neighbours]";
+    let usage = "usage: gamut-bench BINARIES ROUNDS [runtimes] [daemons] [loads] [unikernels] [clients] [neighbours]";
     let binaries = PathBuf::from(arguments.next().ok_or(usage)?).canonicalize()?;
     let rounds: usize = arguments.next().ok_or(usage)?.parse()?;
     let chosen: Vec<String> = arguments.collect();
@@ -57,6 +58,9 @@ fn run() -> Result<(), Failure> {
     if wants("unikernels") {
         println!("{}", daemons::unikernels(&setting)?);
     }
+    if wants("clients") {
+        println!("{}", daemons::clients(&setting)?);
+    }
     if wants("neighbours") {
         let lateness = root.join("bin/lateness");
         std::fs::copy(binaries.join("gamut-bench-lateness"), lateness)?;
@@ -81,7 +85,7 @@ fn machine() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!(
         "Measured {} UTC; kernel {}; {} processors; load average at the start {}.\n\
-         Peers: {}; {}; {}; client {}.\n",
+         Peers: {}; {}; {}; {}; client {}.\n",
         first_line("date", &["-u", "+%Y-%m-%d %H:%M"]),
         first_line("uname", &["-r"]),
         first_line("nproc", &[]),
@@ -89,6 +93,7 @@ fn machine() -> String {
         first_line("runc", &["--version"]),
         first_line("crun", &["--version"]),
         first_line("dockerd", &["--version"]),
+        first_line("podman", &["--version"]),
         first_line("docker", &["--version"]),
     )
 }

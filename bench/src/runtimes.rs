@@ -46,7 +46,7 @@ impl Bundle {
         }
         fs::copy(busybox, root.join("bin/busybox"))?;
         for name in [
-            "true", "sh", "sleep", "cat", "tr", "sort", "dd", "sync", "yes",
+            "true", "sh", "sleep", "cat", "tr", "sort", "dd", "sync", "yes", "nc",
         ] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(name))?;
         }

@@ -96,6 +96,8 @@ fn commit_makes_an_image(daemon: &Daemon) {
     ]);
     let image = daemon.json(&["image", "inspect", "made:1"])[0].take();
     assert_eq!(image["Id"], id.as_str());
+    let base = daemon.json(&["image", "inspect", "busybox"])[0]["Id"].take();
+    assert_eq!(image["Parent"], base);
     assert_eq!(image["Author"], "Somebody <s@example.org>");
     assert_eq!(image["Comment"], "some changes");
     assert_eq!(image["RootFS"]["Layers"].as_array().map(Vec::len), Some(2));

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod boot;
+mod clients;
 mod commit;
 mod compose;
 mod copy;
+mod crowd;
 mod docker;
 mod door;
 mod escapes;
@@ -13,6 +15,7 @@ mod harness;
 mod health;
 mod hostile_clients;
 mod images;
+mod ipv6;
 mod isolation;
 mod levels;
 mod libraries;

@@ -110,8 +110,9 @@ fn a_network_is_made_inspected_listed_and_removed() {
             "operation is not permitted on predefined bridge network",
         ),
         (&["-d", "macvlan", "x"], "not supported yet"),
-        (&["--ipv6", "x"], "not supported yet"),
-        (&["a b"], "invalid network name"),
+        (&["a/b"], "invalid network name"),
+        (&["a "], "invalid network name"),
+        (&["a\nb"], "invalid network name"),
         (
             &["--opt", "com.docker.network.driver.mtu=1", "x"],
             "68 to 65535",

@@ -22,6 +22,7 @@ mod registry;
 mod rootfs;
 mod session;
 mod skip;
+pub mod swagger;
 mod sweep;
 mod user;
 mod wait;

@@ -2,25 +2,34 @@
 
 use crate::record::{Place, Record};
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What a container is told about a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The addresses of all neighbours that have it.
-    Addresses(Vec<Ipv4Addr>),
+    Addresses(Vec<Addresses>),
     /// It is no neighbour's.
     Unknown,
+}
+
+/// The addresses of one neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// Of IPv4.
+    pub fourth: Ipv4Addr,
+    /// Of IPv6, if it has one.
+    pub sixth: Option<Ipv6Addr>,
 }
 
 /// All containers on user-defined networks.
 #[derive(Debug, Default)]
 pub struct Book {
     records: BTreeMap<String, Record>,
-    /// By id of the network and name in lower case: container and address.
-    names: HashMap<(String, String), Vec<(String, Ipv4Addr)>>,
+    /// By id of the network and name in lower case: container and addresses.
+    names: HashMap<(String, String), Vec<(String, Addresses)>>,
     /// By id of the network and address: `NAME.NETWORK`.
-    addresses: HashMap<(String, Ipv4Addr), String>,
+    addresses: HashMap<(String, IpAddr), String>,
     /// How often a name with several addresses was told.
     turns: usize,
 }
@@ -33,15 +42,21 @@ impl Book {
             for name in &place.names {
                 let key = (place.network_id.clone(), name.to_ascii_lowercase());
                 let holders = self.names.entry(key).or_default();
-                let entry = (record.id.clone(), place.address);
+                let addresses = Addresses {
+                    fourth: place.address,
+                    sixth: place.address6,
+                };
+                let entry = (record.id.clone(), addresses);
                 if !holders.contains(&entry) {
                     holders.push(entry);
                 }
             }
             if let Some(name) = place.names.first() {
-                let key = (place.network_id.clone(), place.address);
-                self.addresses
-                    .insert(key, format!("{name}.{}", place.network));
+                for address in all(place) {
+                    let key = (place.network_id.clone(), address);
+                    self.addresses
+                        .insert(key, format!("{name}.{}", place.network));
+                }
             }
         }
         self.records.insert(record.id.clone(), record);
@@ -62,8 +77,9 @@ impl Book {
                     }
                 }
             }
-            self.addresses
-                .remove(&(place.network_id.clone(), place.address));
+            for address in all(place) {
+                self.addresses.remove(&(place.network_id.clone(), address));
+            }
         }
         true
     }
@@ -103,7 +119,7 @@ impl Book {
         Answer::Addresses(found)
     }
 
-    fn in_place(&self, place: &Place, name: &str) -> Vec<Ipv4Addr> {
+    fn in_place(&self, place: &Place, name: &str) -> Vec<Addresses> {
         let suffix = format!(".{}", place.network.to_ascii_lowercase());
         let short = name.strip_suffix(&suffix);
         let link = place
@@ -115,7 +131,7 @@ impl Book {
         for candidate in candidates.into_iter().flatten() {
             let key = (place.network_id.clone(), candidate.to_owned());
             if let Some(holders) = self.names.get(&key) {
-                return holders.iter().map(|(_, address)| *address).collect();
+                return holders.iter().map(|(_, addresses)| *addresses).collect();
             }
         }
         Vec::new()
@@ -123,7 +139,7 @@ impl Book {
 
     /// The name of an address on one of a container's networks.
     #[must_use]
-    pub fn name_of(&self, id: &str, address: Ipv4Addr) -> Option<&str> {
+    pub fn name_of(&self, id: &str, address: IpAddr) -> Option<&str> {
         let record = self.records.get(id)?;
         record.places.iter().find_map(|place| {
             self.addresses
@@ -131,6 +147,12 @@ impl Book {
                 .map(String::as_str)
         })
     }
+}
+
+/// The addresses of a place.
+fn all(place: &Place) -> impl Iterator<Item = IpAddr> {
+    let sixth = place.address6.map(IpAddr::V6);
+    std::iter::once(IpAddr::V4(place.address)).chain(sixth)
 }
 
 #[cfg(test)]
@@ -143,6 +165,7 @@ mod tests {
             network_id: format!("id-{network}"),
             network: network.to_owned(),
             address: Ipv4Addr::new(10, 0, 0, last),
+            address6: None,
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             links: Vec::new(),
         }
@@ -157,7 +180,9 @@ mod tests {
 
     fn last(answer: Answer) -> Vec<u8> {
         match answer {
-            Answer::Addresses(addresses) => addresses.iter().map(|one| one.octets()[3]).collect(),
+            Answer::Addresses(addresses) => {
+                addresses.iter().map(|one| one.fourth.octets()[3]).collect()
+            }
             Answer::Unknown => Vec::new(),
         }
     }
@@ -180,10 +205,28 @@ mod tests {
         assert_eq!(book.look_up("a", "web.back"), Answer::Unknown);
         assert_eq!(book.look_up("stranger", "web"), Answer::Unknown);
         assert_eq!(
-            book.name_of("b", Ipv4Addr::new(10, 0, 0, 4)),
+            book.name_of("b", IpAddr::from([10, 0, 0, 4])),
             Some("db.back")
         );
-        assert_eq!(book.name_of("a", Ipv4Addr::new(10, 0, 0, 4)), None);
+        assert_eq!(book.name_of("a", IpAddr::from([10, 0, 0, 4])), None);
+    }
+
+    #[test]
+    fn addresses_of_both_families_belong_to_a_name() {
+        let mut book = Book::default();
+        let sixth: Ipv6Addr = "fd00::2".parse().unwrap();
+        let mut both = place("n", 2, &["db"]);
+        both.address6 = Some(sixth);
+        book.insert(record("b", vec![both]));
+        book.insert(record("a", vec![place("n", 1, &["web"])]));
+        let answer = Answer::Addresses(vec![Addresses {
+            fourth: Ipv4Addr::new(10, 0, 0, 2),
+            sixth: Some(sixth),
+        }]);
+        assert_eq!(book.look_up("a", "db"), answer);
+        assert_eq!(book.name_of("a", sixth.into()), Some("db.n"));
+        book.remove("b");
+        assert_eq!(book.name_of("a", sixth.into()), None);
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod record;
 mod server;
 mod worker;
 
-pub use book::{Answer, Book};
+pub use book::{Addresses, Answer, Book};
 pub use client::Resolver;
 pub use error::{Error, Result};
 pub use keeper::run;

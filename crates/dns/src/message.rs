@@ -1,6 +1,6 @@
 //! DNS messages (RFC 1035, RFC 6891): reading a question, writing an answer. No I/O.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 12;
@@ -167,9 +167,31 @@ impl Query {
         Some(query)
     }
 
-    /// The address whose name is asked for (`4.3.2.1.in-addr.arpa`).
+    /// The address whose name is asked for (`4.3.2.1.in-addr.arpa`, RFC 1035, 3.5; thirty-two
+    /// digits and `ip6.arpa`, RFC 3596, 2.5).
     #[must_use]
-    pub fn address(&self) -> Option<Ipv4Addr> {
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address4()
+            .map(IpAddr::V4)
+            .or_else(|| self.address6().map(IpAddr::V6))
+    }
+
+    fn address6(&self) -> Option<Ipv6Addr> {
+        let mut number = 0_u128;
+        let mut digits = 0;
+        for digit in self.name.strip_suffix(".ip6.arpa")?.rsplit('.') {
+            let value = u128::from_str_radix(digit, 16).ok();
+            let value = value.filter(|_| digit.len() == 1)?;
+            digits += 1;
+            if digits > 32 {
+                return None;
+            }
+            number = (number << 4) | value;
+        }
+        (digits == 32).then_some(number.into())
+    }
+
+    fn address4(&self) -> Option<Ipv4Addr> {
         let mut parts = self.name.strip_suffix(".in-addr.arpa")?.split('.');
         let mut octets = [0_u8; 4];
         for octet in octets.iter_mut().rev() {
@@ -184,12 +206,16 @@ impl Query {
         self.message(code, false, &[])
     }
 
-    /// An answer with addresses. `limit` bytes at most: a longer one is cut and says so.
+    /// An answer with addresses, which may be none. `limit` bytes at most: a longer one is cut and
+    /// says so.
     #[must_use]
-    pub fn reply_addresses(&self, addresses: &[Ipv4Addr], limit: usize) -> Vec<u8> {
+    pub fn reply_addresses(&self, addresses: &[IpAddr], limit: usize) -> Vec<u8> {
         let records: Vec<Vec<u8>> = addresses
             .iter()
-            .map(|address| record(A, &address.octets()))
+            .map(|address| match address {
+                IpAddr::V4(address) => record(A, &address.octets()),
+                IpAddr::V6(address) => record(AAAA, &address.octets()),
+            })
             .collect();
         let whole = self.message(NO_ERROR, false, &records);
         if whole.len() <= limit {
@@ -308,7 +334,7 @@ pub fn fuzz_query(data: &[u8]) {
             return;
         }
     };
-    let addresses = [Ipv4Addr::LOCALHOST; 300];
+    let addresses = [IpAddr::from(Ipv6Addr::LOCALHOST); 300];
     for reply in [
         query.reply(SERVER_FAILURE),
         query.reply_cut(),
@@ -344,7 +370,7 @@ mod tests {
         let query = Query::parse(&question("Web.Front", A, false)).unwrap();
         assert_eq!((query.name.as_str(), query.kind), ("web.front", A));
         assert!(query.is_internet);
-        let reply = query.reply_addresses(&[Ipv4Addr::new(10, 0, 0, 7)], query.udp_bytes);
+        let reply = query.reply_addresses(&[IpAddr::from([10, 0, 0, 7])], query.udp_bytes);
         assert!(query.is_answered_by(&reply));
         assert_eq!(reply[..8], [0xAB, 0xCD, 0x81, 0x80, 0, 1, 0, 1]);
         assert!(reply.ends_with(&[0xC0, 0x0C, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 0, 0, 7]));
@@ -353,7 +379,7 @@ mod tests {
 
     #[test]
     fn long_answers_are_cut_by_what_the_client_takes() {
-        let many = [Ipv4Addr::LOCALHOST; 100];
+        let many = [IpAddr::from(Ipv4Addr::LOCALHOST); 100];
         let plain = Query::parse(&question("svc", A, false)).unwrap();
         let cut = plain.reply_addresses(&many, plain.udp_bytes);
         assert!(cut.len() <= 512 && cut[2] & 2 != 0);
@@ -366,7 +392,7 @@ mod tests {
     #[test]
     fn names_of_addresses() {
         let query = Query::parse(&question("4.3.2.10.in-addr.arpa", PTR, false)).unwrap();
-        assert_eq!(query.address(), Some(Ipv4Addr::new(10, 2, 3, 4)));
+        assert_eq!(query.address(), Some(IpAddr::from([10, 2, 3, 4])));
         let reply = query.reply_name("db.back");
         assert!(reply.ends_with(b"\x02db\x04back\0"));
         for bad in [
@@ -374,12 +400,31 @@ mod tests {
             "1.4.3.2.10.in-addr.arpa",
             "x.3.2.10.in-addr.arpa",
             "web",
+            "1.0.0.0.ip6.arpa",
+            &format!("{}+.ip6.arpa", "0.".repeat(31)),
+            &format!("{}1.ip6.arpa", "0.".repeat(32)),
         ] {
             assert_eq!(
                 Query::parse(&question(bad, PTR, false)).unwrap().address(),
                 None
             );
         }
+    }
+
+    #[test]
+    fn addresses_of_the_sixth_version() {
+        let name = format!("2.{}0.0.d.f.ip6.arpa", "0.".repeat(27));
+        let query = Query::parse(&question(&name, PTR, false)).unwrap();
+        let address: IpAddr = "fd00::2".parse().unwrap();
+        assert_eq!(query.address(), Some(address));
+        let query = Query::parse(&question("db", AAAA, false)).unwrap();
+        let reply = query.reply_addresses(&[address], 512);
+        assert_eq!(reply[7], 1);
+        assert!(reply.ends_with(&[
+            0, 28, 0, 1, 0, 0, 0, 5, 0, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2
+        ]));
+        let none = query.reply_addresses(&[], 512);
+        assert_eq!((code(&none), none[7]), (Some(NO_ERROR), 0));
     }
 
     #[test]

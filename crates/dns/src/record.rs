@@ -1,7 +1,7 @@
 //! What the helper is told of a container.
 
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Version of [`Record`] on disk and of what daemon and helper say to each other.
 pub(crate) const VERSION: u32 = 1;
@@ -32,6 +32,9 @@ pub struct Place {
     pub network: String,
     /// Its address there.
     pub address: Ipv4Addr,
+    /// Its IPv6 address there, if the network has such.
+    #[serde(default)]
+    pub address6: Option<Ipv6Addr>,
     /// Its names there, the first of which is told for its address.
     pub names: Vec<String>,
     /// Names under which it knows others there: (its name for it, the other's).

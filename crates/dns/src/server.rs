@@ -4,9 +4,9 @@ use crate::ADDRESS;
 use crate::book::{Answer, Book};
 use crate::error::{Error, Result};
 use crate::forward::{Transport, Upstream, read_framed, write_framed};
-use crate::message::{self, MAX_UDP_BYTES, NO_ERROR, Query, Refusal, SERVER_FAILURE};
+use crate::message::{self, MAX_UDP_BYTES, Query, Refusal, SERVER_FAILURE};
 use gamut_network::NetworkNamespace;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -120,12 +120,19 @@ impl Desk {
                     }
                 }
                 kind => match book.look_up(&self.id, &query.name) {
-                    Answer::Addresses(addresses) if kind == message::A => {
-                        return Verdict::Reply(query.reply_addresses(&addresses, limit));
+                    // There is such a name, also where nothing is known of what is asked: not
+                    // an address of that family, above all.
+                    Answer::Addresses(found) => {
+                        let of_kind: Vec<IpAddr> = found
+                            .into_iter()
+                            .filter_map(|addresses| match kind {
+                                message::A => Some(addresses.fourth.into()),
+                                message::AAAA => addresses.sixth.map(IpAddr::V6),
+                                _ => None,
+                            })
+                            .collect();
+                        return Verdict::Reply(query.reply_addresses(&of_kind, limit));
                     }
-                    // There is such a name, and nothing else is known of it: no address of
-                    // another family, above all.
-                    Answer::Addresses(_) => return Verdict::Reply(query.reply(NO_ERROR)),
                     Answer::Unknown => {}
                 },
             }

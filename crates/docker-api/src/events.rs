@@ -1,15 +1,17 @@
 //! `GET /events`
 
 use crate::body;
+use crate::compat;
 use crate::containers::logs::timestamp;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::reply::{self, Response};
-use crate::request::Request;
+use crate::request::{ApiVersion, Request};
 use bytes::Bytes;
 use gamut_engine::events::EngineEvent;
 use gamut_engine::{Caller, Engine};
 use gamut_spec::{time, units};
+use hyper::header::ACCEPT;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,10 +33,46 @@ const KNOWN: [&str; 12] = [
     "volume",
 ];
 
-fn moment(text: Option<&str>) -> Result<Option<u64>, ApiError> {
-    match text.and_then(|text| units::parse_duration_ns(text).filter(|_| text != "0")) {
+/// Since this version, an answer says by its type that it is lines of JSON.
+const LINES_SINCE: ApiVersion = ApiVersion(1, 52);
+/// The types that a client may ask for, most wanted first.
+const LINE_TYPES: [&str; 3] = [
+    "application/jsonl",
+    "application/x-ndjson",
+    "application/json-seq",
+];
+/// What precedes a document of `application/json-seq` (RFC 7464).
+const RECORD_SEPARATOR: u8 = 0x1e;
+
+fn moment(request: &Request, name: &str) -> Result<Option<u64>, ApiError> {
+    let text = request.text(name);
+    let moment = match text.and_then(|text| units::parse_duration_ns(text).filter(|_| text != "0"))
+    {
         Some(ago) => Ok(Some(time::now_ns().saturating_sub(ago))),
         None => timestamp(text),
+    };
+    let moment = moment.map_err(|error| {
+        ApiError::invalid(format!("invalid value for '{name}': {}", error.message))
+    })?;
+    Ok(moment.filter(|time_ns| *time_ns != 0))
+}
+
+/// The type of the answer: what the client asks for by name, else what its version expects.
+fn media_type(request: &Request) -> &'static str {
+    let accepted = request
+        .headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|one| one.split(';').next().unwrap_or_default().trim());
+    let asked = accepted
+        .filter_map(|one| LINE_TYPES.into_iter().find(|known| *known == one))
+        .next();
+    match asked {
+        Some(asked) => asked,
+        None if request.version < LINES_SINCE => "application/json",
+        None => LINE_TYPES[0],
     }
 }
 
@@ -60,8 +98,23 @@ impl Own {
 pub fn stream(request: &Request) -> Result<Response, ApiError> {
     let filters = Filters::from_request(request)?;
     filters.check(&KNOWN)?;
-    let since_ns = moment(request.text("since"))?;
-    let until_ns = moment(request.text("until"))?.filter(|until| *until != 0);
+    let since_ns = moment(request, "since")?;
+    let until_ns = moment(request, "until")?;
+    if let (Some(since), Some(until)) = (since_ns, until_ns)
+        && until < since
+    {
+        return Err(ApiError::invalid(format!(
+            "`since` time ({}) cannot be after `until` time ({})",
+            request.text("since").unwrap_or_default(),
+            request.text("until").unwrap_or_default()
+        )));
+    }
+    let media_type = media_type(request);
+    let line = {
+        let is_sequence = media_type == "application/json-seq";
+        let version = request.version;
+        move |event: &EngineEvent| line(event, version, is_sequence)
+    };
     let log = request.engine.events();
     let (past, mut future) = match since_ns {
         Some(since_ns) => log.subscribe_since(since_ns),
@@ -81,7 +134,9 @@ pub fn stream(request: &Request) -> Result<Response, ApiError> {
             if !wanted(event) {
                 continue;
             }
-            if sender.send(Ok(line(event))).await.is_err() {
+            if let Some(line) = line(event)
+                && sender.send(Ok(line)).await.is_err()
+            {
                 return;
             }
         }
@@ -105,12 +160,17 @@ pub fn stream(request: &Request) -> Result<Response, ApiError> {
                     Err(RecvError::Closed) => return,
                 },
             };
-            if wanted(&event) && sender.send(Ok(line(&event))).await.is_err() {
+            if !wanted(&event) {
+                continue;
+            }
+            if let Some(line) = line(&event)
+                && sender.send(Ok(line)).await.is_err()
+            {
                 return;
             }
         }
     });
-    Ok(reply::with_type(reply, "application/json"))
+    Ok(reply::with_type(reply, media_type))
 }
 
 fn matches(event: &EngineEvent, filters: &Filters) -> bool {
@@ -140,7 +200,8 @@ fn labels(event: &EngineEvent) -> BTreeMap<String, String> {
     event.attributes.clone()
 }
 
-fn line(event: &EngineEvent) -> Bytes {
+/// An event on the wire; `None` if this version does not tell of it.
+fn line(event: &EngineEvent, version: ApiVersion, is_sequence: bool) -> Option<Bytes> {
     let mut value = json!({
         "Type": event.kind,
         "Action": event.action,
@@ -156,5 +217,12 @@ fn line(event: &EngineEvent) -> Bytes {
             value["from"] = json!(image);
         }
     }
-    Bytes::from(format!("{value}\n"))
+    if !compat::event(version, &mut value) {
+        return None;
+    }
+    let mut bytes = format!("{value}\n").into_bytes();
+    if is_sequence {
+        bytes.insert(0, RECORD_SEPARATOR);
+    }
+    Some(Bytes::from(bytes))
 }

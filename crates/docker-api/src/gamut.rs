@@ -1,7 +1,7 @@
 //! Gamut's own verbs, below `/gamut/v1`.
 
 use crate::error::ApiError;
-use crate::hijack;
+use crate::hijack::{self, Output, Stdio};
 use crate::reply::{self, Response};
 use crate::request::{Request, blocking};
 use gamut_image::{MAX_UNIKERNEL_BYTES, UnikernelOptions};
@@ -37,12 +37,17 @@ pub async fn fsck(request: Request) -> Result<Response, ApiError> {
 
 /// `POST /gamut/v1/containers/{name}/debug`: the connection becomes that of a debugger, which
 /// speaks GDB's remote protocol, to the container's machine.
-pub async fn debug(mut request: Request, name: &str) -> Result<Response, ApiError> {
+pub async fn debug(request: Request, name: &str) -> Result<Response, ApiError> {
     let name = name.to_owned();
     let stream = request
         .blocking(move |engine, caller| engine.debug_container(caller, &name))
         .await?;
-    Ok(hijack::respond(&mut request, stream, true, || async {}))
+    let stdio = Stdio {
+        stream,
+        form: Output::Raw,
+        detach_keys: None,
+    };
+    Ok(hijack::respond(request, stdio, |_| async {}))
 }
 
 /// `POST /gamut/v1/unikernels`: makes an image of the unikernel in the body, an ELF file. Query:

@@ -5,7 +5,7 @@ use crate::credentials::credentials;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::reply::{self, Response};
-use crate::request::Request;
+use crate::request::{ApiVersion, Request};
 use bytes::Bytes;
 use gamut_engine::Engine;
 use gamut_image::{
@@ -31,6 +31,9 @@ fn find(engine: &Engine, name: &str) -> Result<Image, ApiError> {
     })
 }
 
+/// Before this version, `shared-size` means nothing.
+const SHARED_SIZE_SINCE: ApiVersion = ApiVersion(1, 42);
+
 /// `GET /images/json`
 pub async fn list(request: Request) -> Result<Response, ApiError> {
     let filters = Filters::from_request(&request)?;
@@ -43,6 +46,8 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
         "since",
         "until",
     ])?;
+    let version = request.version;
+    let with_shared = version >= SHARED_SIZE_SINCE && request.flag("shared-size");
     let dangling = filters.flag("dangling")?;
     let until_ns = filters.until_ns()?;
     let list = request
@@ -56,6 +61,12 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
                 engine.images().get(name, None).ok().map(|image| image.id).and_then(|id| {
                     images.iter().find(|image| image.id == id).map(|image| image.created_s)
                 })
+            };
+            let usage = if with_shared { Some(engine.disk_usage()?) } else { None };
+            let shared_bytes = |id: &str| -> i64 {
+                let images = usage.as_ref().map_or(&[][..], |usage| &usage.images);
+                let found = images.iter().find(|image| image.id == id);
+                found.map_or(-1, |image| i64::try_from(image.shared_bytes).unwrap_or(i64::MAX))
             };
             let mut list: Vec<(u64, Value)> = Vec::new();
             let is_wanted = |name: &&String| {
@@ -80,23 +91,22 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
                     continue;
                 }
                 let users = containers.iter().filter(|record| record.image_id == image.id).count();
-                list.push((
-                    image.created_s,
-                    json!({
+                let mut value = json!({
                         "Id": image.id,
-                        "ParentId": "",
+                        "ParentId": image.parent.as_deref().unwrap_or(""),
                         "RepoTags": tags,
                         "RepoDigests": digests,
                         "Created": image.created_s,
                         "Size": image.size_bytes,
                         "VirtualSize": image.size_bytes,
-                        "SharedSize": -1,
+                        "SharedSize": shared_bytes(&image.id),
                         "Labels": if image.labels.is_empty() { Value::Null } else { json!(image.labels) },
                         "Containers": users,
                         "Form": image.platform.form(),
                         "Unikernels": image.unikernels,
-                    }),
-                ));
+                    });
+                crate::compat::image_summary(version, &mut value);
+                list.push((image.created_s, value));
             }
             list.sort_by_key(|(created_s, _)| std::cmp::Reverse(*created_s));
             Ok(list.into_iter().map(|(_, value)| value).collect::<Vec<_>>())
@@ -170,11 +180,11 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
         }
     }
     let layers: Vec<String> = config.diff_ids.iter().map(ToString::to_string).collect();
-    let value = json!({
+    let mut value = json!({
         "Id": image.id,
         "RepoTags": image.repo_tags,
         "RepoDigests": image.repo_digests,
-        "Parent": "",
+        "Parent": image.parent.as_deref().unwrap_or(""),
         "Comment": config.history.last().map_or("", |step| step.comment.as_str()),
         "Created": config.created.as_deref().unwrap_or(time::NEVER),
         "DockerVersion": config.raw["docker_version"].as_str().unwrap_or(""),
@@ -192,6 +202,7 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
         "RootFS": {"Type": "layers", "Layers": layers},
         "Metadata": {"LastTagTime": time::rfc3339(image.last_tagged_ns)},
     });
+    crate::compat::image(request.version, &mut value);
     Ok(reply::json(&value))
 }
 

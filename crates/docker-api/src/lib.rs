@@ -6,8 +6,11 @@
 
 mod authorization;
 mod body;
+mod builder;
+mod compat;
 mod containers;
 mod credentials;
+mod disk_usage;
 mod error;
 mod events;
 mod filters;
@@ -17,6 +20,7 @@ mod images;
 mod listen;
 pub mod metrics;
 mod networks;
+mod plugins;
 mod probes;
 mod registry;
 mod reply;
@@ -27,6 +31,7 @@ mod swarm;
 mod system;
 mod tls;
 mod volumes;
+mod websocket;
 
 pub use server::Server;
 pub use tls::{TlsError, TlsFiles};
@@ -35,6 +40,7 @@ pub use tls::{TlsError, TlsFiles};
 pub mod fuzz {
     pub use crate::containers::mounts::fuzz_mounts;
     pub use crate::filters::fuzz_filters;
+    pub use crate::websocket::frame::fuzz_frames;
 
     /// Any query string is parsed without panic.
     pub fn fuzz_query(data: &[u8]) {

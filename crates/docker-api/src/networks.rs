@@ -7,7 +7,7 @@ use crate::filters::Filters;
 use crate::reply::{self, Response};
 use crate::request::{ApiVersion, Request};
 use gamut_engine::Engine;
-use gamut_engine::networking::record::{NetworkRecord, endpoint_id};
+use gamut_engine::networking::record::{Addresses, NetworkRecord, endpoint_id};
 use gamut_engine::networking::verbs::{NetworkSpec, SubnetSpec};
 use gamut_spec::error::ErrorKind;
 use gamut_spec::time;
@@ -15,30 +15,38 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 /// Before this version a list tells of containers, too.
 const LIST_WITHOUT_CONTAINERS: ApiVersion = ApiVersion(1, 28);
 
-fn describe(engine: &Engine, record: &NetworkRecord, with_containers: bool) -> Value {
-    let mut config = Vec::new();
-    if let Some(addresses) = &record.addresses {
-        let mut one = json!({
-            "Subnet": addresses.subnet.to_string(),
-            "Gateway": addresses.gateway.to_string(),
-        });
-        if let Some(range) = addresses.range {
-            one["IPRange"] = json!(range.to_string());
-        }
-        if !addresses.auxiliary.is_empty() {
-            one["AuxiliaryAddresses"] = json!(addresses.auxiliary);
-        }
-        config.push(one);
+/// One entry of `IPAM.Config`.
+fn describe_addresses<Subnet: Display, Address: Display>(
+    addresses: &Addresses<Subnet, Address>,
+) -> Value {
+    let mut one = json!({
+        "Subnet": addresses.subnet.to_string(),
+        "Gateway": addresses.gateway.to_string(),
+    });
+    if let Some(range) = &addresses.range {
+        one["IPRange"] = json!(range.to_string());
     }
-    let ipam_options = if record.is_predefined() {
-        Value::Null
-    } else {
-        json!(record.ipam_options)
-    };
+    if !addresses.auxiliary.is_empty() {
+        let auxiliary = addresses.auxiliary.iter();
+        let auxiliary = auxiliary.map(|(name, address)| (name.clone(), json!(address.to_string())));
+        one["AuxiliaryAddresses"] = Value::Object(auxiliary.collect());
+    }
+    one
+}
+
+fn describe(engine: &Engine, record: &NetworkRecord, with_containers: bool) -> Value {
+    let config: Vec<Value> = [
+        record.addresses.as_ref().map(describe_addresses),
+        record.addresses6.as_ref().map(describe_addresses),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let mut containers = Map::new();
     if with_containers {
         for (member, lease) in engine.network_members(record) {
@@ -51,7 +59,10 @@ fn describe(engine: &Engine, record: &NetworkRecord, with_containers: bool) -> V
                     "IPv4Address": lease.as_ref().map_or(String::new(), |lease| {
                         format!("{}/{}", lease.address, lease.prefix)
                     }),
-                    "IPv6Address": "",
+                    "IPv6Address": lease.as_ref().and_then(|lease| lease.ipv6).map_or(
+                        String::new(),
+                        |place| format!("{}/{}", place.address, place.prefix),
+                    ),
                 }),
             );
         }
@@ -63,8 +74,8 @@ fn describe(engine: &Engine, record: &NetworkRecord, with_containers: bool) -> V
         "Scope": "local",
         "Driver": record.driver,
         "EnableIPv4": true,
-        "EnableIPv6": false,
-        "IPAM": {"Driver": "default", "Options": ipam_options, "Config": config},
+        "EnableIPv6": record.addresses6.is_some(),
+        "IPAM": {"Driver": "default", "Options": record.ipam_options, "Config": config},
         "Internal": record.internal,
         "Attachable": record.attachable,
         "Ingress": false,
@@ -110,7 +121,11 @@ pub fn list(request: &Request) -> Result<Response, ApiError> {
                 })
                 && filters.match_labels(&record.labels)
         })
-        .map(|record| describe(engine, record, with_containers))
+        .map(|record| {
+            let mut value = describe(engine, record, with_containers);
+            crate::compat::network(request.version, &mut value);
+            value
+        })
         .collect();
     Ok(reply::json(&list))
 }
@@ -127,7 +142,9 @@ pub fn inspect(request: &Request, wanted: &str) -> Result<Response, ApiError> {
             format!("network {wanted} not found"),
         ));
     }
-    Ok(reply::json(&describe(&request.engine, &record, true)))
+    let mut value = describe(&request.engine, &record, true);
+    crate::compat::network(request.version, &mut value);
+    Ok(reply::json(&value))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -168,8 +185,7 @@ struct WireConfigFrom {
 struct WireIpam {
     #[serde(deserialize_with = "null_as_default")]
     driver: String,
-    #[serde(deserialize_with = "null_as_default")]
-    options: BTreeMap<String, String>,
+    options: Option<BTreeMap<String, String>>,
     #[serde(deserialize_with = "null_as_default")]
     config: Vec<WireSubnet>,
 }

@@ -6,6 +6,7 @@ use gamut_engine::{Caller, Engine};
 use gamut_spec::error::ErrorKind;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Method};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ const MAX_JSON_BYTES: usize = 16 << 20;
 pub struct ApiVersion(pub u32, pub u32);
 
 /// The newest version served, and assumed where the path names none.
-pub const NEWEST: ApiVersion = ApiVersion(1, 47);
+pub const NEWEST: ApiVersion = ApiVersion(1, 55);
 /// The oldest version served.
 pub const OLDEST: ApiVersion = ApiVersion(1, 24);
 
@@ -184,6 +185,7 @@ impl Request {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
+        check_json_type(&self.headers)?;
         serde_json::from_slice(&bytes).map(Some).map_err(|error| {
             ApiError::new(ErrorKind::InvalidArgument, format!("invalid JSON: {error}"))
         })
@@ -205,6 +207,27 @@ impl Request {
     ) -> Result<T, ApiError> {
         blocking(&self.engine, &self.caller, work).await
     }
+}
+
+/// What says that it is something else is not read as JSON: a form, for instance, which any page
+/// can make a browser send.
+fn check_json_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let media_type = given.split(';').next().unwrap_or_default().trim();
+    if media_type.is_empty() {
+        return Err(ApiError::invalid(format!(
+            "malformed Content-Type header ({given}): mime: no media type"
+        )));
+    }
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(ApiError::invalid(format!(
+            "unsupported Content-Type header ({given}): must be 'application/json'"
+        )));
+    }
+    Ok(())
 }
 
 /// Runs blocking engine code on a thread for that.

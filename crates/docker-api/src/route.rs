@@ -1,12 +1,14 @@
 //! Which handler answers which request.
 
 use crate::containers::{
-    archive, attach, changes, create, exec, inspect, lifecycle, list, logs, observe,
+    archive, attach, changes, create, exec, inspect, lifecycle, list, logs, observe, wait,
 };
 use crate::error::ApiError;
 use crate::reply::Response;
 use crate::request::Request;
-use crate::{events, gamut, images, networks, registry, swarm, system, volumes};
+use crate::{
+    builder, disk_usage, events, gamut, images, networks, plugins, registry, swarm, system, volumes,
+};
 use gamut_spec::error::ErrorKind;
 use hyper::Method;
 
@@ -19,32 +21,35 @@ pub async fn answer(request: Request) -> Result<Response, ApiError> {
     let owned = request.segments.clone();
     let path: Vec<&str> = owned.iter().map(String::as_str).collect();
     crate::authorization::check(&request, &path)?;
+    if let Some(answer) = elsewhere(&request, &path) {
+        return answer;
+    }
     match method {
         Method::GET | Method::HEAD => get(request, &path).await,
         Method::POST => post(request, &path).await,
         Method::PUT => put(request, &path).await,
         Method::DELETE => delete(request, &path).await,
         Method::OPTIONS => Ok(crate::reply::empty(hyper::StatusCode::OK)),
-        _ => Err(unknown(&path)),
+        _ => Err(unknown()),
     }
 }
 
-/// What Docker's API has and this engine does not have yet is told apart from what nobody has.
-fn unknown(path: &[&str]) -> ApiError {
-    let known_elsewhere = matches!(
-        path,
-        ["build" | "session" | "grpc" | "plugins", ..,]
-            | ["images", .., "attestations"]
-            | ["containers", _, "checkpoints"]
-            | ["containers", _, "attach", "ws"]
-            | ["volumes", _]
-    );
-    if known_elsewhere {
-        return ApiError::new(
-            ErrorKind::Unsupported,
-            format!("/{} is not supported yet by this engine", path.join("/")),
-        );
+/// The answers of what this engine is not, or does not do yet.
+fn elsewhere(request: &Request, path: &[&str]) -> Option<Result<Response, ApiError>> {
+    match path {
+        ["build" | "session" | "grpc", ..] | ["containers", _, "checkpoints", ..] => {
+            builder::answer(request, path)
+        }
+        ["plugins", ..] => plugins::answer(request, path),
+        [
+            "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs",
+            ..,
+        ] => swarm::answer(&request.method, path, request.version).map(Err),
+        _ => None,
     }
+}
+
+fn unknown() -> ApiError {
     ApiError::new(ErrorKind::NotFound, "page not found")
 }
 
@@ -54,12 +59,17 @@ async fn get(request: Request, path: &[&str]) -> Result<Response, ApiError> {
         ["version"] => system::version(&request).await,
         ["info"] => system::info(request).await,
         ["events"] => events::stream(&request),
-        ["system", "df"] => system::disk_usage(request).await,
+        ["system", "df"] => disk_usage::disk_usage(request).await,
         ["containers", "json"] => list::list(request).await,
         ["containers", name, "json"] => inspect::inspect(request, name).await,
+        // By the name of a link.
+        ["containers", parent, alias, "json"] => {
+            inspect::inspect(request, &format!("{parent}/{alias}")).await
+        }
         ["containers", name, "logs"] => logs::logs(&request, name),
         ["containers", name, "top"] => observe::top(request, name).await,
         ["containers", name, "stats"] => observe::stats(request, name).await,
+        ["containers", name, "attach", "ws"] => attach::websocket(request, name).await,
         ["containers", name, "archive"] if request.method == Method::HEAD => {
             archive::stat(request, name).await
         }
@@ -80,14 +90,9 @@ async fn get(request: Request, path: &[&str]) -> Result<Response, ApiError> {
         ["volumes", name] => volumes::inspect(request, name).await,
         ["networks"] => networks::list(&request),
         ["networks", name] => networks::inspect(&request, name),
-        ["plugins"] => Ok(swarm::no_plugins()),
-        [
-            "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs",
-            ..,
-        ] => Err(swarm::not_a_manager()),
         ["gamut", "v1", "dump"] => gamut::dump(request).await,
         ["gamut", "v1", "refusals"] => Ok(gamut::refusals(&request)),
-        _ => Err(unknown(path)),
+        _ => Err(unknown()),
     }
 }
 
@@ -104,7 +109,7 @@ async fn post(request: Request, path: &[&str]) -> Result<Response, ApiError> {
         ["containers", name, "rename"] => lifecycle::rename(request, name).await,
         ["containers", name, "update"] => lifecycle::update(request, name).await,
         ["containers", name, "resize"] => lifecycle::resize(request, name).await,
-        ["containers", name, "wait"] => lifecycle::wait(request, name).await,
+        ["containers", name, "wait"] => wait::wait(request, name).await,
         ["containers", name, "attach"] => attach::attach(request, name).await,
         ["containers", name, "exec"] => exec::create(request, name).await,
         ["exec", id, "start"] => exec::start(request, id).await,
@@ -122,30 +127,30 @@ async fn post(request: Request, path: &[&str]) -> Result<Response, ApiError> {
         ["networks", name, "connect"] => networks::connect(request, name).await,
         ["networks", name, "disconnect"] => networks::disconnect(request, name).await,
         ["auth"] => registry::login(request).await,
-        [
-            "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs",
-            ..,
-        ] => Err(swarm::not_a_manager()),
         ["gamut", "v1", "fsck"] => gamut::fsck(request).await,
         ["gamut", "v1", "unikernels"] => gamut::pack(request).await,
         ["gamut", "v1", "containers", name, "debug"] => gamut::debug(request, name).await,
-        _ => Err(unknown(path)),
+        _ => Err(unknown()),
     }
 }
 
 async fn put(request: Request, path: &[&str]) -> Result<Response, ApiError> {
     match path {
         ["containers", name, "archive"] => archive::put(request, name).await,
-        _ => Err(unknown(path)),
+        ["volumes", _] => Err(swarm::no_cluster_volumes()),
+        _ => Err(unknown()),
     }
 }
 
 async fn delete(request: Request, path: &[&str]) -> Result<Response, ApiError> {
     match path {
         ["containers", name] => lifecycle::remove(request, name).await,
+        ["containers", parent, alias] if request.flag("link") => {
+            lifecycle::remove(request, &format!("{parent}/{alias}")).await
+        }
         ["images", name @ ..] if !name.is_empty() => images::remove(request, &name.join("/")).await,
         ["volumes", name] => volumes::remove(request, name).await,
         ["networks", name] => networks::remove(request, name).await,
-        _ => Err(unknown(path)),
+        _ => Err(unknown()),
     }
 }

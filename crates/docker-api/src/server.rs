@@ -266,7 +266,7 @@ async fn answer(
     let headers = response.headers_mut();
     headers.insert(
         HeaderName::from_static("api-version"),
-        HeaderValue::try_from(NEWEST.to_string()).unwrap_or(HeaderValue::from_static("1.47")),
+        HeaderValue::try_from(NEWEST.to_string()).unwrap_or(HeaderValue::from_static("1.55")),
     );
     headers.insert(
         HeaderName::from_static("docker-experimental"),

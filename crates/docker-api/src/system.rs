@@ -121,7 +121,7 @@ pub async fn info(request: Request) -> Result<Response, ApiError> {
         .iter()
         .map(|level| (level.runtime_name(), json!({"path": "gamut-supervisor"})))
         .collect();
-    Ok(reply::json(&json!({
+    let mut value = json!({
         "ID": request.engine.id(),
         "Containers": info.running + info.paused + info.stopped,
         "ContainersRunning": info.running,
@@ -148,7 +148,7 @@ pub async fn info(request: Request) -> Result<Response, ApiError> {
         "LoggingDriver": request.engine.options().log.driver,
         "CgroupDriver": if info.without_groups.is_some() { "none" } else { "cgroupfs" },
         "CgroupVersion": info.cgroup_version.to_string(),
-        "NEventsListener": 0,
+        "NEventsListener": request.engine.events().listeners(),
         "KernelVersion": host.kernel_version,
         "OperatingSystem": host.operating_system,
         "OSVersion": host.operating_system_version,
@@ -185,7 +185,10 @@ pub async fn info(request: Request) -> Result<Response, ApiError> {
         "InitCommit": {"ID": "", "Expected": ""},
         "SecurityOptions": security_options(&info),
         "Warnings": info.warnings,
-    })))
+        "FirewallBackend": {"Driver": "nftables"},
+    });
+    crate::compat::info(request.version, &mut value);
+    Ok(reply::json(&value))
 }
 
 fn security_options(info: &gamut_engine::system::info::Info) -> Vec<&'static str> {
@@ -197,75 +200,4 @@ fn security_options(info: &gamut_engine::system::info::Info) -> Vec<&'static str
         options.push("name=rootless");
     }
     options
-}
-
-/// `GET /system/df`
-pub async fn disk_usage(request: Request) -> Result<Response, ApiError> {
-    let usage = request.blocking(|engine, _| engine.disk_usage()).await?;
-    let images: Vec<Value> = usage
-        .images
-        .iter()
-        .map(|image| {
-            json!({
-                "Id": image.id,
-                "ParentId": "",
-                "RepoTags": image.repo_tags,
-                "RepoDigests": image.repo_digests,
-                "Created": image.created_s,
-                "Size": image.shared_bytes + image.unique_bytes,
-                "SharedSize": image.shared_bytes,
-                "VirtualSize": image.shared_bytes + image.unique_bytes,
-                "Labels": image.labels,
-                "Containers": image.containers,
-            })
-        })
-        .collect();
-    let containers: Vec<Value> = usage
-        .containers
-        .iter()
-        .map(|container| {
-            let record = &container.record;
-            json!({
-                "Id": record.id,
-                "Names": [format!("/{}", record.name)],
-                "Image": record.spec.image,
-                "ImageID": record.image_id,
-                "Command": record.process.args.join(" "),
-                "Created": record.created_ns / 1_000_000_000,
-                "SizeRw": container.bytes,
-                "SizeRootFs": container.bytes,
-                "State": record.state.phase.as_str(),
-                "Status": record.state.phase.as_str(),
-                "Labels": record.spec.labels,
-                "Ports": [],
-                "HostConfig": {"NetworkMode": record.spec.network_name},
-                "NetworkSettings": {"Networks": {}},
-                "Mounts": [],
-            })
-        })
-        .collect();
-    let volumes: Vec<Value> = usage
-        .volumes
-        .iter()
-        .map(|volume| {
-            json!({
-                "Name": volume.record.name,
-                "Driver": "local",
-                "Mountpoint": request.engine.volume_path(&volume.record.name),
-                "CreatedAt": time::rfc3339(volume.record.created_ns),
-                "Labels": volume.record.labels,
-                "Options": volume.record.options,
-                "Scope": "local",
-                "UsageData": {"Size": volume.bytes, "RefCount": volume.users},
-            })
-        })
-        .collect();
-    Ok(reply::json(&json!({
-        "LayersSize": usage.layers_bytes,
-        "Images": images,
-        "Containers": containers,
-        "Volumes": volumes,
-        "BuildCache": [],
-        "BuilderSize": 0,
-    })))
 }

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-fn describe(engine: &Engine, record: &VolumeRecord) -> Value {
+/// A volume, as all answers tell of it.
+pub fn describe(engine: &Engine, record: &VolumeRecord) -> Value {
     json!({
         "CreatedAt": time::rfc3339(record.created_ns - record.created_ns % 1_000_000_000),
         "Driver": "local",

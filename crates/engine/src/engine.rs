@@ -138,7 +138,8 @@ impl Engine {
             .map_err(|error| crate::image_use::failed(&error))?;
         let images = ImageStore::open(&data_root.join("images"))
             .map_err(|source| Error::system("open the image store", source))?;
-        let (networking, damaged_networks) = Networking::open(&options, &state_root)?;
+        let id = engine_id(data_root)?;
+        let (networking, damaged_networks) = Networking::open(&options, &state_root, &id)?;
         for Damaged { path, problem } in &damaged_networks {
             tracing::error!(path = %path.display(), problem, "a network's record cannot be read; see `gamut system fsck`");
         }
@@ -157,7 +158,7 @@ impl Engine {
         }
         levels.insert(container_level);
         let engine = Arc::new(Self {
-            id: engine_id(data_root)?,
+            id,
             runtime,
             index: Index::default(),
             store,
@@ -184,6 +185,7 @@ impl Engine {
             _lock: lock,
         });
         engine.reconcile(records)?;
+        engine.watch_firewall();
         engine.thaw_after_commits();
         Ok(engine)
     }

@@ -96,6 +96,12 @@ impl EventLog {
         self.sender.subscribe()
     }
 
+    /// How many listen now.
+    #[must_use]
+    pub fn listeners(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
     /// Remembered events at or after `since_ns`.
     #[must_use]
     pub fn since(&self, since_ns: u64) -> Vec<Arc<EngineEvent>> {

@@ -1,10 +1,10 @@
 //! Ports of the host, where the engine's network is not the host's: an ordinary user's engine.
 
 use crate::error::{Error, Result};
-use gamut_network::{Protocol, Published};
+use gamut_network::{Protocol, Published, Target};
 use gamut_rootless::forward::{Forward, Forwards};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddrV4};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -25,7 +25,11 @@ fn all(held: &ById) -> Vec<Forward> {
     held.values().flatten().copied().collect()
 }
 
-fn forwards(address: Ipv4Addr, ports: &[Published]) -> Vec<Forward> {
+/// Of IPv4 only: nothing else is published where the engine's network is not the host's.
+fn forwards(target: Target, ports: &[Published]) -> Vec<Forward> {
+    let Some(address) = target.ipv4 else {
+        return Vec::new();
+    };
     ports
         .iter()
         .filter_map(|port| {
@@ -34,9 +38,12 @@ fn forwards(address: Ipv4Addr, ports: &[Published]) -> Vec<Forward> {
                 Protocol::Udp => gamut_rootless::Protocol::Udp,
                 Protocol::Sctp => return None,
             };
+            let IpAddr::V4(host_address) = port.host_ip else {
+                return None;
+            };
             Some(Forward {
                 protocol,
-                host_address: port.host_ip,
+                host_address,
                 host_port: port.host_port,
                 target: SocketAddrV4::new(address, port.container_port),
             })
@@ -61,9 +68,9 @@ impl HostPorts {
     ///
     /// # Errors
     /// `Conflict` if one is taken, `Forbidden` if the user may not have it; nothing has changed.
-    pub fn publish(&self, id: &str, address: Ipv4Addr, ports: &[Published]) -> Result<()> {
+    pub fn publish(&self, id: &str, target: Target, ports: &[Published]) -> Result<()> {
         let mut held = self.lock();
-        held.insert(id.to_owned(), forwards(address, ports));
+        held.insert(id.to_owned(), forwards(target, ports));
         self.forwards.replace(all(&held)).map_err(|error| {
             held.remove(id);
             failed(&error)
@@ -81,10 +88,10 @@ impl HostPorts {
     }
 
     /// Takes over what containers of an earlier daemon have published.
-    pub fn restore<'a>(&self, live: impl Iterator<Item = (&'a str, Ipv4Addr, Vec<Published>)>) {
+    pub fn restore<'a>(&self, live: impl Iterator<Item = (&'a str, Target, Vec<Published>)>) {
         let mut held = self.lock();
         *held = live
-            .map(|(id, address, ports)| (id.to_owned(), forwards(address, &ports)))
+            .map(|(id, target, ports)| (id.to_owned(), forwards(target, &ports)))
             .collect();
         match self.forwards.restore(all(&held)) {
             Ok(refused) => {

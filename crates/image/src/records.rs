@@ -49,6 +49,9 @@ pub(crate) struct ImageRecord {
     pub(crate) last_tagged_ns: u64,
     /// How it came: `pull`, `load`, `import`, `built-in`.
     pub(crate) origin: String,
+    /// The image it was made from here by a commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<Digest>,
 }
 
 /// One layer of an image, as it is stored.
@@ -219,6 +222,13 @@ impl Records {
         }
     }
 
+    /// The image that one was made from, if it is there.
+    pub(crate) fn parent_of(&self, image: &ImageRecord) -> Option<Digest> {
+        image
+            .parent
+            .filter(|parent| self.images.contains_key(parent))
+    }
+
     /// Names and digests of another image whose unikernel form this one is, canonical, sorted.
     pub(crate) fn unikernel_names_of(&self, id: &Digest) -> Vec<String> {
         keys_of(&self.unikernels, id)
@@ -312,6 +322,7 @@ mod tests {
                 added_ns: 1,
                 last_tagged_ns: 0,
                 origin: "load".to_owned(),
+                parent: Some(Digest::of(b"parent")),
             },
         );
         records.set_name("docker.io/library/a:latest".to_owned(), id, None, 5);

@@ -203,6 +203,7 @@ pub fn fuzz_addresses(data: &[u8]) {
         assert!(subnet.contains(subnet.first_host()) && subnet.contains(subnet.last_host()));
         assert_eq!(subnet.to_string().parse::<Ipv4Subnet>().ok(), Some(subnet));
     }
+    crate::address6::fuzz_subnet(text);
     if let Ok(mac) = text.parse::<MacAddress>() {
         assert_eq!(mac.to_string().parse::<MacAddress>().ok(), Some(mac));
     }

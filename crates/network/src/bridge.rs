@@ -1,9 +1,12 @@
 //! Making, adopting and choosing the subnet of a bridge.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::{Ipv4Subnet, MacAddress};
+use crate::address6::Ipv6Subnet;
 use crate::error::{Error, Result};
+use crate::inet::{self, Family};
+use crate::ipam::Ipam;
 use crate::link;
 use crate::netlink::NetlinkSocket;
 use crate::sysctl;
@@ -30,6 +33,17 @@ pub struct BridgeConfig {
     pub masquerade: bool,
     /// Workloads reach each other directly, not by published ports only.
     pub linked: bool,
+    /// Its IPv6 addresses, if it has any.
+    pub ipv6: Option<Ipv6Config>,
+}
+
+/// The IPv6 side of a bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv6Config {
+    /// Addresses of the bridge and its workloads.
+    pub subnet: Ipv6Subnet,
+    /// The bridge's own address, the workloads' gateway.
+    pub gateway: Ipv6Addr,
 }
 
 impl Default for BridgeConfig {
@@ -58,6 +72,7 @@ impl Default for BridgeConfig {
             internal: false,
             masquerade: true,
             linked: true,
+            ipv6: None,
         }
     }
 }
@@ -76,7 +91,14 @@ impl BridgeConfig {
                 "invalid bridge name {name:?}: expected 1 to 15 letters, digits, '_', '-' or '.', beginning with a letter or digit"
             )));
         }
+        if let Some(ipv6) = self.ipv6 {
+            Ipam::new(ipv6.subnet, ipv6.gateway)?;
+        }
         match self.mtu {
+            // RFC 8200, 5.
+            Some(mtu @ ..1280) if self.ipv6.is_some() => Err(Error::InvalidArgument(format!(
+                "invalid MTU {mtu}: a network with IPv6 needs 1280 bytes at least"
+            ))),
             Some(mtu) if !(68..=65535).contains(&mtu) => Err(Error::InvalidArgument(format!(
                 "invalid MTU {mtu}: expected 68 to 65535 bytes"
             ))),
@@ -138,7 +160,12 @@ fn adopt(
             "interface {name} exists and is no bridge: choose another bridge name or remove it"
         )));
     }
-    let present = link::addresses(socket, existing.index)?.first().copied();
+    let present = inet::addresses(socket, Family::V4, existing.index)?
+        .into_iter()
+        .find_map(|(address, prefix)| match address {
+            IpAddr::V4(address) => Some((address, prefix)),
+            IpAddr::V6(_) => None,
+        });
     let adopted = present
         .map(|(address, prefix)| Ok((Ipv4Subnet::containing(address, prefix)?, address)))
         .transpose()?;
@@ -181,23 +208,37 @@ fn configure(
     needs_address: bool,
 ) -> Result<()> {
     let name = &config.name;
-    // Before it is up: otherwise it would get a link-local address first.
-    sysctl::write_if_present(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+    match config.ipv6 {
+        // Before it is up: otherwise it would get a link-local address first.
+        None => sysctl::write_if_present(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?,
+        Some(_) => {
+            // A workload that plays the router is not believed.
+            for (setting, value) in [("accept_ra", "0"), ("disable_ipv6", "0")] {
+                sysctl::write(&format!("ipv6/conf/{name}/{setting}"), value)?;
+            }
+        }
+    }
     sysctl::ensure(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
     let mut requests = vec![link::bring_up(bridge.index)];
     if needs_address {
-        requests.push(link::add_address(
+        let prefix = bridge.subnet.prefix();
+        requests.push(inet::add_address(
             bridge.index,
-            bridge.gateway,
-            bridge.subnet.prefix(),
+            bridge.gateway.into(),
+            prefix,
         ));
     }
+    requests.extend(
+        config
+            .ipv6
+            .map(|ipv6| inet::add_address(bridge.index, ipv6.gateway.into(), ipv6.subnet.prefix())),
+    );
     socket.execute(requests)
 }
 
 fn checked_gateway(config: &BridgeConfig, subnet: Ipv4Subnet) -> Result<Ipv4Addr> {
     let gateway = config.gateway.unwrap_or_else(|| subnet.first_host());
-    crate::ipam::Ipam::new(subnet, gateway)?;
+    Ipam::new(subnet, gateway)?;
     Ok(gateway)
 }
 
@@ -209,8 +250,25 @@ pub fn free_subnet(candidates: &[Ipv4Subnet]) -> Result<Ipv4Subnet> {
     choose_subnet(&mut NetlinkSocket::route()?, candidates)
 }
 
+/// The first of `candidates` that overlaps no IPv6 route of the calling thread's namespace.
+///
+/// # Errors
+/// `Conflict` if none is free; the kernel's otherwise.
+pub fn free_subnet6(candidates: impl IntoIterator<Item = Ipv6Subnet>) -> Result<Ipv6Subnet> {
+    let routed = inet::routed_subnets6(&mut NetlinkSocket::route()?)?;
+    let mut candidates = candidates.into_iter();
+    candidates
+        .find(|candidate| !routed.iter().any(|route| route.overlaps(*candidate)))
+        .ok_or_else(|| {
+            Error::Conflict(
+                "every IPv6 subnet to choose from overlaps a route of this host: configure a subnet that is free"
+                    .to_owned(),
+            )
+        })
+}
+
 fn choose_subnet(socket: &mut NetlinkSocket, candidates: &[Ipv4Subnet]) -> Result<Ipv4Subnet> {
-    let routed = link::routed_subnets(socket, None)?;
+    let routed = inet::routed_subnets(socket, None)?;
     let free = |candidate: &&Ipv4Subnet| !routed.iter().any(|route| route.overlaps(**candidate));
     candidates.iter().find(free).copied().ok_or_else(|| {
         let list: Vec<String> = candidates.iter().map(ToString::to_string).collect();
@@ -238,5 +296,13 @@ mod tests {
         }
         assert!(with("gamut0", Some(67)).validate().is_err());
         assert!(with("gamut0", Some(65536)).validate().is_err());
+        let mut sixth = with("gamut0", Some(1279));
+        sixth.ipv6 = Some(Ipv6Config {
+            subnet: "fd00:1::/64".parse().unwrap(),
+            gateway: "fd00:1::1".parse().unwrap(),
+        });
+        assert!(sixth.validate().is_err(), "smaller than IPv6 allows");
+        sixth.mtu = Some(1280);
+        assert!(sixth.validate().is_ok());
     }
 }

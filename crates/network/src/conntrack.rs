@@ -4,7 +4,7 @@
 //! lives as long as its packets come, so a client that keeps sending would reach an address that
 //! has been given up, or never a port that was published after its first packet.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
@@ -22,6 +22,10 @@ const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_IP_V4_SRC: u16 = 1;
 const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
 const NLA_F_NESTED: u16 = 0x8000;
@@ -33,13 +37,14 @@ const IPPROTO_UDP: u8 = 17;
 const HEADERS_BYTES: usize = 16 + 4;
 
 /// Forgets the UDP flows that were sent to one of `ports` on this host or lead to `address`.
-pub(crate) fn forget_udp(address: Ipv4Addr, ports: &[u16]) -> Result<()> {
+pub(crate) fn forget_udp(address: IpAddr, ports: &[u16]) -> Result<()> {
+    let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
     let mut socket = NetlinkSocket::open(NETLINK_NETFILTER, "netfilter")?;
     let sequence = socket.next_sequence();
     let mut stale = Vec::new();
     socket.collect(
         "list the tracked flows",
-        &message(CT_GET, NLM_F_REQUEST | NLM_F_DUMP, sequence, &[]),
+        &message(CT_GET, NLM_F_REQUEST | NLM_F_DUMP, sequence, family, &[]),
         sequence,
         |answer| {
             stale.extend(parse_flow(answer).filter(|flow| {
@@ -50,7 +55,13 @@ pub(crate) fn forget_udp(address: Ipv4Addr, ports: &[u16]) -> Result<()> {
     )?;
     for flow in stale {
         let sequence = socket.next_sequence();
-        let request = message(CT_DELETE, NLM_F_REQUEST | NLM_F_ACK, sequence, &flow.key);
+        let request = message(
+            CT_DELETE,
+            NLM_F_REQUEST | NLM_F_ACK,
+            sequence,
+            family,
+            &flow.key,
+        );
         match socket.command("forget a tracked flow", &request, sequence) {
             Err(Error::Netlink { source, .. }) if source.errno == libc::ENOENT => {}
             other => other?,
@@ -65,12 +76,12 @@ struct Flow {
     /// Port that the first packet was sent to.
     destination_port: u16,
     /// Who answers, after translation.
-    reply_source: Ipv4Addr,
+    reply_source: IpAddr,
     /// The attributes that name the flow to the kernel, encoded.
     key: Vec<u8>,
 }
 
-/// Parses an IPv4 entry of the dump, headers and all.
+/// Parses an entry of the dump, headers and all.
 fn parse_flow(message: &[u8]) -> Option<Flow> {
     let mut key = Vec::new();
     let mut original = None;
@@ -82,21 +93,30 @@ fn parse_flow(message: &[u8]) -> Option<Flow> {
                 push(&mut key, kind | NLA_F_NESTED, value);
             }
             CTA_TUPLE_REPLY => {
-                reply_source = find(find(value, CTA_TUPLE_IP)?, CTA_IP_V4_SRC);
-                find(find(value, CTA_TUPLE_IP)?, CTA_IP_V4_DST)?;
+                reply_source = address(find(value, CTA_TUPLE_IP)?);
             }
             CTA_ID | CTA_ZONE => push(&mut key, kind, value),
             _ => {}
         }
     }
     let original = original?;
-    let source: [u8; 4] = reply_source?.try_into().ok()?;
     Some(Flow {
         protocol: *find(original, CTA_PROTO_NUM)?.first()?,
         destination_port: u16::from_be_bytes(find(original, CTA_PROTO_DST_PORT)?.try_into().ok()?),
-        reply_source: source.into(),
+        reply_source: reply_source?,
         key,
     })
+}
+
+/// The source of a pair of addresses.
+fn address(pair: &[u8]) -> Option<IpAddr> {
+    if let (Some(source), Some(_)) = (find(pair, CTA_IP_V4_SRC), find(pair, CTA_IP_V4_DST)) {
+        let octets: [u8; 4] = source.try_into().ok()?;
+        return Some(Ipv4Addr::from(octets).into());
+    }
+    find(pair, CTA_IP_V6_DST)?;
+    let octets: [u8; 16] = find(pair, CTA_IP_V6_SRC)?.try_into().ok()?;
+    Some(Ipv6Addr::from(octets).into())
 }
 
 fn find(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
@@ -114,7 +134,7 @@ fn push(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
-fn message(kind: u16, flags: u16, sequence: u32, attributes: &[u8]) -> Vec<u8> {
+fn message(kind: u16, flags: u16, sequence: u32, family: u8, attributes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(HEADERS_BYTES + attributes.len()).unwrap_or(u32::MAX);
     let mut bytes = Vec::with_capacity(HEADERS_BYTES + attributes.len());
     bytes.extend_from_slice(&length.to_ne_bytes());
@@ -122,8 +142,8 @@ fn message(kind: u16, flags: u16, sequence: u32, attributes: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(&flags.to_ne_bytes());
     bytes.extend_from_slice(&sequence.to_ne_bytes());
     bytes.extend_from_slice(&[0; 4]);
-    // struct nfgenmsg: family (AF_INET), version, resource id
-    bytes.extend_from_slice(&[2, 0, 0, 0]);
+    // struct nfgenmsg: family, version, resource id
+    bytes.extend_from_slice(&[family, 0, 0, 0]);
     bytes.extend_from_slice(attributes);
     bytes
 }
@@ -148,15 +168,16 @@ mod tests {
         bytes
     }
 
-    #[test]
-    fn parses_a_flow() {
-        let addresses = nested(
-            CTA_TUPLE_IP,
-            &[
-                (CTA_IP_V4_SRC, &[10, 0, 0, 9]),
-                (CTA_IP_V4_DST, &[10, 0, 0, 1]),
-            ],
-        );
+    fn flow(source: IpAddr) -> Option<Flow> {
+        let [from, to] = match source {
+            IpAddr::V4(_) => [CTA_IP_V4_SRC, CTA_IP_V4_DST],
+            IpAddr::V6(_) => [CTA_IP_V6_SRC, CTA_IP_V6_DST],
+        };
+        let octets = match source {
+            IpAddr::V4(source) => source.octets().to_vec(),
+            IpAddr::V6(source) => source.octets().to_vec(),
+        };
+        let addresses = nested(CTA_TUPLE_IP, &[(from, &octets), (to, &octets)]);
         let protocol = nested(
             CTA_TUPLE_PROTO,
             &[(CTA_PROTO_NUM, &[17]), (CTA_PROTO_DST_PORT, &[0x1f, 0x90])],
@@ -165,9 +186,17 @@ mod tests {
         let tuple = [addresses, protocol].concat();
         push(&mut attributes, CTA_TUPLE_ORIG | NLA_F_NESTED, &tuple);
         push(&mut attributes, CTA_TUPLE_REPLY | NLA_F_NESTED, &tuple);
-        let flow = parse_flow(&message(CT_GET, 0, 1, &attributes)).unwrap();
-        assert_eq!((flow.protocol, flow.destination_port), (17, 8080));
-        assert_eq!(flow.reply_source, Ipv4Addr::new(10, 0, 0, 9));
+        parse_flow(&message(CT_GET, 0, 1, AF_INET, &attributes))
+    }
+
+    #[test]
+    fn parses_flows_of_both_families() {
+        for source in ["10.0.0.9", "fd00::9"] {
+            let source: IpAddr = source.parse().unwrap();
+            let flow = flow(source).unwrap();
+            assert_eq!((flow.protocol, flow.destination_port), (17, 8080));
+            assert_eq!(flow.reply_source, source);
+        }
     }
 
     proptest! {

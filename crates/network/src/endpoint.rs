@@ -1,6 +1,6 @@
 //! A workload's place in a network.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use gamut_spec::id_map::IdMap;
 
 use crate::address::MacAddress;
 use crate::error::{Error, Result};
+use crate::inet::{self, Family};
 use crate::link;
 use crate::namespace::NetworkNamespace;
 use crate::netlink::NetlinkSocket;
@@ -29,6 +30,19 @@ pub struct EndpointConfig {
     pub gateway: Option<Ipv4Addr>,
     /// Its hardware address; without one it follows from the address ([`MacAddress::from_ipv4`]).
     pub mac: Option<MacAddress>,
+    /// Its IPv6 address, where the network has such.
+    pub ipv6: Option<Ipv6Place>,
+}
+
+/// The IPv6 side of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipv6Place {
+    /// Its address, leased by the caller.
+    pub address: Ipv6Addr,
+    /// Prefix length of its subnet.
+    pub prefix: u8,
+    /// The default route's gateway; none for a network without a way out.
+    pub gateway: Option<Ipv6Addr>,
 }
 
 impl EndpointConfig {
@@ -40,6 +54,7 @@ impl EndpointConfig {
             prefix: network.subnet().prefix(),
             gateway: Some(network.gateway()),
             mac: None,
+            ipv6: None,
         }
     }
 }
@@ -63,6 +78,9 @@ pub struct Endpoint {
     pub prefix: u8,
     /// Gateway of the default route, if any.
     pub gateway: Option<Ipv4Addr>,
+    /// Its IPv6 address, if any.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Place>,
     /// Size of the largest packet in bytes.
     pub mtu: u32,
 }
@@ -192,8 +210,15 @@ impl Wire {
         let inner = link::find(&mut wire.socket, interface)?.ok_or_else(|| missing(interface))?;
         wire.index = inner.index;
         wire.host_index = inner.peer_index.unwrap_or_default();
-        // The network has no IPv6: without this the interface would announce a link-local address.
-        sysctl::write_if_present(&format!("ipv6/conf/{interface}/disable_ipv6"), "1")?;
+        if network.ipv6().is_some() {
+            // Its address and its route are the engine's to give, not a neighbour's.
+            for (setting, value) in [("accept_ra", "0"), ("disable_ipv6", "0")] {
+                sysctl::write(&format!("ipv6/conf/{interface}/{setting}"), value)?;
+            }
+        } else {
+            // Without this the interface would announce a link-local address.
+            sysctl::write_if_present(&format!("ipv6/conf/{interface}/disable_ipv6"), "1")?;
+        }
         wire.socket.execute(vec![link::bring_up(wire.index)])?;
         // The kernel opens the way some time after both ends are up; until then it drops packets.
         // Done here, a workload's first packet is never the victim.
@@ -213,9 +238,18 @@ impl Wire {
         }
         let mut requests = vec![
             link::set_mac(self.index, mac),
-            link::add_address(self.index, config.address, config.prefix),
+            inet::add_address(self.index, config.address.into(), config.prefix),
         ];
-        requests.extend(config.gateway.map(link::set_default_route));
+        requests.extend(
+            config
+                .ipv6
+                .map(|ipv6| inet::add_address(self.index, ipv6.address.into(), ipv6.prefix)),
+        );
+        let gateways = [
+            config.gateway.map(IpAddr::V4),
+            config.ipv6.and_then(|ipv6| ipv6.gateway).map(IpAddr::V6),
+        ];
+        requests.extend(gateways.into_iter().flatten().map(inet::set_default_route));
         self.socket.execute(requests)?;
         Ok(Endpoint {
             network: self.network.name().to_owned(),
@@ -226,6 +260,7 @@ impl Wire {
             address: config.address,
             prefix: config.prefix,
             gateway: config.gateway,
+            ipv6: config.ipv6,
             mtu: self.network.mtu(),
         })
     }
@@ -255,20 +290,38 @@ pub fn plug(
     })
 }
 
-/// Makes the default route of a namespace lead by `gateway`, or nowhere.
+/// Makes the default routes of a namespace lead by these gateways, or nowhere.
 ///
 /// # Errors
-/// The kernel's, if the gateway is in no subnet of the namespace for instance.
-pub fn route_by(namespace: &NetworkNamespace, gateway: Option<Ipv4Addr>) -> Result<()> {
+/// The kernel's, if a gateway is in no subnet of the namespace for instance.
+pub fn route_by(
+    namespace: &NetworkNamespace,
+    gateway: Option<Ipv4Addr>,
+    gateway6: Option<Ipv6Addr>,
+) -> Result<()> {
+    let routes = [
+        (Family::V4, gateway.map(IpAddr::V4)),
+        (Family::V6, gateway6.map(IpAddr::V6)),
+    ];
     namespace.inside(|| {
         let mut socket = NetlinkSocket::route()?;
-        match gateway {
-            Some(gateway) => socket.execute(vec![link::set_default_route(gateway)]),
-            None => match socket.execute(vec![link::delete_default_route()]) {
-                Err(error) if error.errno() == Some(libc::ESRCH) => Ok(()),
-                other => other,
-            },
+        for (family, gateway) in routes {
+            let request = gateway.map_or_else(
+                || inet::delete_default_route(family),
+                inet::set_default_route,
+            );
+            match socket.execute(vec![request]) {
+                // There was none; or the kernel has no IPv6.
+                Err(error)
+                    if gateway.is_none()
+                        && matches!(
+                            error.errno(),
+                            Some(libc::ESRCH | libc::EAFNOSUPPORT | libc::EOPNOTSUPP)
+                        ) => {}
+                other => other?,
+            }
         }
+        Ok(())
     })
 }
 

@@ -1,11 +1,9 @@
 //! What can go wrong, and what sort of failure it is.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use gamut_spec::error::ErrorKind;
-
-use crate::address::Ipv4Subnet;
 
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -32,13 +30,13 @@ pub enum Error {
     )]
     AddressesExhausted {
         /// The subnet that is full.
-        subnet: Ipv4Subnet,
+        subnet: String,
     },
     /// The host port belongs to somebody else.
-    #[error("Bind for {address}:{port} failed: port is already allocated")]
+    #[error("Bind for {} failed: port is already allocated", std::net::SocketAddr::new(*address, *port))]
     PortTaken {
-        /// The host address asked for, `0.0.0.0` for all.
-        address: Ipv4Addr,
+        /// The host address asked for, `0.0.0.0` or `::` for all.
+        address: IpAddr,
         /// The host port asked for.
         port: u16,
         /// What the kernel said.

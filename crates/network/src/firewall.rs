@@ -1,23 +1,5 @@
-//! Our own nftables table: its rules, and running `nft`.
-//!
-//! All rules live in one table of family `ip`; no other table is read, changed or flushed. What
-//! another table drops stays dropped: an accept here never overrides a drop elsewhere, so a host
-//! whose own FORWARD policy is drop must itself allow the bridge (as with any other bridge).
-//!
-//! - A connection to a published port is sent on to its container by destination NAT, looked up
-//!   in maps, so that the number of publications does not matter.
-//! - It keeps its source address, but for those that could not come back otherwise: from
-//!   127.0.0.1, and from a container of ours (hairpin).
-//! - Traffic from a container to the outside is masqueraded, unless its network is not to be.
-//! - Networks do not reach each other, but for published ports; an internal one reaches nothing,
-//!   and nothing but the host reaches it.
-//! - Nobody reaches a container from another interface but through a published port, even where
-//!   a neighbour routes packets to the container's address by way of this host.
-//! - The bridge has `route_localnet` set so that 127.0.0.1:PORT works; packets of containers
-//!   with a loopback address are therefore dropped before anything else sees them.
-//! - A host that did not forward packets before does not become a router for others: where we
-//!   switched `ip_forward` on, an extra chain drops what neither comes from nor goes to a bridge
-//!   of ours. (Its administrator has it otherwise by switching `ip_forward` on beforehand.)
+//! Our own nftables tables, one per family of addresses: running `nft`, and what it answers.
+//! The rules themselves are in [`crate::rules`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -26,135 +8,17 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::address::Ipv4Subnet;
 use crate::error::{Error, Result};
+use crate::inet::Family;
+use crate::rules::{OBJECTS, OTHERS, OTHERS_HOOK, OTHERS_RULE, PUBLISHED_MAPS, RULES, spell};
 
-/// The statements of the table, each to be preceded by the verb and the table's name.
-/// Sets: bridges of ours, their subnets, which of those are masqueraded, which bridge may forward
-/// to which, and which is to have no way out.
-/// Maps: where a published host address and port (or any local address and port) leads.
-const OBJECTS: &[(&str, &str)] = &[
-    ("set", "bridges { type ifname; }"),
-    ("set", "subnets { type ipv4_addr; flags interval; }"),
-    ("set", "masqueraded { type ipv4_addr; flags interval; }"),
-    ("set", "linked_bridges { type ifname . ifname; }"),
-    ("set", "internal_bridges { type ifname; }"),
-    (
-        "map",
-        "published_tcp { type ipv4_addr . inet_service : ipv4_addr . inet_service; }",
-    ),
-    (
-        "map",
-        "published_tcp_any { type inet_service : ipv4_addr . inet_service; }",
-    ),
-    (
-        "map",
-        "published_udp { type ipv4_addr . inet_service : ipv4_addr . inet_service; }",
-    ),
-    (
-        "map",
-        "published_udp_any { type inet_service : ipv4_addr . inet_service; }",
-    ),
-    (
-        "chain",
-        "guard { type filter hook prerouting priority -300; policy accept; }",
-    ),
-    (
-        "chain",
-        "arriving { type nat hook prerouting priority -100; policy accept; }",
-    ),
-    (
-        "chain",
-        "local { type nat hook output priority -100; policy accept; }",
-    ),
-    (
-        "chain",
-        "leaving { type nat hook postrouting priority 100; policy accept; }",
-    ),
-    (
-        "chain",
-        "forwarding { type filter hook forward priority 0; policy accept; }",
-    ),
-];
-
-const RULES: &[(&str, &str)] = &[
-    ("guard", "iifname @bridges ip daddr 127.0.0.0/8 drop"),
-    ("guard", "iifname @bridges ip saddr 127.0.0.0/8 drop"),
-    (
-        "arriving",
-        "ip daddr != 127.0.0.0/8 dnat ip to ip daddr . tcp dport map @published_tcp",
-    ),
-    (
-        "arriving",
-        "ip daddr != 127.0.0.0/8 dnat ip to ip daddr . udp dport map @published_udp",
-    ),
-    (
-        "arriving",
-        "ip daddr != 127.0.0.0/8 fib daddr type local dnat ip to tcp dport map @published_tcp_any",
-    ),
-    (
-        "arriving",
-        "ip daddr != 127.0.0.0/8 fib daddr type local dnat ip to udp dport map @published_udp_any",
-    ),
-    (
-        "local",
-        "dnat ip to ip daddr . tcp dport map @published_tcp",
-    ),
-    (
-        "local",
-        "dnat ip to ip daddr . udp dport map @published_udp",
-    ),
-    (
-        "local",
-        "fib daddr type local dnat ip to tcp dport map @published_tcp_any",
-    ),
-    (
-        "local",
-        "fib daddr type local dnat ip to udp dport map @published_udp_any",
-    ),
-    (
-        "leaving",
-        "oifname @bridges ip saddr 127.0.0.0/8 masquerade",
-    ),
-    (
-        "leaving",
-        "oifname @bridges ip saddr @subnets ct status dnat masquerade",
-    ),
-    (
-        "leaving",
-        "oifname != @bridges ip saddr @masqueraded masquerade",
-    ),
-    ("forwarding", "iifname . oifname @linked_bridges accept"),
-    ("forwarding", "iifname @internal_bridges drop"),
-    ("forwarding", "oifname @internal_bridges drop"),
-    (
-        "forwarding",
-        "oifname @bridges ct state established,related accept",
-    ),
-    ("forwarding", "oifname @bridges ct status dnat accept"),
-    ("forwarding", "oifname @bridges drop"),
-];
-
-/// The extra chain of a host that is to forward for us only.
-const OTHERS: &str = "others";
-const OTHERS_HOOK: &str = "{ type filter hook forward priority 0; policy accept; }";
-const OTHERS_RULE: &str = "iifname != @bridges oifname != @bridges drop";
-
-/// The names of the maps of published ports.
-pub(crate) const PUBLISHED_MAPS: [&str; 4] = [
-    "published_tcp",
-    "published_tcp_any",
-    "published_udp",
-    "published_udp_any",
-];
-
-/// What the table has to know of one network.
+/// What a table has to know of one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {
     /// Interface name of the bridge.
     pub bridge: String,
     /// Addresses of its workloads.
-    pub subnet: Ipv4Subnet,
+    pub subnet: String,
     /// Nothing is forwarded to it or from it.
     pub internal: bool,
     /// Its workloads speak to the outside with the host's address.
@@ -169,7 +33,7 @@ impl Member {
         let bridge = &self.bridge;
         let mut elements = vec![
             ("bridges", bridge.clone()),
-            ("subnets", self.subnet.to_string()),
+            ("subnets", self.subnet.clone()),
         ];
         if self.linked {
             elements.push(("linked_bridges", format!("{bridge} . {bridge}")));
@@ -177,7 +41,7 @@ impl Member {
         if self.internal {
             elements.push(("internal_bridges", bridge.clone()));
         } else if self.masquerade {
-            elements.push(("masqueraded", self.subnet.to_string()));
+            elements.push(("masqueraded", self.subnet.clone()));
         }
         elements
     }
@@ -220,16 +84,18 @@ impl TableState {
     }
 }
 
-/// The nftables table of the network namespace that the calling thread is in.
+/// An nftables table of the network namespace that the calling thread is in.
 #[derive(Debug, Clone)]
 pub(crate) struct Firewall {
+    family: Family,
+    /// Family and name, as nft has it.
     table: String,
 }
 
 impl Firewall {
     /// # Errors
     /// `InvalidArgument` for a name that nft would not take as one word.
-    pub fn new(table: &str) -> Result<Self> {
+    pub fn new(family: Family, table: &str) -> Result<Self> {
         let is_word = table
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -242,8 +108,19 @@ impl Firewall {
             )));
         }
         Ok(Self {
-            table: table.to_owned(),
+            family,
+            table: spell(&format!("{{ip}} {table}"), family),
         })
+    }
+
+    /// The family of its addresses.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Family and name.
+    pub fn table(&self) -> &str {
+        &self.table
     }
 
     /// Makes or renews the table and enters a network into it. Published ports stay as they are.
@@ -253,9 +130,9 @@ impl Firewall {
             let table = &self.table;
             let _ = write!(
                 script,
-                "add chain ip {table} {OTHERS} {OTHERS_HOOK}\n\
-                 flush chain ip {table} {OTHERS}\n\
-                 add rule ip {table} {OTHERS} {OTHERS_RULE}\n"
+                "add chain {table} {OTHERS} {OTHERS_HOOK}\n\
+                 flush chain {table} {OTHERS}\n\
+                 add rule {table} {OTHERS} {OTHERS_RULE}\n"
             );
         }
         self.run("set up the table", &script)
@@ -263,18 +140,26 @@ impl Firewall {
 
     fn ensure_script(&self, member: &Member) -> String {
         let table = &self.table;
-        let mut script = format!("add table ip {table}\n");
+        let mut script = format!("add table {table}\n");
         for (kind, definition) in OBJECTS {
-            let _ = writeln!(script, "add {kind} ip {table} {definition}");
+            let _ = writeln!(
+                script,
+                "add {kind} {table} {}",
+                spell(definition, self.family)
+            );
         }
         // Old rules go and new ones come in one transaction: no packet sees a gap.
         for (kind, definition) in OBJECTS {
             if let (&"chain", Some((name, _))) = (kind, definition.split_once(' ')) {
-                let _ = writeln!(script, "flush chain ip {table} {name}");
+                let _ = writeln!(script, "flush chain {table} {name}");
             }
         }
         for (chain, rule) in RULES {
-            let _ = writeln!(script, "add rule ip {table} {chain} {rule}");
+            let _ = writeln!(
+                script,
+                "add rule {table} {chain} {}",
+                spell(rule, self.family)
+            );
         }
         script + &self.member_script("add", &member.elements())
     }
@@ -294,7 +179,7 @@ impl Firewall {
             };
             let _ = writeln!(
                 script,
-                "{verb} element ip {} {set} {{ {element} }}",
+                "{verb} element {} {set} {{ {element} }}",
                 self.table
             );
         }
@@ -311,7 +196,7 @@ impl Firewall {
         if bridges.iter().all(|name| *name == member.bridge) {
             self.run(
                 "remove the table",
-                &format!("delete table ip {}\n", self.table),
+                &format!("delete table {}\n", self.table),
             )?;
             return Ok(true);
         }
@@ -344,7 +229,7 @@ impl Firewall {
     ) -> Result<()> {
         let mut script = String::new();
         for map in PUBLISHED_MAPS {
-            let _ = writeln!(script, "flush map ip {} {map}", self.table);
+            let _ = writeln!(script, "flush map {} {map}", self.table);
         }
         script += &self.element_script("add", elements);
         self.run("replace the published ports", &script)
@@ -359,7 +244,7 @@ impl Firewall {
         for (map, element) in elements {
             let _ = writeln!(
                 script,
-                "{verb} element ip {} {map} {{ {element} }}",
+                "{verb} element {} {map} {{ {element} }}",
                 self.table
             );
         }
@@ -370,7 +255,8 @@ impl Firewall {
     pub fn state(&self) -> Result<Option<TableState>> {
         let mut command = nft();
         command
-            .args(["-j", "list", "table", "ip", &self.table])
+            .args(["-j", "list", "table"])
+            .args(self.table.split(' '))
             .stdin(Stdio::null());
         let output = command.output().map_err(Error::NftMissing)?;
         if output.status.success() {
@@ -498,9 +384,9 @@ mod tests {
     #[test]
     fn table_names_are_single_words() {
         for bad in ["", "1a", "a b", "a;b", "a-b", &"a".repeat(32)] {
-            assert!(Firewall::new(bad).is_err(), "{bad}");
+            assert!(Firewall::new(Family::V4, bad).is_err(), "{bad}");
         }
-        assert!(Firewall::new("gamut_2").is_ok());
+        assert!(Firewall::new(Family::V6, "gamut_2").is_ok());
     }
 
     #[test]

@@ -1,43 +1,46 @@
 //! Which addresses of a subnet are leased.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::address::Ipv4Subnet;
 use crate::error::{Error, Result};
+use crate::subnet::Subnet;
 
 /// Leases the addresses of one subnet. Thread-safe; nothing is kept on disk: the owner of the
 /// leases calls [`Ipam::reserve`] for each live one when it starts.
 #[derive(Debug)]
-pub struct Ipam {
-    subnet: Ipv4Subnet,
-    gateway: Ipv4Addr,
+pub struct Ipam<S: Subnet = Ipv4Subnet> {
+    subnet: S,
+    gateway: S::Address,
     /// The addresses that are chosen from.
-    range: (u32, u32),
+    range: (u128, u128),
     /// Addresses that belong to somebody else for good.
-    reserved: BTreeSet<u32>,
+    reserved: BTreeSet<u128>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    leased: BTreeSet<u32>,
+    leased: BTreeSet<u128>,
     /// Where the next search begins, so that an address rests as long as possible before it is
     /// leased again and late packets for its last holder reach nobody.
-    next: u32,
+    next: u128,
 }
 
-impl Ipam {
-    /// An empty pool of `subnet` without its network, broadcast and gateway address.
+impl<S: Subnet> Ipam<S> {
+    /// An empty pool of `subnet` without its gateway, and without the addresses that no host may
+    /// have.
     ///
     /// # Errors
     /// `InvalidArgument` for a subnet without room for a gateway and a container, or a gateway
     /// that is not a host address of it.
-    pub fn new(subnet: Ipv4Subnet, gateway: Ipv4Addr) -> Result<Self> {
-        if subnet.prefix() > 30 || subnet.prefix() < 8 {
+    pub fn new(subnet: S, gateway: S::Address) -> Result<Self> {
+        if !S::NETWORK_PREFIXES.contains(&subnet.prefix()) {
             return Err(Error::InvalidArgument(format!(
-                "subnet {subnet} cannot be used: its prefix must lie between /8 and /30"
+                "subnet {subnet} cannot be used: its prefix must lie between /{} and /{}",
+                S::NETWORK_PREFIXES.start(),
+                S::NETWORK_PREFIXES.end()
             )));
         }
         if gateway < subnet.first_host() || gateway > subnet.last_host() {
@@ -45,7 +48,10 @@ impl Ipam {
                 "gateway {gateway} is not a host address of subnet {subnet}"
             )));
         }
-        let range = (subnet.first_host().into(), subnet.last_host().into());
+        let range = (
+            S::to_number(subnet.first_host()),
+            S::to_number(subnet.last_host()),
+        );
         let state = Mutex::new(State {
             leased: BTreeSet::new(),
             next: range.0,
@@ -63,15 +69,15 @@ impl Ipam {
     ///
     /// # Errors
     /// `InvalidArgument` if it does not lie in the subnet.
-    pub fn within(mut self, range: Ipv4Subnet) -> Result<Self> {
-        if range.prefix() < self.subnet.prefix() || !self.subnet.contains(range.network()) {
+    pub fn within(mut self, range: S) -> Result<Self> {
+        if range.prefix() < self.subnet.prefix() || !self.subnet.contains(range.first()) {
             return Err(Error::InvalidArgument(format!(
                 "invalid address range {range}: it does not lie in subnet {}",
                 self.subnet
             )));
         }
-        let first = u32::from(range.network()).max(self.range.0);
-        let last = u32::from(range.broadcast()).min(self.range.1);
+        let first = S::to_number(range.first()).max(self.range.0);
+        let last = S::to_number(range.last()).min(self.range.1);
         self.range = (first, last);
         self.lock().next = first;
         Ok(self)
@@ -81,14 +87,14 @@ impl Ipam {
     ///
     /// # Errors
     /// `InvalidArgument` if it does not lie in the subnet.
-    pub fn without(mut self, address: Ipv4Addr) -> Result<Self> {
+    pub fn without(mut self, address: S::Address) -> Result<Self> {
         if !self.subnet.contains(address) {
             return Err(Error::InvalidArgument(format!(
                 "invalid auxiliary address {address}: it does not lie in subnet {}",
                 self.subnet
             )));
         }
-        self.reserved.insert(address.into());
+        self.reserved.insert(S::to_number(address));
         Ok(self)
     }
 
@@ -96,7 +102,7 @@ impl Ipam {
     ///
     /// # Errors
     /// As [`Ipam::reserve`] for a preferred address; [`Error::AddressesExhausted`] otherwise.
-    pub fn allocate(&self, preferred: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
+    pub fn allocate(&self, preferred: Option<S::Address>) -> Result<S::Address> {
         if let Some(address) = preferred {
             self.reserve(address)?;
             return Ok(address);
@@ -107,20 +113,20 @@ impl Ipam {
             .first_free(&state.leased, state.next, last)
             .or_else(|| self.first_free(&state.leased, first, state.next.saturating_sub(1)))
             .ok_or(Error::AddressesExhausted {
-                subnet: self.subnet,
+                subnet: self.subnet.to_string(),
             })?;
         state.leased.insert(address);
         state.next = if address >= last { first } else { address + 1 };
-        Ok(address.into())
+        Ok(S::from_number(address))
     }
 
     /// Leases exactly `address`.
     ///
     /// # Errors
     /// `InvalidArgument` if it is no container address of the subnet, `Conflict` if it is leased.
-    pub fn reserve(&self, address: Ipv4Addr) -> Result<()> {
+    pub fn reserve(&self, address: S::Address) -> Result<()> {
         let in_range = address >= self.subnet.first_host() && address <= self.subnet.last_host();
-        if self.reserved.contains(&address.into()) {
+        if self.reserved.contains(&S::to_number(address)) {
             return Err(Error::Conflict(format!(
                 "address {address} is already in use: it is an auxiliary address of the network"
             )));
@@ -134,7 +140,7 @@ impl Ipam {
                 self.gateway
             )));
         }
-        if self.lock().leased.insert(address.into()) {
+        if self.lock().leased.insert(S::to_number(address)) {
             Ok(())
         } else {
             Err(Error::Conflict(format!(
@@ -144,32 +150,32 @@ impl Ipam {
     }
 
     /// Ends a lease. Returns whether there was one.
-    pub fn release(&self, address: Ipv4Addr) -> bool {
-        self.lock().leased.remove(&u32::from(address))
+    pub fn release(&self, address: S::Address) -> bool {
+        self.lock().leased.remove(&S::to_number(address))
     }
 
     /// The leased addresses, ascending.
     #[must_use]
-    pub fn in_use(&self) -> Vec<Ipv4Addr> {
+    pub fn in_use(&self) -> Vec<S::Address> {
         self.lock()
             .leased
             .iter()
             .copied()
-            .map(Ipv4Addr::from)
+            .map(S::from_number)
             .collect()
     }
 
     /// The subnet whose addresses are leased.
     #[must_use]
-    pub fn subnet(&self) -> Ipv4Subnet {
+    pub fn subnet(&self) -> S {
         self.subnet
     }
 
     /// The lowest free address in `from..=to`. Its cost is that of the run of taken addresses right
     /// after `from`.
-    fn first_free(&self, leased: &BTreeSet<u32>, from: u32, to: u32) -> Option<u32> {
-        let gateway = u32::from(self.gateway);
-        let is_free = |candidate: &u32| {
+    fn first_free(&self, leased: &BTreeSet<u128>, from: u128, to: u128) -> Option<u128> {
+        let gateway = S::to_number(self.gateway);
+        let is_free = |candidate: &u128| {
             *candidate != gateway
                 && !leased.contains(candidate)
                 && !self.reserved.contains(candidate)
@@ -186,7 +192,9 @@ impl Ipam {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address6::Ipv6Subnet;
     use proptest::prelude::*;
+    use std::net::Ipv4Addr;
 
     fn small() -> Ipam {
         Ipam::new("10.9.8.0/29".parse().unwrap(), Ipv4Addr::new(10, 9, 8, 3)).unwrap()
@@ -247,8 +255,32 @@ mod tests {
             ipam.reserve(Ipv4Addr::new(10, 9, 8, 4)),
             Err(Error::Conflict(_))
         ));
-        let subnet = "10.0.0.0/31".parse().unwrap();
+        let subnet: Ipv4Subnet = "10.0.0.0/31".parse().unwrap();
         assert!(Ipam::new(subnet, Ipv4Addr::new(10, 0, 0, 1)).is_err());
+    }
+
+    #[test]
+    fn addresses_of_the_sixth_version_are_leased_alike() {
+        let subnet: Ipv6Subnet = "fd00:1::/64".parse().unwrap();
+        let ipam = Ipam::new(subnet, subnet.first_host()).unwrap();
+        let ipam = ipam.within("fd00:1::/80".parse().unwrap()).unwrap();
+        let ipam = ipam.without("fd00:1::2".parse().unwrap()).unwrap();
+        assert_eq!(ipam.allocate(None).unwrap().to_string(), "fd00:1::3");
+        let fixed = "fd00:1::ffff:0:0:1".parse().unwrap();
+        assert_eq!(ipam.allocate(Some(fixed)).unwrap(), fixed);
+        assert!(ipam.reserve(fixed).is_err());
+        assert!(ipam.reserve("fd00:1::".parse().unwrap()).is_err());
+        assert!(ipam.reserve("fd00:2::1".parse().unwrap()).is_err());
+        assert_eq!(ipam.in_use().len(), 2);
+        let tiny: Ipv6Subnet = "fd00::/126".parse().unwrap();
+        let tiny = Ipam::new(tiny, tiny.first_host()).unwrap();
+        let all: Vec<String> = (0..2)
+            .map(|_| tiny.allocate(None).unwrap().to_string())
+            .collect();
+        assert_eq!(all, ["fd00::2", "fd00::3"]);
+        assert!(tiny.allocate(None).is_err());
+        let link: Ipv6Subnet = "fd00::/127".parse().unwrap();
+        assert!(Ipam::new(link, link.first_host()).is_err());
     }
 
     proptest! {

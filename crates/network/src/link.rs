@@ -1,20 +1,15 @@
-//! The route-netlink messages that this crate sends: links, addresses, routes.
+//! The route-netlink messages that this crate sends about links.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind,
     InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::address::{Ipv4Subnet, MacAddress};
+use crate::address::MacAddress;
 use crate::error::Result;
 use crate::netlink::{NetlinkSocket, Request};
 
@@ -96,68 +91,6 @@ pub(crate) fn list(socket: &mut NetlinkSocket) -> Result<Vec<Link>> {
             _ => None,
         })
         .collect())
-}
-
-/// The IPv4 addresses of a link with their prefix lengths.
-pub(crate) fn addresses(socket: &mut NetlinkSocket, index: u32) -> Result<Vec<(Ipv4Addr, u8)>> {
-    let mut request = AddressMessage::default();
-    request.header.family = AddressFamily::Inet;
-    let answers = socket.dump(
-        "list the addresses",
-        RouteNetlinkMessage::GetAddress(request),
-    )?;
-    let mut found = Vec::new();
-    for answer in answers {
-        let RouteNetlinkMessage::NewAddress(message) = answer else {
-            continue;
-        };
-        if message.header.index != index {
-            continue;
-        }
-        for attribute in &message.attributes {
-            if let AddressAttribute::Local(IpAddr::V4(address)) = attribute {
-                found.push((*address, message.header.prefix_len));
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The destinations of all IPv4 routes but the default ones and those out of link `except`.
-pub(crate) fn routed_subnets(
-    socket: &mut NetlinkSocket,
-    except: Option<u32>,
-) -> Result<Vec<Ipv4Subnet>> {
-    let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet;
-    let answers = socket.dump("list the routes", RouteNetlinkMessage::GetRoute(request))?;
-    let mut found = Vec::new();
-    for answer in answers {
-        let RouteNetlinkMessage::NewRoute(route) = answer else {
-            continue;
-        };
-        let is_multicast = route.header.kind == RouteType::Multicast;
-        let out = route
-            .attributes
-            .iter()
-            .find_map(|attribute| match attribute {
-                RouteAttribute::Oif(index) => Some(*index),
-                _ => None,
-            });
-        if is_multicast || (except.is_some() && out == except) {
-            continue;
-        }
-        for attribute in &route.attributes {
-            if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute {
-                found.extend(Ipv4Subnet::containing(
-                    *address,
-                    route.header.destination_prefix_length,
-                ));
-            }
-        }
-    }
-    found.retain(|subnet| subnet.prefix() > 0);
-    Ok(found)
 }
 
 /// Makes a bridge, down. Its own hardware address keeps it from changing with the ports.
@@ -284,61 +217,6 @@ pub(crate) fn delete(index: u32, name: &str) -> Request {
         format!("remove interface {name}"),
         RouteNetlinkMessage::DelLink(message),
     )
-}
-
-/// Gives a link an address; with it comes the route to its subnet.
-pub(crate) fn add_address(index: u32, address: Ipv4Addr, prefix: u8) -> Request {
-    let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.prefix_len = prefix;
-    message.header.index = index;
-    message
-        .attributes
-        .push(AddressAttribute::Local(address.into()));
-    message
-        .attributes
-        .push(AddressAttribute::Address(address.into()));
-    if let Ok(subnet) = Ipv4Subnet::containing(address, prefix) {
-        message
-            .attributes
-            .push(AddressAttribute::Broadcast(subnet.broadcast()));
-    }
-    Request::new(
-        format!("give an interface address {address}/{prefix}"),
-        RouteNetlinkMessage::NewAddress(message),
-    )
-    .with_flags(NLM_F_CREATE | NLM_F_REPLACE)
-}
-
-/// Makes the default route lead by `gateway`, whatever it was before.
-pub(crate) fn set_default_route(gateway: Ipv4Addr) -> Request {
-    let mut message = default_route();
-    message
-        .attributes
-        .push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
-    Request::new(
-        format!("add the default route by {gateway}"),
-        RouteNetlinkMessage::NewRoute(message),
-    )
-    .with_flags(NLM_F_CREATE | NLM_F_REPLACE)
-}
-
-/// Removes the default route.
-pub(crate) fn delete_default_route() -> Request {
-    Request::new(
-        "remove the default route",
-        RouteNetlinkMessage::DelRoute(default_route()),
-    )
-}
-
-fn default_route() -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Boot;
-    message.header.scope = RouteScope::Universe;
-    message.header.kind = RouteType::Unicast;
-    message
 }
 
 fn named(name: &str) -> LinkMessage {

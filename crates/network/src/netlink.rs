@@ -285,15 +285,15 @@ fn parse(message: &[u8]) -> Option<RouteNetlinkMessage> {
     }
 }
 
-struct MessageHeader<'a> {
-    kind: u16,
+pub(crate) struct MessageHeader<'a> {
+    pub kind: u16,
     flags: u16,
     sequence: u32,
     whole: &'a [u8],
 }
 
 /// The messages of a datagram; ends at the first malformed one.
-struct Messages<'a>(&'a [u8]);
+pub(crate) struct Messages<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = (MessageHeader<'a>, &'a [u8]);

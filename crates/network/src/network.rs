@@ -1,23 +1,23 @@
 //! A bridged network: its bridge, its place in the firewall, its host-side interfaces.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::address::Ipv4Subnet;
-use crate::bridge::{self, Bridge, BridgeConfig};
+use crate::bridge::{self, Bridge, BridgeConfig, Ipv6Config};
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::firewall::{Firewall, Member};
+use crate::forwarding::{self, Forwarding};
+use crate::inet::{self, Family};
 use crate::link;
 use crate::namespace::NetworkNamespace;
 use crate::netlink::NetlinkSocket;
 use crate::statistics::InterfaceStatistics;
-use crate::sysctl;
 
-const IP_FORWARD: &str = "ipv4/ip_forward";
 /// How the names of our host-side interfaces begin. Followed by eight hexadecimal digits.
 const INTERFACE_PREFIX: &str = "gv";
 /// How long the kernel may take to clear away the interfaces of namespaces that have just ended.
@@ -42,11 +42,8 @@ struct Inner {
     mtu: u32,
     /// Changes only if the bridge had to be made anew.
     index: AtomicU32,
-    firewall: Firewall,
-    /// What the firewall knows of it.
-    member: Member,
-    /// Whether we switched `ip_forward` on, and the host is to forward nothing else.
-    forward_for_us_only: bool,
+    /// Its place in the table of each family that it has.
+    places: Vec<Forwarding>,
     socket: Mutex<NetlinkSocket>,
     /// Host ends of namespaces that are ready and not yet given away.
     prepared: Mutex<BTreeSet<String>>,
@@ -63,30 +60,42 @@ impl Network {
     /// else or no subnet is free, `Forbidden` without CAP_NET_ADMIN or with a read-only /proc/sys,
     /// `Unavailable` without nft; the kernel's otherwise.
     pub fn ensure(config: &BridgeConfig) -> Result<Self> {
-        let firewall = Firewall::new(&config.table)?;
+        let mut wanted = vec![(Firewall::new(Family::V4, &config.table)?, String::new())];
+        if let Some(ipv6) = config.ipv6 {
+            let firewall = Firewall::new(Family::V6, &config.table)?;
+            wanted.push((firewall, ipv6.subnet.to_string()));
+        }
         let mut socket = NetlinkSocket::route()?;
         let bridge = bridge::ensure(&mut socket, config)?;
-        let member = Member {
-            bridge: config.name.clone(),
-            subnet: bridge.subnet,
-            internal: config.internal,
-            masquerade: config.masquerade,
-            linked: config.linked,
-        };
-        let forward_for_us_only = let_forward(&firewall, &member).inspect_err(|_| {
-            if bridge.is_new {
-                undo(&mut socket, &firewall, &member, bridge);
+        if let Some((_, subnet)) = wanted.first_mut() {
+            *subnet = bridge.subnet.to_string();
+        }
+        let mut places = Vec::with_capacity(wanted.len());
+        for (firewall, subnet) in wanted {
+            let member = Member {
+                bridge: config.name.clone(),
+                subnet,
+                internal: config.internal,
+                masquerade: config.masquerade,
+                linked: config.linked,
+            };
+            match forwarding::begin(&firewall, &member) {
+                Ok(place) => places.push(place),
+                Err(error) => {
+                    if bridge.is_new {
+                        undo(&mut socket, config, &[(firewall, member)], &places, bridge);
+                    }
+                    return Err(error);
+                }
             }
-        })?;
+        }
         let inner = Inner {
             config: config.clone(),
             subnet: bridge.subnet,
             gateway: bridge.gateway,
             mtu: bridge.mtu,
             index: AtomicU32::new(bridge.index),
-            firewall,
-            member,
-            forward_for_us_only,
+            places,
             socket: Mutex::new(socket),
             prepared: Mutex::default(),
             next_name: AtomicU32::new(random_u32()?),
@@ -119,12 +128,7 @@ impl Network {
             }
             socket.execute(vec![link::delete(bridge.index, self.name())])?;
         }
-        let was_last = self.inner.firewall.remove(&self.inner.member)?;
-        // Nobody else can depend on it: our rule kept the host from forwarding for others.
-        if was_last && self.inner.forward_for_us_only {
-            sysctl::ensure(IP_FORWARD, "0")?;
-        }
-        Ok(())
+        self.inner.places.iter().try_for_each(Forwarding::end)
     }
 
     /// The bridge's interface name.
@@ -143,6 +147,12 @@ impl Network {
     #[must_use]
     pub fn gateway(&self) -> Ipv4Addr {
         self.inner.gateway
+    }
+
+    /// Its IPv6 addresses, if it has any.
+    #[must_use]
+    pub fn ipv6(&self) -> Option<Ipv6Config> {
+        self.inner.config.ipv6
     }
 
     /// The size of the largest packet in bytes.
@@ -221,8 +231,7 @@ impl Network {
         let links = link::list(&mut socket)?;
         let bridge = links.iter().find(|link| link.name == bridge_name);
         let has_address = match bridge {
-            Some(bridge) => link::addresses(&mut socket, bridge.index)?
-                .contains(&(self.inner.gateway, self.inner.subnet.prefix())),
+            Some(bridge) => self.has_addresses(&mut socket, bridge.index)?,
             None => false,
         };
         drop(socket);
@@ -250,15 +259,7 @@ impl Network {
                 });
             }
         }
-        let state = self.inner.firewall.state()?;
-        let complete = state.is_some_and(|state| {
-            state.has_all_rules(self.inner.forward_for_us_only) && self.inner.member.is_in(&state)
-        });
-        if !complete {
-            findings.push(Finding::FirewallDamaged {
-                table: self.inner.config.table.clone(),
-            });
-        }
+        findings.extend(self.check_rules()?);
         Ok(findings)
     }
 
@@ -284,12 +285,7 @@ impl Network {
         for finding in &findings {
             match finding {
                 Finding::BridgeDamaged { .. } => self.repair_bridge()?,
-                Finding::FirewallDamaged { .. } => {
-                    let for_us_only = self.inner.forward_for_us_only;
-                    self.inner
-                        .firewall
-                        .ensure(&self.inner.member, for_us_only)?;
-                }
+                Finding::FirewallDamaged { .. } => self.renew(finding)?,
                 Finding::StaleInterface { interface } => {
                     self.detach(interface)?;
                 }
@@ -298,6 +294,41 @@ impl Network {
             }
         }
         Ok(findings)
+    }
+
+    fn check_rules(&self) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        for place in &self.inner.places {
+            if !place.is_complete()? {
+                findings.push(Finding::FirewallDamaged {
+                    table: place.table().to_owned(),
+                });
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Brings its rules back if somebody took them away, and nothing else. A table that was lost
+    /// comes back without its published ports.
+    ///
+    /// # Errors
+    /// nft's.
+    pub fn reconcile_rules(&self) -> Result<Vec<Finding>> {
+        let findings = self.check_rules()?;
+        for finding in &findings {
+            self.renew(finding)?;
+        }
+        Ok(findings)
+    }
+
+    fn renew(&self, finding: &Finding) -> Result<()> {
+        let Finding::FirewallDamaged { table } = finding else {
+            return Ok(());
+        };
+        let mut places = self.inner.places.iter();
+        places
+            .find(|place| place.table() == table)
+            .map_or(Ok(()), Forwarding::renew)
     }
 
     fn repair_bridge(&self) -> Result<()> {
@@ -391,8 +422,23 @@ impl Network {
         self.prepared().remove(host_interface);
     }
 
-    pub(crate) fn firewall(&self) -> &Firewall {
-        &self.inner.firewall
+    /// Whether the bridge has all its addresses.
+    fn has_addresses(&self, socket: &mut NetlinkSocket, index: u32) -> Result<bool> {
+        let inner = &self.inner;
+        let wanted = (IpAddr::V4(inner.gateway), inner.subnet.prefix());
+        if !inet::addresses(socket, Family::V4, index)?.contains(&wanted) {
+            return Ok(false);
+        }
+        let Some(ipv6) = inner.config.ipv6 else {
+            return Ok(true);
+        };
+        let wanted = (IpAddr::V6(ipv6.gateway), ipv6.subnet.prefix());
+        Ok(inet::addresses(socket, Family::V6, index)?.contains(&wanted))
+    }
+
+    /// The name of the tables, shared by all networks of one engine.
+    pub(crate) fn table(&self) -> &str {
+        &self.inner.config.table
     }
 
     /// Ports of the bridge that are not merely prepared.
@@ -423,29 +469,21 @@ impl Network {
     }
 }
 
-/// Sets up the table and lets the host forward. Returns whether it forwards for us only.
-fn let_forward(firewall: &Firewall, member: &Member) -> Result<bool> {
-    let is_off = sysctl::read(IP_FORWARD)? == "0";
-    let for_us_only = is_off
-        || firewall
-            .state()?
-            .is_some_and(|state| state.forwards_for_us_only());
-    firewall.ensure(member, for_us_only)?;
-    // Last, so that the host does not forward before our rules stand.
-    if is_off {
-        sysctl::write(IP_FORWARD, "1")?;
-        tracing::info!(
-            "switched on net.ipv4.ip_forward, for containers only; a host that is to forward for others too sets it in its own configuration"
-        );
-    }
-    Ok(for_us_only)
-}
-
 /// Takes back a bridge that was made for nothing.
-fn undo(socket: &mut NetlinkSocket, firewall: &Firewall, member: &Member, bridge: Bridge) {
-    let link = socket.execute(vec![link::delete(bridge.index, &member.bridge)]);
-    let rules = firewall.remove(member).map(drop);
-    for error in [link, rules].into_iter().filter_map(Result::err) {
+fn undo(
+    socket: &mut NetlinkSocket,
+    config: &BridgeConfig,
+    begun: &[(Firewall, Member)],
+    places: &[Forwarding],
+    bridge: Bridge,
+) {
+    let link = socket.execute(vec![link::delete(bridge.index, &config.name)]);
+    let rules = begun
+        .iter()
+        .map(|(firewall, member)| firewall.remove(member).map(drop));
+    let ended = places.iter().map(Forwarding::end);
+    let outcomes = std::iter::once(link).chain(rules).chain(ended);
+    for error in outcomes.filter_map(Result::err) {
         tracing::warn!(%error, "a half made network could not be removed");
     }
 }

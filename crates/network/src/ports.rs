@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::conntrack;
 use crate::error::{Error, Result};
 use crate::finding::Finding;
-use crate::firewall::{Firewall, PUBLISHED_MAPS};
+use crate::firewall::Firewall;
+use crate::inet::Family;
 use crate::network::Network;
 use crate::reservation::{self, Place, Reservation};
+use crate::rules::PUBLISHED_MAPS;
 
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,10 +56,14 @@ impl FromStr for Protocol {
 /// A request to publish a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortMapping {
-    /// The host's address; none or 0.0.0.0 for all.
+    /// The host's address, 0.0.0.0 and :: for all of a family; none for all of the families that
+    /// the workload has.
     pub host_ip: Option<IpAddr>,
     /// The host's port; 0 to have one chosen.
     pub host_port: u16,
+    /// With it, the first port that is free from `host_port` to this one; 0 for `host_port` only.
+    #[serde(default)]
+    pub host_port_last: u16,
     /// The workload's port.
     pub container_port: u16,
     /// The protocol.
@@ -67,8 +73,8 @@ pub struct PortMapping {
 /// A published port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Published {
-    /// The host's address, 0.0.0.0 for all.
-    pub host_ip: Ipv4Addr,
+    /// The host's address, 0.0.0.0 or :: for all of its family.
+    pub host_ip: IpAddr,
     /// The host's port.
     pub host_port: u16,
     /// The workload's port.
@@ -77,13 +83,42 @@ pub struct Published {
     pub protocol: Protocol,
 }
 
+/// Addresses of a workload to which ports are led. Each family of the host's addresses leads to the
+/// same family of the workload's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Of IPv4.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Of IPv6.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl From<Ipv4Addr> for Target {
+    fn from(address: Ipv4Addr) -> Self {
+        Self {
+            ipv4: Some(address),
+            ipv6: None,
+        }
+    }
+}
+
+impl Target {
+    /// The address to which a host address leads.
+    fn of(self, host_ip: IpAddr) -> Option<IpAddr> {
+        match host_ip {
+            IpAddr::V4(_) => self.ipv4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.ipv6.map(IpAddr::V6),
+        }
+    }
+}
+
 /// All published ports of one workload, for the record and for [`Ports::restore`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publication {
     /// The workload's id.
     pub container_id: String,
-    /// The workload's address.
-    pub address: Ipv4Addr,
+    /// The workload's addresses.
+    pub target: Target,
     /// Its published ports.
     pub ports: Vec<Published>,
 }
@@ -91,7 +126,8 @@ pub struct Publication {
 /// The published ports of all workloads of one engine. Thread-safe.
 #[derive(Debug)]
 pub struct Ports {
-    firewall: Firewall,
+    /// The table of each family; that of IPv6 may not exist.
+    firewalls: [Firewall; 2],
     place: Place,
     state: Mutex<State>,
 }
@@ -105,53 +141,66 @@ struct State {
 
 #[derive(Debug)]
 struct Held {
-    address: Ipv4Addr,
+    target: Target,
     ports: Vec<Published>,
     /// Keep everybody else off the host ports while they are published.
     _reservations: Vec<Reservation>,
 }
 
 impl Ports {
-    /// The publications in the table of `network`, which serves all networks that share the table.
+    /// The publications in the tables of `network`, which serve all networks that share them.
     /// Call [`Ports::restore`] before the first publication.
-    #[must_use]
-    pub fn new(network: &Network) -> Self {
-        Self {
-            firewall: network.firewall().clone(),
+    ///
+    /// # Errors
+    /// None that a network's configuration has not had.
+    pub fn new(network: &Network) -> Result<Self> {
+        let table = network.table();
+        Ok(Self {
+            firewalls: [
+                Firewall::new(Family::V4, table)?,
+                Firewall::new(Family::V6, table)?,
+            ],
             place: Place::default(),
             state: Mutex::default(),
-        }
+        })
     }
 
     /// The same where the network is in a namespace of the engine's own, to which somebody else
     /// leads the ports of the host: addresses of the host that are not there are taken as well.
-    #[must_use]
-    pub fn inside(network: &Network) -> Self {
-        Self {
+    /// IPv4 only, since only that is led there.
+    ///
+    /// # Errors
+    /// As [`Ports::new`].
+    pub fn inside(network: &Network) -> Result<Self> {
+        Ok(Self {
             place: Place::Inside,
-            ..Self::new(network)
-        }
+            ..Self::new(network)?
+        })
     }
 
-    /// Publishes all of `mappings` for a workload at `address`, or none. Idempotent: what is
-    /// published already for the same id, address and mappings is returned as it is.
+    /// Publishes all of `mappings` for a workload, or none. Idempotent: what is published already
+    /// for the same id, addresses and mappings is returned as it is. A mapping that names no host
+    /// address yields a port of each family that the workload has, with the same number.
     ///
     /// # Errors
     /// [`Error::PortTaken`] if another publication or process has the port, `Conflict` if the id
     /// has other ports published, `InvalidArgument` for a container port of 0 or an address that
-    /// is not this host's, `Unsupported` for SCTP and IPv6, `Unavailable` if no port is free.
+    /// is not this host's, `Unsupported` for SCTP and for an address of a family that the workload
+    /// has not, `Unavailable` if no port is free.
     pub fn publish(
         &self,
         container_id: &str,
-        address: Ipv4Addr,
+        target: impl Into<Target>,
         mappings: &[PortMapping],
     ) -> Result<Vec<Published>> {
+        let target = self.reachable(target.into());
         for mapping in mappings {
             check(mapping)?;
+            host_addresses(mapping, target)?;
         }
         let mut state = self.lock();
         if let Some(held) = state.held.get(container_id) {
-            if held.answers(address, mappings) {
+            if held.answers(target, mappings) {
                 return Ok(held.ports.clone());
             }
             return Err(Error::Conflict(format!(
@@ -168,39 +217,96 @@ impl Ports {
         order.sort_by_key(|&index| {
             mappings
                 .get(index)
-                .is_some_and(|mapping| mapping.host_port == 0)
+                .is_some_and(|mapping| mapping.choices() != 1)
         });
         for index in order {
             let Some(mapping) = mappings.get(index) else {
                 continue;
             };
-            let host_ip = host_address(mapping)?;
-            let reservation = if mapping.host_port == 0 {
-                reservation::any(host_ip, mapping.protocol, self.place, &mut state.next_port)?
-            } else {
-                reservation::exact(host_ip, mapping.host_port, mapping.protocol, self.place)?
-            };
-            let published = Published {
-                host_ip,
-                host_port: reservation.port(),
-                container_port: mapping.container_port,
+            let addresses = host_addresses(mapping, target)?;
+            let socket = reservation::Wish {
+                addresses: &addresses,
                 protocol: mapping.protocol,
+                place: self.place,
             };
-            ports.push((index, published));
-            reservations.push(reservation);
+            let held = match (mapping.host_port, mapping.host_port_last) {
+                (0, _) => socket.any(&mut state.next_port)?,
+                (first, last) if last > first => socket.first_of(first, last)?,
+                (port, _) => socket.exact(port)?,
+            };
+            for (host_ip, reservation) in addresses.into_iter().zip(held) {
+                let published = Published {
+                    host_ip,
+                    host_port: reservation.port(),
+                    container_port: mapping.container_port,
+                    protocol: mapping.protocol,
+                };
+                ports.push((index, published));
+                reservations.push(reservation);
+            }
         }
         ports.sort_by_key(|(index, _)| *index);
         let ports: Vec<Published> = ports.into_iter().map(|(_, published)| published).collect();
-        self.firewall
-            .change_elements("add", elements(address, &ports))?;
-        forget_flows(address, &ports);
+        self.change("add", target, &ports)?;
+        forget_flows(target, &ports);
         let held = Held {
-            address,
+            target,
             ports: ports.clone(),
             _reservations: reservations,
         };
         state.held.insert(container_id.to_owned(), held);
         Ok(ports)
+    }
+
+    /// The addresses of a workload to which ports of the host can be led.
+    fn reachable(&self, target: Target) -> Target {
+        match self.place {
+            Place::Host => target,
+            Place::Inside => Target {
+                ipv6: None,
+                ..target
+            },
+        }
+    }
+
+    /// Adds or deletes the ports of a workload, in each family that they have.
+    fn change(&self, verb: &str, target: Target, ports: &[Published]) -> Result<()> {
+        let mut done: Vec<&Firewall> = Vec::new();
+        for firewall in &self.firewalls {
+            let changed = firewall.change_elements(verb, elements(firewall, target, ports));
+            if let Err(error) = changed {
+                // All or none, over two tables.
+                if verb == "add" {
+                    for firewall in done {
+                        let undone =
+                            firewall.change_elements("delete", elements(firewall, target, ports));
+                        if let Err(error) = undone {
+                            tracing::warn!(%error, "half published ports could not be taken back");
+                        }
+                    }
+                }
+                return Err(error);
+            }
+            done.push(firewall);
+        }
+        Ok(())
+    }
+
+    /// Makes the maps of both tables hold exactly what these hold.
+    fn replace<'a>(&self, held: impl Iterator<Item = &'a Held> + Clone) -> Result<()> {
+        for firewall in &self.firewalls {
+            let elements: Vec<_> = held
+                .clone()
+                .flat_map(|held| held.elements(firewall))
+                .collect();
+            // The table of IPv6 is there only if a network has that.
+            let optional = firewall.family() == Family::V6 && elements.is_empty();
+            if optional && firewall.state()?.is_none() {
+                continue;
+            }
+            firewall.replace_published(elements)?;
+        }
+        Ok(())
     }
 
     /// Withdraws all ports of a workload. Returns whether there were any.
@@ -212,22 +318,21 @@ impl Ports {
         let Some(held) = state.held.get(container_id) else {
             return Ok(false);
         };
-        let (address, ports) = (held.address, held.ports.clone());
-        if let Err(error) = self
-            .firewall
-            .change_elements("delete", elements(address, &ports))
-        {
-            // Someone else may have emptied the table: put all the others back. Without a table
+        let (target, ports) = (held.target, held.ports.clone());
+        if let Err(error) = self.change("delete", target, &ports) {
+            // Someone else may have emptied the tables: put all the others back. Without a table
             // nothing is published; bringing it back is the network's task.
             tracing::warn!(%error, "published ports could not be deleted and are written anew");
-            if self.firewall.state()?.is_some() {
-                let others = state.held.iter().filter(|(id, _)| *id != container_id);
-                self.firewall
-                    .replace_published(others.flat_map(|(_, held)| held.elements()))?;
+            let others = state.held.iter().filter(|(id, _)| *id != container_id);
+            for firewall in &self.firewalls {
+                if firewall.state()?.is_some() {
+                    let others = others.clone().map(|(_, held)| held);
+                    firewall.replace_published(others.flat_map(|held| held.elements(firewall)))?;
+                }
             }
         }
         state.held.remove(container_id);
-        forget_flows(address, &ports);
+        forget_flows(target, &ports);
         Ok(true)
     }
 
@@ -249,8 +354,13 @@ impl Ports {
         for publication in publications {
             let mut reservations = Vec::new();
             for port in &publication.ports {
-                match reservation::exact(port.host_ip, port.host_port, port.protocol, self.place) {
-                    Ok(reservation) => reservations.push(reservation),
+                let socket = reservation::Wish {
+                    addresses: &[port.host_ip],
+                    protocol: port.protocol,
+                    place: self.place,
+                };
+                match socket.exact(port.host_port) {
+                    Ok(held) => reservations.extend(held),
                     Err(error) => findings.push(Finding::PortTakenByOther {
                         container_id: publication.container_id.clone(),
                         port: port.host_port,
@@ -259,16 +369,29 @@ impl Ports {
                 }
             }
             let entry = Held {
-                address: publication.address,
+                target: publication.target,
                 ports: publication.ports.clone(),
                 _reservations: reservations,
             };
             held.insert(publication.container_id.clone(), entry);
         }
-        self.firewall
-            .replace_published(held.values().flat_map(Held::elements))?;
+        self.replace(held.values())?;
         state.held = held;
         Ok(findings)
+    }
+
+    /// Whether a workload's ports are published as [`Ports::publish`] would do it now.
+    #[must_use]
+    pub fn holds(
+        &self,
+        container_id: &str,
+        target: impl Into<Target>,
+        mappings: &[PortMapping],
+    ) -> bool {
+        let target = self.reachable(target.into());
+        let state = self.lock();
+        let held = state.held.get(container_id);
+        held.is_some_and(|held| held.answers(target, mappings))
     }
 
     /// All publications, by id.
@@ -277,7 +400,7 @@ impl Ports {
         let state = self.lock();
         let publication = |(id, held): (&String, &Held)| Publication {
             container_id: id.clone(),
-            address: held.address,
+            target: held.target,
             ports: held.ports.clone(),
         };
         state.held.iter().map(publication).collect()
@@ -303,8 +426,7 @@ impl Ports {
         let findings = self.findings(&state, live)?;
         if !findings.is_empty() {
             let kept = state.held.iter().filter(|(id, _)| live.contains(*id));
-            self.firewall
-                .replace_published(kept.flat_map(|(_, held)| held.elements()))?;
+            self.replace(kept.map(|(_, held)| held))?;
             state.held.retain(|id, _| live.contains(id));
         }
         Ok(findings)
@@ -317,17 +439,19 @@ impl Ports {
                 container_id: id.clone(),
             })
             .collect();
-        let table = self.firewall.state()?.unwrap_or_default();
         let mut wrong = 0;
-        for map in PUBLISHED_MAPS {
-            let wanted: BTreeSet<String> = state
-                .held
-                .values()
-                .flat_map(Held::elements)
-                .filter(|(name, _)| *name == map)
-                .map(|(_, element)| element)
-                .collect();
-            wrong += table.elements_of(map).symmetric_difference(&wanted).count();
+        for firewall in &self.firewalls {
+            let table = firewall.state()?.unwrap_or_default();
+            for map in PUBLISHED_MAPS {
+                let wanted: BTreeSet<String> = state
+                    .held
+                    .values()
+                    .flat_map(|held| held.elements(firewall))
+                    .filter(|(name, _)| *name == map)
+                    .map(|(_, element)| element)
+                    .collect();
+                wrong += table.elements_of(map).symmetric_difference(&wanted).count();
+            }
         }
         if wrong > 0 {
             findings.push(Finding::PublicationsDamaged { entries: wrong });
@@ -340,29 +464,59 @@ impl Ports {
     }
 }
 
-impl Held {
-    fn elements(&self) -> Vec<(&'static str, String)> {
-        elements(self.address, &self.ports)
+impl PortMapping {
+    /// How many ports are to be tried, 0 for all.
+    fn choices(&self) -> u16 {
+        match (self.host_port, self.host_port_last) {
+            (0, _) => 0,
+            (first, last) => last.saturating_sub(first).saturating_add(1),
+        }
     }
 
-    /// Whether these publications are what the request asks for.
-    fn answers(&self, address: Ipv4Addr, mappings: &[PortMapping]) -> bool {
-        let same = |(port, mapping): (&Published, &PortMapping)| {
-            host_address(mapping).is_ok_and(|host_ip| host_ip == port.host_ip)
-                && (mapping.host_port == 0 || mapping.host_port == port.host_port)
-                && mapping.container_port == port.container_port
-                && mapping.protocol == port.protocol
-        };
-        self.address == address
-            && self.ports.len() == mappings.len()
-            && self.ports.iter().zip(mappings).all(same)
+    fn allows(&self, port: u16) -> bool {
+        match self.choices() {
+            0 => true,
+            1 => port == self.host_port,
+            _ => (self.host_port..=self.host_port_last).contains(&port),
+        }
     }
 }
 
-/// The map and the element for each port.
-fn elements(address: Ipv4Addr, ports: &[Published]) -> Vec<(&'static str, String)> {
+impl Held {
+    fn elements(&self, firewall: &Firewall) -> Vec<(&'static str, String)> {
+        elements(firewall, self.target, &self.ports)
+    }
+
+    /// Whether these publications are what the request asks for.
+    fn answers(&self, target: Target, mappings: &[PortMapping]) -> bool {
+        let mut wanted = Vec::new();
+        for mapping in mappings {
+            let addresses = host_addresses(mapping, target).unwrap_or_default();
+            wanted.extend(addresses.into_iter().map(|address| (address, mapping)));
+        }
+        let same = |(port, (host_ip, mapping)): (&Published, &(IpAddr, &PortMapping))| {
+            *host_ip == port.host_ip
+                && mapping.allows(port.host_port)
+                && mapping.container_port == port.container_port
+                && mapping.protocol == port.protocol
+        };
+        self.target == target
+            && self.ports.len() == wanted.len()
+            && self.ports.iter().zip(&wanted).all(same)
+    }
+}
+
+/// The map and the element for each port of a table's family.
+fn elements(
+    firewall: &Firewall,
+    target: Target,
+    ports: &[Published],
+) -> Vec<(&'static str, String)> {
     let element = |port: &Published| {
-        let target = format!("{address} . {}", port.container_port);
+        let target = target
+            .of(port.host_ip)
+            .filter(|_| Family::of(port.host_ip) == firewall.family())?;
+        let target = format!("{target} . {}", port.container_port);
         let any = port.host_ip.is_unspecified();
         let map = match (port.protocol, any) {
             (Protocol::Tcp, false) => "published_tcp",
@@ -393,34 +547,64 @@ fn check(mapping: &PortMapping) -> Result<()> {
             mapping.container_port
         )));
     }
-    host_address(mapping).map(drop)
+    if mapping.host_port == 0 && mapping.host_port_last > 0
+        || (1..mapping.host_port).contains(&mapping.host_port_last)
+    {
+        return Err(Error::InvalidArgument(format!(
+            "invalid host ports {}-{}: the last port of a range is not below the first",
+            mapping.host_port, mapping.host_port_last
+        )));
+    }
+    Ok(())
 }
 
-fn host_address(mapping: &PortMapping) -> Result<Ipv4Addr> {
-    match mapping.host_ip {
-        None => Ok(Ipv4Addr::UNSPECIFIED),
-        Some(IpAddr::V4(address)) if address.is_multicast() || address.is_broadcast() => {
-            Err(Error::InvalidArgument(format!(
-                "host address {address} is not that of a single host"
-            )))
-        }
-        Some(IpAddr::V4(address)) => Ok(address),
-        Some(IpAddr::V6(address)) => Err(Error::Unsupported(format!(
+/// The host's addresses at which a mapping is published.
+fn host_addresses(mapping: &PortMapping, target: Target) -> Result<Vec<IpAddr>> {
+    let Some(address) = mapping.host_ip else {
+        let all = [
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        ];
+        return Ok(all
+            .into_iter()
+            .filter(|address| target.of(*address).is_some())
+            .collect());
+    };
+    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    if address.is_multicast() || is_broadcast {
+        return Err(Error::InvalidArgument(format!(
+            "host address {address} is not that of a single host"
+        )));
+    }
+    if target.of(address).is_some() {
+        return Ok(vec![address]);
+    }
+    Err(Error::Unsupported(match address {
+        IpAddr::V6(_) => format!(
             "port {} cannot be published at IPv6 address {address}: this network has no IPv6, use an IPv4 address or none",
             mapping.container_port
-        ))),
-    }
+        ),
+        IpAddr::V4(_) => format!(
+            "port {} cannot be published at IPv4 address {address}: this network has no IPv4, use an IPv6 address or none",
+            mapping.container_port
+        ),
+    }))
 }
 
 /// Old UDP flows would go on to where they went before. Failing to forget them is no reason to
 /// refuse the ports: they expire by themselves.
-fn forget_flows(address: Ipv4Addr, ports: &[Published]) {
-    let udp = ports.iter().filter(|port| port.protocol == Protocol::Udp);
-    let udp: Vec<u16> = udp.map(|port| port.host_port).collect();
-    if udp.is_empty() {
-        return;
-    }
-    if let Err(error) = conntrack::forget_udp(address, &udp) {
-        tracing::warn!(%error, "old UDP flows to published ports live on until they expire");
+fn forget_flows(target: Target, ports: &[Published]) {
+    let targets = [target.ipv4.map(IpAddr::V4), target.ipv6.map(IpAddr::V6)];
+    for address in targets.into_iter().flatten() {
+        let udp = ports.iter().filter(|port| {
+            port.protocol == Protocol::Udp && port.host_ip.is_ipv4() == address.is_ipv4()
+        });
+        let udp: Vec<u16> = udp.map(|port| port.host_port).collect();
+        if udp.is_empty() {
+            continue;
+        }
+        if let Err(error) = conntrack::forget_udp(address, &udp) {
+            tracing::warn!(%error, "old UDP flows to published ports live on until they expire");
+        }
     }
 }

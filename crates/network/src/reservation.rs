@@ -1,7 +1,7 @@
 //! Holding a host port, so that no other process and no other publication gets it.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -41,26 +41,73 @@ impl Reservation {
     }
 }
 
-/// Reserves one port.
-pub(crate) fn exact(
-    address: Ipv4Addr,
-    port: u16,
-    protocol: Protocol,
-    place: Place,
-) -> Result<Reservation> {
-    let mut retries = RETRIES;
-    loop {
-        match reserve(address, port, protocol, place) {
-            Err(Error::PortTaken { .. }) if retries > 0 => {
-                retries -= 1;
+/// Addresses on which one port is to be held.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    /// On each of these, or on none.
+    pub addresses: &'a [IpAddr],
+    pub protocol: Protocol,
+    pub place: Place,
+}
+
+impl Wish<'_> {
+    fn reserve(&self, port: u16) -> Result<Vec<Reservation>> {
+        self.addresses
+            .iter()
+            .map(|address| reserve(*address, port, self.protocol, self.place))
+            .collect()
+    }
+
+    /// Reserves one port, by a reservation for each address.
+    pub fn exact(&self, port: u16) -> Result<Vec<Reservation>> {
+        let mut retries = RETRIES;
+        loop {
+            match self.reserve(port) {
+                Err(Error::PortTaken { .. }) if retries > 0 => {
+                    retries -= 1;
+                    std::thread::sleep(RETRY_PAUSE);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Reserves the first free port of a range.
+    pub fn first_of(&self, first: u16, last: u16) -> Result<Vec<Reservation>> {
+        self.first_among(first..=last)?
+            .ok_or(Error::PortsExhausted { first, last })
+    }
+
+    /// Reserves a free port of the range that the kernel, too, takes ports from
+    /// (`ip_local_port_range`), searching on from `next`.
+    pub fn any(&self, next: &mut u16) -> Result<Vec<Reservation>> {
+        let (first, last) = range();
+        for attempt in 0..=RETRIES {
+            if attempt > 0 {
                 std::thread::sleep(RETRY_PAUSE);
             }
-            outcome => return outcome,
+            let start = (*next).clamp(first, last);
+            if let Some(held) = self.first_among((start..=last).chain(first..start))? {
+                let port = held.first().map_or(first, Reservation::port);
+                *next = if port == last { first } else { port + 1 };
+                return Ok(held);
+            }
         }
+        Err(Error::PortsExhausted { first, last })
+    }
+
+    fn first_among(&self, ports: impl Iterator<Item = u16>) -> Result<Option<Vec<Reservation>>> {
+        for port in ports {
+            match self.reserve(port) {
+                Err(Error::PortTaken { .. }) => {}
+                outcome => return outcome.map(Some),
+            }
+        }
+        Ok(None)
     }
 }
 
-fn reserve(address: Ipv4Addr, port: u16, protocol: Protocol, place: Place) -> Result<Reservation> {
+fn reserve(address: IpAddr, port: u16, protocol: Protocol, place: Place) -> Result<Reservation> {
     hold(address, port, protocol, place).map_err(|source| match source.raw_os_error() {
         Some(libc::EADDRINUSE) => Error::PortTaken {
             address,
@@ -68,38 +115,18 @@ fn reserve(address: Ipv4Addr, port: u16, protocol: Protocol, place: Place) -> Re
             source,
         },
         Some(libc::EADDRNOTAVAIL) => Error::InvalidArgument(format!(
-            "Bind for {address}:{port} failed: {address} is not an address of this host"
+            "Bind for {} failed: {address} is not an address of this host",
+            SocketAddr::new(address, port)
         )),
-        _ => Error::system(format!("bind {address}:{port}/{protocol}"), source),
+        // The kernel has no such sockets.
+        Some(libc::EAFNOSUPPORT) => Error::Unsupported(format!(
+            "port {port} cannot be published at {address}: this kernel has no IPv6"
+        )),
+        _ => Error::system(
+            format!("bind {}/{protocol}", SocketAddr::new(address, port)),
+            source,
+        ),
     })
-}
-
-/// Reserves a free port of the range that the kernel, too, takes ports from (`ip_local_port_range`),
-/// searching on from `next`.
-pub(crate) fn any(
-    address: Ipv4Addr,
-    protocol: Protocol,
-    place: Place,
-    next: &mut u16,
-) -> Result<Reservation> {
-    let (first, last) = range();
-    for attempt in 0..=RETRIES {
-        if attempt > 0 {
-            std::thread::sleep(RETRY_PAUSE);
-        }
-        let start = (*next).clamp(first, last);
-        for port in (start..=last).chain(first..start) {
-            match reserve(address, port, protocol, place) {
-                Err(Error::PortTaken { .. }) => {}
-                Ok(reservation) => {
-                    *next = if port == last { first } else { port + 1 };
-                    return Ok(reservation);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    Err(Error::PortsExhausted { first, last })
 }
 
 fn range() -> (u16, u16) {
@@ -111,13 +138,13 @@ fn range() -> (u16, u16) {
     }
 }
 
-fn hold(address: Ipv4Addr, port: u16, protocol: Protocol, place: Place) -> io::Result<Reservation> {
+fn hold(address: IpAddr, port: u16, protocol: Protocol, place: Place) -> io::Result<Reservation> {
     let kind = match protocol {
         Protocol::Tcp => libc::SOCK_STREAM,
         Protocol::Udp => libc::SOCK_DGRAM,
         Protocol::Sctp => return Err(io::Error::from_raw_os_error(libc::EPROTONOSUPPORT)),
     };
-    let socket = socket(kind, place)?;
+    let socket = socket(kind, address, place)?;
     match bind(&socket, address, port) {
         // Closed connections of an earlier server (TIME_WAIT) block a plain bind for a minute.
         // With SO_REUSEADDR only a living socket does; but to keep later sockets with that
@@ -134,8 +161,8 @@ fn hold(address: Ipv4Addr, port: u16, protocol: Protocol, place: Place) -> io::R
     }
 }
 
-fn hold_listening(address: Ipv4Addr, port: u16, place: Place) -> io::Result<Reservation> {
-    let socket = socket(libc::SOCK_STREAM, place)?;
+fn hold_listening(address: IpAddr, port: u16, place: Place) -> io::Result<Reservation> {
+    let socket = socket(libc::SOCK_STREAM, address, place)?;
     switch_on(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
     bind(&socket, address, port)?;
     // SAFETY: listen(2) takes no pointers.
@@ -160,30 +187,59 @@ fn switch_on(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> io::R
     })
 }
 
-fn socket(kind: libc::c_int, place: Place) -> io::Result<OwnedFd> {
+fn socket(kind: libc::c_int, address: IpAddr, place: Place) -> io::Result<OwnedFd> {
+    let (domain, level, free_bind) = match address {
+        IpAddr::V4(_) => (libc::AF_INET, libc::SOL_IP, libc::IP_FREEBIND),
+        IpAddr::V6(_) => (libc::AF_INET6, libc::SOL_IPV6, libc::IPV6_FREEBIND),
+    };
     // SAFETY: socket(2) takes no pointers.
-    let fd = unsafe { libc::socket(libc::AF_INET, kind | libc::SOCK_CLOEXEC, 0) };
+    let fd = unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, 0) };
     check(fd)?;
     // SAFETY: the descriptor was just opened and belongs to nobody else.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    if address.is_ipv6() {
+        // The port of the other family is another one's, or held by a socket of its own.
+        switch_on(&socket, libc::SOL_IPV6, libc::IPV6_V6ONLY)?;
+    }
     if place == Place::Inside {
-        switch_on(&socket, libc::SOL_IP, libc::IP_FREEBIND)?;
+        switch_on(&socket, level, free_bind)?;
     }
     Ok(socket)
 }
 
-fn bind(socket: &OwnedFd, address: Ipv4Addr, port: u16) -> io::Result<()> {
-    let name = libc::sockaddr_in {
-        sin_family: libc::AF_INET.try_into().unwrap_or(2),
-        sin_port: port.to_be(),
-        sin_addr: libc::in_addr {
-            s_addr: u32::from(address).to_be(),
-        },
-        sin_zero: [0; 8],
-    };
-    let length = size_of_val(&name).try_into().unwrap_or(16);
-    // SAFETY: `name` is a sockaddr_in that outlives the call, and its size is given.
-    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const name).cast(), length) })
+fn bind(socket: &OwnedFd, address: IpAddr, port: u16) -> io::Result<()> {
+    match address {
+        IpAddr::V4(address) => bind_name(
+            socket,
+            &libc::sockaddr_in {
+                sin_family: libc::AF_INET.try_into().unwrap_or(2),
+                sin_port: port.to_be(),
+                sin_addr: libc::in_addr {
+                    s_addr: u32::from(address).to_be(),
+                },
+                sin_zero: [0; 8],
+            },
+        ),
+        IpAddr::V6(address) => bind_name(
+            socket,
+            &libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6.try_into().unwrap_or(10),
+                sin6_port: port.to_be(),
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr {
+                    s6_addr: address.octets(),
+                },
+                sin6_scope_id: 0,
+            },
+        ),
+    }
+}
+
+/// `name` is a `sockaddr_in` or a `sockaddr_in6`.
+fn bind_name<T>(socket: &OwnedFd, name: &T) -> io::Result<()> {
+    let length = size_of::<T>().try_into().unwrap_or(0);
+    // SAFETY: `name` is readable for its own size, which is given, and outlives the call.
+    check(unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(name).cast(), length) })
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -259,7 +259,7 @@ fn further_interfaces_come_and_go_in_a_running_namespace() {
         let shown = inside(&inner.namespace, || run("ip addr show dev eth1; ip route"));
         assert!(shown.contains("inet 10.9.0.7/24"), "{shown}");
         assert!(shown.contains("default via 172.29.0.1 dev eth0"), "{shown}");
-        route_by(&inner.namespace, Some(second.gateway())).unwrap();
+        route_by(&inner.namespace, Some(second.gateway()), None).unwrap();
         let routes = inside(&inner.namespace, || run("ip route"));
         assert!(routes.contains("default via 10.9.0.1 dev eth1"), "{routes}");
         assert!(!routes.contains("172.29.0.1"), "{routes}");
@@ -278,7 +278,7 @@ fn further_interfaces_come_and_go_in_a_running_namespace() {
         assert!(plug(&inner.namespace, &second, "eth1", &wanted).is_err());
         assert_eq!(host_interfaces().len(), before);
         assert!(second.detach(&further.host_interface).unwrap());
-        route_by(&inner.namespace, None).unwrap();
+        route_by(&inner.namespace, None, None).unwrap();
         let routes = inside(&inner.namespace, || run("ip route"));
         assert!(!routes.contains("default"), "{routes}");
         second.remove().unwrap();

@@ -10,7 +10,7 @@ use std::time::Instant;
 use common::{
     container, fetch, host_interfaces, isolated, mapping, mapping_at, network, run, serve,
 };
-use gamut_network::{BridgeConfig, Error, Finding, Network, Ports, Protocol};
+use gamut_network::{BridgeConfig, Error, Finding, Network, PortMapping, Ports, Protocol};
 use gamut_spec::error::ErrorKind;
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 29, 0, 2);
@@ -19,7 +19,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 29, 0, 2);
 fn conflicts_are_refused_and_nothing_is_left_half_done() {
     isolated(|| {
         let network = network();
-        let ports = Ports::new(&network);
+        let ports = Ports::new(&network).unwrap();
         let tcp = |port| mapping(port, 80, Protocol::Tcp);
         ports.publish("a", ADDRESS, &[tcp(8080)]).unwrap();
         let error = ports
@@ -76,7 +76,7 @@ fn conflicts_are_refused_and_nothing_is_left_half_done() {
 fn bad_requests_are_refused() {
     isolated(|| {
         let network = network();
-        let ports = Ports::new(&network);
+        let ports = Ports::new(&network).unwrap();
         for (mapping, kind) in [
             (mapping(1, 0, Protocol::Tcp), ErrorKind::InvalidArgument),
             (mapping(1, 80, Protocol::Sctp), ErrorKind::Unsupported),
@@ -105,7 +105,7 @@ fn ports_are_chosen_from_the_kernels_range() {
     isolated(|| {
         let network = network();
         std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40003").unwrap();
-        let ports = Ports::new(&network);
+        let ports = Ports::new(&network).unwrap();
         let any = mapping(0, 80, Protocol::Tcp);
         let fixed = mapping(40001, 81, Protocol::Tcp);
         let given = ports.publish("a", ADDRESS, &[any.clone(), fixed]).unwrap();
@@ -137,11 +137,38 @@ fn a_port_whose_server_has_just_ended_is_free() {
         drop(server);
         drop(client);
         drop(listener);
-        let ports = Ports::new(&network);
+        let ports = Ports::new(&network).unwrap();
         ports
             .publish("a", ADDRESS, &[mapping(9001, 80, Protocol::Tcp)])
             .unwrap();
         assert!(TcpListener::bind("127.0.0.1:9001").is_err(), "held for us");
+    });
+}
+
+#[test]
+fn a_range_yields_the_first_port_that_is_free() {
+    isolated(|| {
+        let network = network();
+        let ports = Ports::new(&network).unwrap();
+        let _other = TcpListener::bind("0.0.0.0:9000").unwrap();
+        let range = |last| PortMapping {
+            host_port_last: last,
+            ..mapping(9000, 80, Protocol::Tcp)
+        };
+        // The fixed one has its port, though it is named last.
+        let wanted = [range(9003), mapping(9001, 81, Protocol::Tcp)];
+        let given = ports.publish("a", ADDRESS, &wanted).unwrap();
+        assert_eq!((given[0].host_port, given[1].host_port), (9002, 9001));
+        assert_eq!(ports.publish("a", ADDRESS, &wanted).unwrap(), given);
+        let given = ports.publish("b", ADDRESS, &[range(9003)]).unwrap();
+        assert_eq!(given[0].host_port, 9003);
+        let error = ports.publish("c", ADDRESS, &[range(9003)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        let error = ports.publish("c", ADDRESS, &[range(8999)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        ports.unpublish("a").unwrap();
+        let given = ports.publish("c", ADDRESS, &[range(9003)]).unwrap();
+        assert_eq!(given[0].host_port, 9001);
     });
 }
 
@@ -151,7 +178,7 @@ fn publications_survive_the_daemon() {
         let network = network();
         let web = container(&network, 2);
         serve(&web.namespace, "web", 80);
-        let ports = Ports::new(&network);
+        let ports = Ports::new(&network).unwrap();
         let wanted = [
             mapping(8080, 80, Protocol::Tcp),
             mapping(8081, 80, Protocol::Tcp),
@@ -165,7 +192,7 @@ fn publications_survive_the_daemon() {
         let thief = TcpListener::bind("0.0.0.0:8081").unwrap();
 
         let network = Network::ensure(&BridgeConfig::default()).unwrap();
-        let ports = Ports::new(&network);
+        let ports = Ports::new(&network).unwrap();
         run("nft add element ip gamut published_tcp_any '{ 6666 : 172.29.0.77 . 80 }'");
         let findings = ports.restore(&record).unwrap();
         assert!(
@@ -193,7 +220,7 @@ fn damage_is_found_and_repaired() {
         let web = container(&network, 2);
         let stray = container(&network, 3);
         serve(&web.namespace, "web", 80);
-        let ports = Ports::new(&network);
+        let ports = Ports::new(&network).unwrap();
         let address = web.endpoint.address;
         ports
             .publish("web", address, &[mapping(8080, 80, Protocol::Tcp)])
@@ -218,7 +245,7 @@ fn damage_is_found_and_repaired() {
                 bridge: "gamut0".to_owned(),
             },
             Finding::FirewallDamaged {
-                table: "gamut".to_owned(),
+                table: "ip gamut".to_owned(),
             },
             Finding::StaleInterface {
                 interface: stray.endpoint.host_interface.clone(),
@@ -253,7 +280,7 @@ fn damage_is_found_and_repaired() {
 fn withdrawing_works_whatever_others_did_to_the_table() {
     isolated(|| {
         let network = network();
-        let ports = Ports::new(&network);
+        let ports = Ports::new(&network).unwrap();
         for (id, port) in [("a", 8080), ("b", 8081), ("c", 8082)] {
             ports
                 .publish(id, ADDRESS, &[mapping(port, 80, Protocol::Tcp)])
@@ -289,7 +316,7 @@ fn withdrawing_works_whatever_others_did_to_the_table() {
 fn timing() {
     isolated(|| {
         let network = network();
-        let ports = Ports::new(&network);
+        let ports = Ports::new(&network).unwrap();
         let (mut publish, mut unpublish) = (Vec::new(), Vec::new());
         for _ in 0..32 {
             let start = Instant::now();

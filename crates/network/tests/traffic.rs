@@ -25,7 +25,7 @@ fn published_ports_from_everywhere() {
         let web = container(&network, 2);
         let other = container(&network, 3);
         serve(&web.namespace, "web", 80);
-        let ports = Ports::new(&network);
+        let ports = Ports::new(&network).unwrap();
         let wanted = [
             mapping(8080, 80, Protocol::Tcp),
             mapping(5353, 80, Protocol::Udp),
@@ -107,7 +107,7 @@ fn what_is_not_published_is_closed() {
         let world = outside_world();
         let inner = container(&network, 2);
         serve(&inner.namespace, "inner", 80);
-        let ports = Ports::new(&network);
+        let ports = Ports::new(&network).unwrap();
         let address = inner.endpoint.address;
         ports
             .publish("inner", address, &[mapping_at("127.0.0.1", 8081, 80)])
@@ -122,6 +122,39 @@ fn what_is_not_published_is_closed() {
             inside(&world, move || fetch((address, 80))).is_some(),
             "it was our rule"
         );
+    });
+}
+
+#[test]
+fn what_the_hosts_firewall_drops_stays_dropped() {
+    isolated(|| {
+        let network = network();
+        let world = outside_world();
+        let web = container(&network, 2);
+        serve(&web.namespace, "web", 80);
+        let ports = Ports::new(&network).unwrap();
+        let wanted = [mapping(8080, 80, Protocol::Tcp)];
+        ports.publish("web", web.endpoint.address, &wanted).unwrap();
+        let fetch_outside = || inside(&world, || fetch((HOST, 8080)));
+        assert!(fetch_outside().is_some());
+        // Whether its rule comes before ours or after them.
+        for priority in [-10, 10] {
+            run(&format!(
+                "nft 'table ip theirs {{ chain forward {{ type filter hook forward priority {priority}; \
+                 policy drop; }} }}'"
+            ));
+            assert_eq!(fetch_outside(), None, "priority {priority}");
+            // What it lets pass, by the port that was asked for, passes.
+            run("nft add rule ip theirs forward ct original proto-dst 8080 accept");
+            assert!(fetch_outside().is_some(), "priority {priority}");
+            run("nft delete table ip theirs");
+        }
+        // A rule about the host's port, before it is led on.
+        run(
+            "nft 'table ip theirs { chain early { type filter hook prerouting priority raw; \
+             tcp dport 8080 ip saddr 203.0.113.9 drop; } }'",
+        );
+        assert_eq!(fetch_outside(), None);
     });
 }
 
@@ -154,7 +187,7 @@ fn udp_clients_follow_a_port_that_moves() {
         let (first, second) = (container(&network, 2), container(&network, 3));
         serve(&first.namespace, "first", 53);
         serve(&second.namespace, "second", 53);
-        let ports = Ports::new(&network);
+        let ports = Ports::new(&network).unwrap();
         // One socket, whose packets are one flow for the kernel.
         let client = inside(&world, || {
             UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 4444)).unwrap()
@@ -186,7 +219,7 @@ fn a_port_published_at_one_address_is_there_only() {
         let outside = outside_world();
         let web = container(&network, 2);
         serve(&web.namespace, "web", 80);
-        let ports = Ports::new(&network);
+        let ports = Ports::new(&network).unwrap();
         let wanted = [mapping_at("203.0.113.1", 8080, 80)];
         ports.publish("web", web.endpoint.address, &wanted).unwrap();
         assert!(inside(&outside, || fetch((HOST, 8080))).is_some());

@@ -2,6 +2,7 @@
 //!
 //! No I/O but reading `/dev/urandom` for ids ([`id::random`]) and the clock ([`time::now_ns`]).
 
+pub mod detach_keys;
 pub mod error;
 pub mod form;
 pub mod id;

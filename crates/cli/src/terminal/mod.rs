@@ -1,6 +1,5 @@
 //! The caller's terminal and standard streams while a container uses them.
 
-pub mod detach;
 pub mod raw;
 pub mod session;
 pub mod signals;

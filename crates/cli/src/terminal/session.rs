@@ -3,10 +3,10 @@
 
 use std::io;
 
+use gamut_spec::detach_keys::KeySequence;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use super::detach::DetachKeys;
 use super::raw::RawMode;
 use super::sink::Sink;
 use super::{signals, source};
@@ -28,8 +28,8 @@ pub struct Session {
     pub shows_stdout: bool,
     /// Which of the container's streams to show.
     pub shows_stderr: bool,
-    /// Keys that detach; none for "never".
-    pub detach_keys: Vec<u8>,
+    /// Keys that detach.
+    pub detach_keys: KeySequence,
 }
 
 /// How a session ended.
@@ -103,10 +103,9 @@ impl Session {
 /// detached. A container that does not read any more is no error: its output tells the rest.
 async fn send_input<W: tokio::io::AsyncWrite + Unpin>(writer: &mut W, session: &Session) -> bool {
     let mut input: mpsc::Receiver<Vec<u8>> = source::stdin();
-    let watches = session.is_tty && !session.detach_keys.is_empty();
-    let mut keys = DetachKeys::new(session.detach_keys.clone());
+    let mut keys = session.detach_keys.watch();
     while let Some(bytes) = input.recv().await {
-        let (bytes, is_detached) = if watches {
+        let (bytes, is_detached) = if session.is_tty {
             keys.filter(&bytes)
         } else {
             (bytes, false)

@@ -1,12 +1,12 @@
 //! `POST /containers/create`: Docker's words to the engine's.
 
-use super::mounts;
+use super::{mounts, ports};
 use crate::error::ApiError;
 use crate::reply::{self, Response};
-use crate::request::Request;
+use crate::request::{ApiVersion, Request};
 use gamut_engine::container::spec::{
     BlkioDevice, ContainerSpec, DeviceMapping, EndpointSpec, IpcMode, LogSpec, NamespaceMode,
-    NetworkMode, Port, Protocol, PublishedPort, ResourceSpec, RestartPolicy, Ulimit,
+    NetworkMode, ResourceSpec, RestartPolicy, Ulimit,
 };
 use gamut_spec::error::ErrorKind;
 use gamut_spec::isolation::IsolationLevel;
@@ -77,6 +77,9 @@ struct Body {
     #[serde(deserialize_with = "null_as_default")]
     stop_signal: String,
     stop_timeout: Option<i64>,
+    /// Where docker-py puts it.
+    #[serde(deserialize_with = "null_as_default")]
+    runtime: String,
     #[serde(deserialize_with = "null_as_default")]
     host_config: WireHostConfig,
     #[serde(deserialize_with = "null_as_default")]
@@ -211,7 +214,7 @@ struct WireHostConfig {
     #[serde(deserialize_with = "null_as_default")]
     network_mode: String,
     #[serde(deserialize_with = "null_as_default")]
-    port_bindings: BTreeMap<String, Option<Vec<WirePortBinding>>>,
+    port_bindings: BTreeMap<String, Option<Vec<ports::WirePortBinding>>>,
     #[serde(deserialize_with = "null_as_default")]
     restart_policy: WireRestartPolicy,
     auto_remove: bool,
@@ -280,15 +283,6 @@ struct WireLogConfig {
     config: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct WirePortBinding {
-    #[serde(deserialize_with = "null_as_default")]
-    host_ip: String,
-    #[serde(deserialize_with = "null_as_default")]
-    host_port: String,
-}
-
 pub(super) fn unsupported(what: &str) -> ApiError {
     ApiError::new(
         ErrorKind::Unsupported,
@@ -296,39 +290,40 @@ pub(super) fn unsupported(what: &str) -> ApiError {
     )
 }
 
+/// Before this version, `platform` means nothing.
+const PLATFORM_SINCE: ApiVersion = ApiVersion(1, 41);
+
 /// `POST /containers/create`
 pub async fn create(mut request: Request) -> Result<Response, ApiError> {
-    let body: Body = request.json().await?.ok_or_else(|| {
+    let mut body: Value = request.json().await?.ok_or_else(|| {
         ApiError::invalid("config cannot be empty in order to create a container")
     })?;
+    let warnings = super::requested::understand(request.version, &mut body)?;
+    let body: Body = serde_json::from_value(body)
+        .map_err(|error| ApiError::invalid(format!("invalid JSON: {error}")))?;
     let platform = request
         .text("platform")
-        .filter(|text| !text.is_empty())
+        .filter(|text| !text.is_empty() && request.version >= PLATFORM_SINCE)
         .map(str::to_owned);
     let name = request.text("name").map(str::to_owned);
     let mut spec = into_domain(body)?;
     spec.platform = platform;
-    let made = request
+    let mut made = request
         .blocking(move |engine, caller| engine.create_container(caller, name.as_deref(), spec))
         .await?;
+    made.warnings.extend(warnings);
     Ok(reply::created(
         &json!({"Id": made.id, "Warnings": made.warnings}),
     ))
 }
 
 fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
-    let host = body.host_config;
+    let mut host = body.host_config;
+    if host.runtime.is_empty() {
+        host.runtime = body.runtime;
+    }
     if !host.storage_opt.is_empty() {
         return Err(unsupported("--storage-opt"));
-    }
-    if !matches!(host.volume_driver.as_str(), "" | "local") {
-        return Err(ApiError::new(
-            ErrorKind::NotFound,
-            format!(
-                "error looking up volume plugin {}: plugin not found",
-                host.volume_driver
-            ),
-        ));
     }
     let healthcheck = body
         .healthcheck
@@ -339,7 +334,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     let mounts = mounts::into_domain(&host.binds, host.mounts, host.tmpfs)?;
     let mut exposed_ports = BTreeSet::new();
     for text in body.exposed_ports.keys() {
-        exposed_ports.insert(parse_port(text)?);
+        exposed_ports.insert(ports::parse_port(text)?);
     }
     let mac_address = Some(body.mac_address).filter(|mac| !mac.is_empty());
     let level = level(&host.runtime, &host.isolation, &host.annotations)?;
@@ -354,8 +349,11 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
     Ok(ContainerSpec {
         healthcheck,
         volumes_from: host.volumes_from,
+        volume_driver: host.volume_driver,
         image: body.image,
         level,
+        runtime: host.runtime,
+        isolation: host.isolation,
         entrypoint: body.entrypoint,
         command: body.cmd,
         environment: body.env,
@@ -374,7 +372,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
         stop_signal: body.stop_signal,
         stop_timeout_seconds: body.stop_timeout,
         exposed_ports,
-        published_ports: published_ports(host.port_bindings)?,
+        published_ports: ports::published(host.port_bindings)?,
         publish_all: host.publish_all_ports,
         anonymous_volumes: body.volumes.into_keys().collect(),
         mounts,
@@ -510,57 +508,6 @@ fn namespace_mode(what: &str, text: &str) -> Result<NamespaceMode, ApiError> {
 /// What the driver makes of its options is the engine's to say.
 fn log_config(config: WireLogConfig) -> LogSpec {
     LogSpec::asked(&config.driver, config.config)
-}
-
-/// `80`, `80/tcp`.
-pub fn parse_port(text: &str) -> Result<Port, ApiError> {
-    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let bad = || ApiError::invalid(format!("invalid port specification: {text:?}"));
-    let protocol = match protocol.to_ascii_lowercase().as_str() {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        "sctp" => Protocol::Sctp,
-        _ => return Err(bad()),
-    };
-    let number = number
-        .parse()
-        .ok()
-        .filter(|number: &u16| *number > 0)
-        .ok_or_else(bad)?;
-    Ok(Port { number, protocol })
-}
-
-fn published_ports(
-    bindings: BTreeMap<String, Option<Vec<WirePortBinding>>>,
-) -> Result<Vec<PublishedPort>, ApiError> {
-    let mut list = Vec::new();
-    for (port, bindings) in bindings {
-        let container = parse_port(&port)?;
-        let bindings = bindings.unwrap_or_default();
-        for binding in bindings {
-            let host_address = if binding.host_ip.is_empty() {
-                None
-            } else {
-                let address = binding.host_ip.parse().map_err(|_| {
-                    ApiError::invalid(format!("invalid IP address: {}", binding.host_ip))
-                })?;
-                Some(address)
-            };
-            // A range means: the first that is free; only a range of one is certain.
-            let host_port = match binding.host_port.as_str() {
-                "" => 0,
-                text => text.parse().map_err(|_| {
-                    ApiError::invalid(format!("invalid port specification: {text:?}"))
-                })?,
-            };
-            list.push(PublishedPort {
-                container,
-                host_address,
-                host_port,
-            });
-        }
-    }
-    Ok(list)
 }
 
 fn device(device: &WireDevice) -> DeviceMapping {

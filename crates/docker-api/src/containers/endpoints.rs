@@ -10,7 +10,8 @@ use gamut_engine::networking::record::{endpoint_id, is_predefined, predefined_id
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
 
 /// What a client says of an endpoint. What only an answer says is passed over.
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +38,8 @@ struct WireIpam {
     ipv4_address: String,
     #[serde(rename = "IPv6Address", deserialize_with = "null_as_default")]
     ipv6_address: String,
+    #[serde(rename = "LinkLocalIPs", deserialize_with = "null_as_default")]
+    link_local: Vec<String>,
 }
 
 impl WireEndpoint {
@@ -46,30 +49,60 @@ impl WireEndpoint {
     /// For an address that is none.
     pub fn into_domain(self, network: &str) -> Result<EndpointSpec, ApiError> {
         let ipam = self.ipam_config.unwrap_or_default();
-        let parse = |family: &str, text: &str| -> Result<Option<IpAddr>, ApiError> {
-            if text.is_empty() {
-                return Ok(None);
-            }
-            text.parse()
-                .ok()
-                .filter(|address: &IpAddr| address.is_ipv4() == (family == "IPv4"))
-                .map(Some)
-                .ok_or_else(|| ApiError::invalid(format!("invalid {family} address: {text}")))
-        };
-        let four = parse("IPv4", &ipam.ipv4_address)?;
-        let six = parse("IPv6", &ipam.ipv6_address)?;
+        let address: Option<Ipv4Addr> = parse("IPv4", &ipam.ipv4_address)?;
+        let address6 = parse("IPv6", &ipam.ipv6_address)?;
         Ok(EndpointSpec {
             network: network.to_owned(),
             network_id: String::new(),
             aliases: self.aliases,
-            // One of the sixth version is refused by the engine, with the reason.
-            address: six.or(four),
+            address: address.map(IpAddr::V4),
+            address6,
+            link_local: link_local(&ipam.link_local)?,
             mac_address: Some(self.mac_address).filter(|mac| !mac.is_empty()),
             links: self.links,
             gateway_priority: self.gw_priority,
             driver_options: self.driver_opts,
         })
     }
+}
+
+fn link_local(texts: &[String]) -> Result<Vec<Ipv4Addr>, ApiError> {
+    let parse = |text: &String| {
+        text.parse::<Ipv4Addr>()
+            .map_err(|_| ApiError::invalid(format!("invalid link-local IP address: {text}")))
+    };
+    texts.iter().map(parse).collect()
+}
+
+/// `IPAMConfig`: the addresses that were asked for.
+fn ipam(endpoint: &EndpointSpec) -> Value {
+    let mut asked = Map::new();
+    if let Some(address) = endpoint.address {
+        asked.insert("IPv4Address".to_owned(), json!(address.to_string()));
+    }
+    if let Some(address) = endpoint.address6 {
+        asked.insert("IPv6Address".to_owned(), json!(address.to_string()));
+    }
+    if !endpoint.link_local.is_empty() {
+        let texts = endpoint.link_local.iter().map(Ipv4Addr::to_string);
+        let texts = texts.collect::<Vec<_>>();
+        asked.insert("LinkLocalIPs".to_owned(), json!(texts));
+    }
+    if asked.is_empty() {
+        return Value::Null;
+    }
+    Value::Object(asked)
+}
+
+/// An address of a family, if there is one.
+fn parse<A: FromStr>(family: &str, text: &str) -> Result<Option<A>, ApiError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = text.parse().ok();
+    address
+        .map(Some)
+        .ok_or_else(|| ApiError::invalid(format!("invalid {family} address: {text}")))
 }
 
 /// `NetworkSettings.Networks` of a container.
@@ -104,10 +137,7 @@ fn describe(record: &ContainerRecord, endpoint: &EndpointSpec, name: &str) -> Va
             json!(words)
         }
     };
-    let ipam = endpoint.address.map_or(
-        Value::Null,
-        |address| json!({"IPv4Address": address.to_string()}),
-    );
+    let sixth = lease.and_then(|lease| lease.ipv6);
     let is_live = record.state.phase.is_live();
     let names = if is_predefined(name) {
         Value::Null
@@ -115,10 +145,10 @@ fn describe(record: &ContainerRecord, endpoint: &EndpointSpec, name: &str) -> Va
         json!(names(record, endpoint))
     };
     let mut value = json!({
-        "IPAMConfig": ipam,
+        "IPAMConfig": ipam(endpoint),
         "Links": list(&endpoint.links),
         "Aliases": list(&endpoint.aliases),
-        "MacAddress": text(lease.map(|lease| lease.mac.clone())),
+        "MacAddress": text(lease.map(|lease| lease.mac.clone()).or_else(|| endpoint.mac_address.clone())),
         "DriverOpts": Value::Null,
         "GwPriority": endpoint.gateway_priority,
         "NetworkID": endpoint.network_id,
@@ -126,9 +156,9 @@ fn describe(record: &ContainerRecord, endpoint: &EndpointSpec, name: &str) -> Va
         "Gateway": text(lease.and_then(|lease| lease.gateway).map(|gateway| gateway.to_string())),
         "IPAddress": text(lease.map(|lease| lease.address.to_string())),
         "IPPrefixLen": lease.map_or(0, |lease| lease.prefix),
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
+        "IPv6Gateway": text(sixth.and_then(|place| place.gateway).map(|gateway| gateway.to_string())),
+        "GlobalIPv6Address": text(sixth.map(|place| place.address.to_string())),
+        "GlobalIPv6PrefixLen": sixth.map_or(0, |place| place.prefix),
         "DNSNames": names,
     });
     if !endpoint.driver_options.is_empty() {
@@ -144,15 +174,26 @@ mod tests {
     #[test]
     fn an_endpoint_as_clients_send_it() {
         let wire: WireEndpoint = serde_json::from_value(json!({
-            "IPAMConfig": {"IPv4Address": "10.0.0.5", "LinkLocalIPs": null}, "Links": null,
+            "IPAMConfig": {"IPv4Address": "10.0.0.5", "LinkLocalIPs": ["169.254.8.8"]}, "Links": null,
             "Aliases": ["db"], "MacAddress": "", "NetworkID": "x", "DriverOpts": null, "GwPriority": 3,
         }))
         .unwrap();
         let endpoint = wire.into_domain("net").unwrap();
         assert_eq!(endpoint.address, Some(IpAddr::from([10, 0, 0, 5])));
+        assert_eq!(endpoint.link_local, [Ipv4Addr::from([169, 254, 8, 8])]);
         assert_eq!(endpoint.aliases, ["db"]);
         assert_eq!((endpoint.gateway_priority, endpoint.mac_address), (3, None));
-        for bad in [json!({"IPv4Address": "x"}), json!({"IPv4Address": "::1"})] {
+        let wire = json!({"IPAMConfig": {"IPv4Address": "10.0.0.5", "IPv6Address": "fd00::5"}});
+        let wire: WireEndpoint = serde_json::from_value(wire).unwrap();
+        let endpoint = wire.into_domain("net").unwrap();
+        assert_eq!(endpoint.address6, Some("fd00::5".parse().unwrap()));
+        assert!(endpoint.address.is_some());
+        for bad in [
+            json!({"IPv4Address": "x"}),
+            json!({"IPv4Address": "::1"}),
+            json!({"IPv6Address": "10.0.0.1"}),
+            json!({"LinkLocalIPs": ["fe80::1"]}),
+        ] {
             let wire: WireEndpoint = serde_json::from_value(json!({"IPAMConfig": bad})).unwrap();
             assert!(wire.into_domain("net").is_err());
         }

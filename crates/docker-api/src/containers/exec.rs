@@ -2,7 +2,7 @@
 
 use super::lifecycle::terminal_size;
 use crate::error::ApiError;
-use crate::hijack;
+use crate::hijack::{self, End, Output, Stdio};
 use crate::reply::{self, Response};
 use crate::request::Request;
 use gamut_engine::Engine;
@@ -23,7 +23,11 @@ struct CreateBody {
     attach_stdin: bool,
     attach_stdout: bool,
     attach_stderr: bool,
-    #[serde(deserialize_with = "super::create::null_as_default")]
+    // Go's decoder does not tell upper from lower case, which docker-py counts on.
+    #[serde(
+        alias = "detachKeys",
+        deserialize_with = "super::create::null_as_default"
+    )]
     detach_keys: String,
     tty: bool,
     #[serde(deserialize_with = "super::create::null_as_default")]
@@ -44,6 +48,7 @@ pub async fn create(mut request: Request, name: &str) -> Result<Response, ApiErr
     if body.privileged && !request.engine.is_trusted(&request.caller) {
         return Err(Engine::denied(&request.caller, "exec --privileged").into());
     }
+    hijack::detach_keys(body.tty, &body.detach_keys)?;
     let exec = ExecRequest {
         command: body.cmd.unwrap_or_default(),
         environment: body.env,
@@ -63,6 +68,7 @@ pub async fn create(mut request: Request, name: &str) -> Result<Response, ApiErr
 #[serde(default, rename_all = "PascalCase")]
 struct StartBody {
     detach: bool,
+    tty: bool,
     console_size: Option<(u16, u16)>,
 }
 
@@ -83,17 +89,29 @@ pub async fn start(mut request: Request, id: &str) -> Result<Response, ApiError>
             None => return Err(error),
         },
     };
-    let terminal = request.engine.exec(id)?.request.terminal;
-    let (engine, exec_id) = (Arc::clone(&request.engine), id.to_owned());
-    // The exit code is on record before the client sees the end of the output and asks for it.
-    Ok(hijack::respond(
-        &mut request,
+    let exec = request.engine.exec(id)?.request;
+    // As in dockerd, who starts it says whether frames are expected, whoever made it.
+    let form = match (exec.terminal, body.tty) {
+        (true, false) => Output::Framed,
+        (terminal, _) => Output::of(terminal),
+    };
+    let stdio = Stdio {
         stream,
-        terminal,
-        move || async move {
-            engine.exec_finished(&exec_id, EXIT_LIMIT).await;
-        },
-    ))
+        form,
+        detach_keys: hijack::detach_keys(exec.terminal, &exec.detach_keys)?,
+    };
+    let (engine, exec_id) = (Arc::clone(&request.engine), id.to_owned());
+    let finish = move |end| async move {
+        match end {
+            // The exit code is on record before the client sees the end of the output and asks
+            // for it.
+            End::Output => {
+                engine.exec_finished(&exec_id, EXIT_LIMIT).await;
+            }
+            End::Detached => engine.exec_detached(&exec_id),
+        }
+    };
+    Ok(hijack::respond(request, stdio, finish))
 }
 
 /// The output of a command that is not there or cannot be executed: what is wrong with it. As in

@@ -1,5 +1,6 @@
 //! `GET /containers/{id}/json`: the engine's words to Docker's.
 
+use super::ports::{bindings, port_key};
 use crate::error::ApiError;
 use crate::reply::{self, Response};
 use crate::request::Request;
@@ -7,17 +8,15 @@ use gamut_engine::Engine;
 use gamut_engine::container::oci;
 use gamut_engine::container::record::{ContainerRecord, MountKind, Phase};
 use gamut_engine::container::spec::{
-    ContainerSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, Port, PublishedPort,
-    RestartPolicy,
+    ContainerSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, RestartPolicy,
 };
 use gamut_engine::snapshotter::Snapshotter;
 use gamut_spec::time;
 use serde_json::{Map, Value, json};
-use std::net::IpAddr;
 
 /// `GET /containers/{id}/json`
 pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError> {
-    let with_size = request.flag("size");
+    let (with_size, version) = (request.flag("size"), request.version);
     let name = name.to_owned();
     let value = request
         .blocking(move |engine, _| {
@@ -28,6 +27,7 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
                 value["SizeRw"] = json!(own);
                 value["SizeRootFs"] = json!(total);
             }
+            crate::compat::container(version, &mut value);
             Ok(value)
         })
         .await?;
@@ -84,6 +84,7 @@ fn describe(engine: &Engine, record: &ContainerRecord) -> Value {
                 Snapshotter::Copy => json!({"RootDir": directory.join("rootfs")}),
             },
         },
+        "Isolation": record.level.as_str(),
         "Machine": engine.machine_of(record).unwrap_or_default(),
         "Mounts": mounts(record),
         "Config": config(record),
@@ -114,10 +115,6 @@ fn state(record: &ContainerRecord) -> Value {
     value
 }
 
-fn port_key(port: Port) -> String {
-    format!("{}/{}", port.number, port.protocol.as_str())
-}
-
 fn empty_objects(keys: impl Iterator<Item = String>) -> Value {
     Value::Object(keys.map(|key| (key, json!({}))).collect())
 }
@@ -146,7 +143,7 @@ fn config(record: &ContainerRecord) -> Value {
         "Tty": spec.terminal,
         "OpenStdin": spec.open_stdin,
         "StdinOnce": spec.stdin_once,
-        "Env": record.process.environment,
+        "Env": environment(record),
         "Cmd": or_null(json!(command)),
         "Image": spec.image,
         "Volumes": or_null(empty_objects(spec.anonymous_volumes.iter().cloned())),
@@ -167,6 +164,9 @@ fn config(record: &ContainerRecord) -> Value {
     }
     if let Some(seconds) = spec.stop_timeout_seconds {
         value["StopTimeout"] = json!(seconds);
+    }
+    if let Some(mac) = &spec.mac_address {
+        value["MacAddress"] = json!(mac);
     }
     value
 }
@@ -200,26 +200,20 @@ fn ipc_mode(mode: &IpcMode) -> String {
     }
 }
 
-fn bindings<'a>(ports: impl Iterator<Item = &'a PublishedPort>) -> Value {
-    let mut object = Map::new();
-    for port in ports {
-        let host_port = if port.host_port == 0 {
-            String::new()
-        } else {
-            port.host_port.to_string()
-        };
-        let binding = json!({
-            "HostIp": port.host_address.map_or(String::new(), |address: IpAddr| address.to_string()),
-            "HostPort": host_port,
-        });
-        let list = object
-            .entry(port_key(port.container))
-            .or_insert_with(|| json!([]));
-        if let Some(list) = list.as_array_mut() {
-            list.push(binding);
-        }
+/// The runtime as it was asked for, or that of the container's level.
+fn runtime(record: &ContainerRecord) -> &str {
+    match record.spec.runtime.as_str() {
+        "" => record.level.runtime_name(),
+        asked => asked,
     }
-    Value::Object(object)
+}
+
+/// A bare `NAME` in what was asked for takes a variable of the image away; it is shown.
+fn environment(record: &ContainerRecord) -> Vec<&str> {
+    let bare = record.spec.environment.iter();
+    let bare = bare.filter(|entry| !entry.contains('='));
+    let all = record.process.environment.iter().chain(bare);
+    all.map(String::as_str).collect()
 }
 
 fn host_config(record: &ContainerRecord) -> Value {
@@ -265,7 +259,7 @@ fn host_config(record: &ContainerRecord) -> Value {
         "PortBindings": bindings(spec.published_ports.iter()),
         "RestartPolicy": {"Name": policy, "MaximumRetryCount": retries},
         "AutoRemove": spec.auto_remove,
-        "VolumeDriver": "",
+        "VolumeDriver": spec.volume_driver,
         "VolumesFrom": or_null(json!(spec.volumes_from)),
         "ConsoleSize": [rows, columns],
         "CapAdd": or_null(json!(spec.capabilities_add)),
@@ -288,8 +282,9 @@ fn host_config(record: &ContainerRecord) -> Value {
         "UTSMode": namespace_mode(&spec.uts_mode, ""),
         "UsernsMode": spec.user_namespace.to_string(),
         "ShmSize": spec.shm_size_bytes.unwrap_or(64 << 20),
-        "Runtime": record.level.runtime_name(),
-        "Isolation": record.level.as_str(),
+        "Runtime": runtime(record),
+        // Of Docker's words only those of Windows; ours stands beside `Machine`.
+        "Isolation": record.spec.isolation,
         "CpuShares": limits.cpu_shares.unwrap_or(0),
         "Memory": limits.memory_bytes.unwrap_or(0),
         "NanoCpus": limits.nano_cpus.unwrap_or(0),

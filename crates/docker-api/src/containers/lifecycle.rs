@@ -1,13 +1,10 @@
 //! Starting, stopping, changing, waiting and removing.
 
 use super::create::{WireResources, WireRestartPolicy};
-use crate::body;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::reply::{self, Response};
 use crate::request::{ApiVersion, Request, blocking};
-use bytes::Bytes;
-use gamut_engine::container::query::WaitCondition;
 use gamut_engine::container::record::ContainerRecord;
 use gamut_spec::signal;
 use hyper::StatusCode;
@@ -24,6 +21,17 @@ pub async fn start(request: Request, name: &str) -> Result<Response, ApiError> {
     Ok(reply::no_content())
 }
 
+/// Before this version, `stop` and `restart` take no signal.
+const STOP_SIGNAL_SINCE: ApiVersion = ApiVersion(1, 42);
+
+/// The signal that `stop` and `restart` begin with, instead of the container's own.
+fn stop_signal_of(request: &Request) -> Result<Option<i32>, ApiError> {
+    if request.version < STOP_SIGNAL_SINCE {
+        return Ok(None);
+    }
+    signal_of(request)
+}
+
 fn signal_of(request: &Request) -> Result<Option<i32>, ApiError> {
     match request.text("signal") {
         None | Some("") => Ok(None),
@@ -35,7 +43,7 @@ fn signal_of(request: &Request) -> Result<Option<i32>, ApiError> {
 
 /// `POST /containers/{id}/stop`
 pub async fn stop(request: Request, name: &str) -> Result<Response, ApiError> {
-    let (signal, timeout) = (signal_of(&request)?, request.number("t")?);
+    let (signal, timeout) = (stop_signal_of(&request)?, request.number("t")?);
     let name = name.to_owned();
     request
         .blocking(move |engine, caller| engine.stop_container(caller, &name, signal, timeout))
@@ -45,7 +53,7 @@ pub async fn stop(request: Request, name: &str) -> Result<Response, ApiError> {
 
 /// `POST /containers/{id}/restart`
 pub async fn restart(request: Request, name: &str) -> Result<Response, ApiError> {
-    let (signal, timeout) = (signal_of(&request)?, request.number("t")?);
+    let (signal, timeout) = (stop_signal_of(&request)?, request.number("t")?);
     let name = name.to_owned();
     request
         .blocking(move |engine, caller| engine.restart_container(caller, &name, signal, timeout))
@@ -137,9 +145,11 @@ pub async fn update(mut request: Request, name: &str) -> Result<Response, ApiErr
 /// `DELETE /containers/{id}`
 pub async fn remove(request: Request, name: &str) -> Result<Response, ApiError> {
     if request.flag("link") {
-        return Err(ApiError::invalid(
-            "removing links is not supported: remove the container",
-        ));
+        let name = name.to_owned();
+        request
+            .blocking(move |engine, caller| engine.remove_link(caller, &name))
+            .await?;
+        return Ok(reply::no_content());
     }
     let (force, volumes) = (request.flag("force"), request.flag("v"));
     let name = name.to_owned();
@@ -147,41 +157,6 @@ pub async fn remove(request: Request, name: &str) -> Result<Response, ApiError> 
         .blocking(move |engine, caller| engine.remove_container(caller, &name, force, volumes))
         .await?;
     Ok(reply::no_content())
-}
-
-/// `POST /containers/{id}/wait`: the head goes out at once, so that the client knows that the
-/// wait has begun; the body follows the end.
-pub async fn wait(request: Request, name: &str) -> Result<Response, ApiError> {
-    let condition = match request.text("condition") {
-        None | Some("" | "not-running") => WaitCondition::NotRunning,
-        Some("next-exit") => WaitCondition::NextExit,
-        Some("removed") => WaitCondition::Removed,
-        Some(other) => {
-            return Err(ApiError::invalid(format!("invalid condition: {other:?}")));
-        }
-    };
-    let waiting = request.engine.begin_wait(name, condition)?;
-    let version = request.version;
-    let (sender, reply) = body::stream();
-    tokio::spawn(async move {
-        let outcome = tokio::select! {
-            outcome = waiting.finish() => outcome,
-            () = sender.closed() => return,
-        };
-        let value = match outcome {
-            Ok(outcome) => {
-                let error = outcome.error.map(|message| json!({"Message": message}));
-                if version < ApiVersion(1, 30) || error.is_none() {
-                    json!({"StatusCode": outcome.code})
-                } else {
-                    json!({"StatusCode": outcome.code, "Error": error})
-                }
-            }
-            Err(error) => json!({"StatusCode": -1, "Error": {"Message": error.full_message()}}),
-        };
-        let _ = sender.send(Ok(Bytes::from(format!("{value}\n")))).await;
-    });
-    Ok(reply::with_type(reply, "application/json"))
 }
 
 /// `POST /containers/prune`

@@ -43,7 +43,7 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
         return Err(ApiError::invalid(format!("invalid filter 'health={word}'")));
     }
     let limit: Option<i64> = request.number("limit")?;
-    let with_size = request.flag("size");
+    let (with_size, version) = (request.flag("size"), request.version);
     let all = request.flag("all")
         || limit.is_some_and(|limit| limit > 0)
         || filters.has("status")
@@ -52,12 +52,20 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
         .blocking(move |engine, caller| {
             let mut records = engine.containers();
             records.retain(|record| engine.may_use(caller, record.provenance.uid));
+            let links = engine.names_of_links(&records);
             let mut values = Vec::new();
             for record in &records {
                 let shown = (all || record.state.phase.is_live())
                     && matches(record, &filters, &records, engine);
                 if shown {
-                    values.push(summary(record, with_size, engine));
+                    let mut value = summary(record, with_size, engine);
+                    if let (Some(links), Some(names)) =
+                        (links.get(&record.id), value["Names"].as_array_mut())
+                    {
+                        names.extend(links.iter().map(|name| json!(name)));
+                    }
+                    crate::compat::container_summary(version, &mut value);
+                    values.push(value);
                 }
                 let full = limit.is_some_and(|limit| {
                     limit > 0 && usize::try_from(limit).is_ok_and(|limit| values.len() >= limit)
@@ -172,7 +180,8 @@ fn name_matches(name: &str, pattern: &str) -> bool {
     }
 }
 
-fn summary(record: &ContainerRecord, with_size: bool, engine: &Engine) -> Value {
+/// A container, as lists tell of it.
+pub fn summary(record: &ContainerRecord, with_size: bool, engine: &Engine) -> Value {
     let mut ports = Vec::new();
     for port in record.published() {
         ports.push(json!({
@@ -213,6 +222,12 @@ fn summary(record: &ContainerRecord, with_size: bool, engine: &Engine) -> Value 
         "NetworkSettings": {"Networks": networks},
         "Mounts": inspect::mounts(record),
     });
+    let streak = record
+        .state
+        .health
+        .as_ref()
+        .map_or(0, |health| health.failing_streak);
+    value["Health"] = json!({"Status": health_word(record), "FailingStreak": streak});
     if !record.spec.annotations.is_empty() {
         value["HostConfig"]["Annotations"] = json!(record.spec.annotations);
     }

@@ -13,3 +13,6 @@ pub mod list;
 pub mod logs;
 pub mod mounts;
 pub mod observe;
+mod ports;
+mod requested;
+pub mod wait;

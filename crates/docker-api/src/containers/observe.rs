@@ -3,7 +3,7 @@
 use crate::body;
 use crate::error::ApiError;
 use crate::reply::{self, Response};
-use crate::request::{Request, blocking};
+use crate::request::{ApiVersion, Request, blocking};
 use bytes::Bytes;
 use gamut_abi::resources::Limit;
 use gamut_engine::system::observe::StatsSample;
@@ -24,6 +24,9 @@ pub async fn top(request: Request, name: &str) -> Result<Response, ApiError> {
     ))
 }
 
+/// Before this version, `one-shot` means nothing.
+const ONE_SHOT_SINCE: ApiVersion = ApiVersion(1, 41);
+
 /// `GET /containers/{id}/stats`: every second, or once.
 pub async fn stats(request: Request, name: &str) -> Result<Response, ApiError> {
     let record = request.engine.container(name)?;
@@ -38,7 +41,7 @@ pub async fn stats(request: Request, name: &str) -> Result<Response, ApiError> {
         ));
     }
     let stream = request.flag_or("stream", true);
-    let one_shot = request.flag("one-shot");
+    let one_shot = request.version >= ONE_SHOT_SINCE && request.flag("one-shot");
     let header = (record.id.clone(), format!("/{}", record.name));
     let (engine, caller) = (Arc::clone(&request.engine), request.caller.clone());
     let sample = move || {

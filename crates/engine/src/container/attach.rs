@@ -61,6 +61,22 @@ impl Engine {
         Ok(ours)
     }
 
+    /// Notes that a client has left a container that runs on.
+    pub fn container_detached(&self, id: &str) {
+        if let Ok(container) = self.index.find(id) {
+            self.emit_container(&container, "detach", BTreeMap::new());
+        }
+    }
+
+    /// Notes that a client has left an exec session that runs on.
+    pub fn exec_detached(&self, exec_id: &str) {
+        let Ok(exec) = self.exec(exec_id) else { return };
+        if let Ok(container) = self.index.find(&exec.container_id) {
+            let attributes = BTreeMap::from([("execID".to_owned(), exec_id.to_owned())]);
+            self.emit_container(&container, "exec_detach", attributes);
+        }
+    }
+
     /// Connects a debugger, which speaks GDB's remote protocol, to a running container's machine.
     ///
     /// # Errors
@@ -161,8 +177,10 @@ impl Engine {
                 request.console_size = console_size;
             }
             let record = container.record();
-            let process =
-                oci::exec_process(&record, &request, self.held_capabilities, self.apparmor)?;
+            // Those that are gone meanwhile have nothing to tell.
+            let links = self.link_environment(&record).unwrap_or_default();
+            let held = self.held_capabilities;
+            let process = oci::exec_process(&record, &request, held, self.apparmor, &links)?;
             let (ours, theirs) = if detach {
                 (None, None)
             } else {

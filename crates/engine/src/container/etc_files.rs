@@ -162,6 +162,9 @@ fn hosts(record: &ContainerRecord, surroundings: &Surroundings) -> String {
     };
     for lease in &record.leases {
         text.push_str(&format!("{}\t{full}\n", lease.address));
+        if let Some(place) = lease.ipv6 {
+            text.push_str(&format!("{}\t{full}\n", place.address));
+        }
     }
     text
 }

@@ -12,6 +12,7 @@ pub mod exec;
 mod features;
 mod health;
 pub mod index;
+mod links;
 pub mod live;
 mod mounts;
 pub mod name;

@@ -6,6 +6,7 @@ use super::spec::{ContainerSpec, MountSource, MountSpec, RecursiveReadonly};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::local_volume::LocalMount;
+use gamut_spec::error::ErrorKind;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -26,6 +27,12 @@ impl Engine {
                     "Duplicate mount point: {destination}"
                 )));
             }
+            if let (MountSource::Volume { name, .. }, false) =
+                (&mount.source, mount.bind_text.is_empty())
+                && self.volumes.get(name).is_err()
+            {
+                check_driver(&spec.volume_driver, name)?;
+            }
             mounts.push(self.resolve_mount(id, mount, destination, provenance, made)?);
         }
         for text in &spec.volumes_from {
@@ -43,6 +50,7 @@ impl Engine {
             if mounts.iter().any(|have| have.destination == destination) {
                 continue;
             }
+            check_driver(&spec.volume_driver, "")?;
             let (volume, _) = self.volumes.create(
                 None,
                 BTreeMap::new(),
@@ -175,6 +183,19 @@ impl Engine {
         }
         Ok(resolved)
     }
+}
+
+/// Refuses a driver of a volume that has to be made, unless it is the only one there is.
+fn check_driver(driver: &str, volume: &str) -> Result<()> {
+    if matches!(driver, "" | "local") {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::NotFound,
+        format!(
+            "create {volume}: error looking up volume plugin {driver}: plugin \"{driver}\" not found"
+        ),
+    ))
 }
 
 /// An absolute path without `.`, `..` and doubled slashes.

@@ -64,6 +64,8 @@ pub struct Surroundings<'a> {
     pub hostname: &'a str,
     /// What the host has of AppArmor.
     pub apparmor: AppArmor,
+    /// Variables that tell of linked containers.
+    pub link_environment: &'a [String],
 }
 
 /// Makes the runtime configuration of a container.
@@ -119,7 +121,8 @@ pub fn runtime_spec(record: &ContainerRecord, surroundings: &Surroundings<'_>) -
     if let Some(propagation) = root_propagation(&record.mounts) {
         linux["rootfsPropagation"] = json!(propagation);
     }
-    let mut process_value = process(record, &security, capability_set, hostname)?;
+    let links = surroundings.link_environment;
+    let mut process_value = process(record, &security, capability_set, (hostname, links))?;
     if let Some(profile) = surroundings
         .apparmor
         .profile(&security.apparmor, spec.privileged)
@@ -159,6 +162,7 @@ pub fn exec_process(
     request: &super::exec::ExecRequest,
     held_capabilities: u64,
     apparmor: AppArmor,
+    link_environment: &[String],
 ) -> Result<Process> {
     let mut as_if = record.clone();
     as_if.process.args.clone_from(&request.command);
@@ -179,7 +183,8 @@ pub fn exec_process(
         privileged,
         held_capabilities,
     )?;
-    let mut value = process(&as_if, &security, set, hostname(record))?;
+    let surroundings = (hostname(record), link_environment);
+    let mut value = process(&as_if, &security, set, surroundings)?;
     if let Some(profile) = apparmor.profile(&security.apparmor, privileged) {
         value["apparmorProfile"] = json!(profile);
     }
@@ -222,13 +227,14 @@ fn process(
     record: &ContainerRecord,
     security: &SecurityOptions,
     capability_set: u64,
-    hostname: &str,
+    (hostname, link_environment): (&str, &[String]),
 ) -> Result<Value> {
     let spec = &record.spec;
     let mut environment = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if spec.terminal {
         environment.push("TERM=xterm".to_owned());
     }
+    merge_environment(&mut environment, link_environment);
     if systemd::is_wanted_by(record) {
         environment.extend(systemd::environment(record));
     }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitCondition {
-    /// It does not run (at once, if it does not run now).
+    /// It does not run (at once, if it does not run now), also if it will be started again.
     NotRunning,
     /// The next end.
     NextExit,
@@ -47,7 +47,7 @@ impl Waiting {
         let ended = self
             .life
             .wait_for(|life| match condition {
-                WaitCondition::NotRunning => !life.live || life.removed,
+                WaitCondition::NotRunning => !life.live || life.exits > exits || life.removed,
                 WaitCondition::NextExit => life.exits > exits || life.removed,
                 WaitCondition::Removed => life.removed,
             })
@@ -70,12 +70,12 @@ impl Engine {
         Ok(self.level(record.level)?.describe(&record.id)?)
     }
 
-    /// A copy of a container's record.
+    /// A copy of a container's record; it may be named by a link, as `PARENT/ALIAS`.
     ///
     /// # Errors
     /// `NotFound`, or `InvalidArgument` for an ambiguous id.
     pub fn container(&self, name_or_id: &str) -> Result<ContainerRecord> {
-        Ok(self.index.find(name_or_id)?.record())
+        Ok(self.find_linked(name_or_id)?.record())
     }
 
     /// Copies of all records, newest first.

@@ -5,6 +5,7 @@ use super::user_namespace::IdRange;
 use crate::health::Health;
 use crate::networking::record::BRIDGE;
 use gamut_abi::status::ExitStatus;
+use gamut_network::Ipv6Place;
 use gamut_spec::isolation::IsolationLevel;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::net::Ipv4Addr;
@@ -214,8 +215,11 @@ pub struct Lease {
     pub mac: String,
     /// Host end of the veth pair.
     pub host_interface: String,
-    /// Ports as really published.
+    /// Ports as really published by it.
     pub ports: Vec<PublishedPort>,
+    /// Its IPv6 address, if the network has such.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Place>,
 }
 
 fn default_network_id() -> String {

@@ -5,7 +5,7 @@ use crate::health::Healthcheck;
 use gamut_spec::isolation::IsolationLevel;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A container as asked for. Empty and `None` mean: take it from the image, or the default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,10 @@ pub struct ContainerSpec {
     pub image: String,
     /// The level of isolation; `None` takes the first that has a use for the image.
     pub level: Option<IsolationLevel>,
+    /// The runtime as the client wrote it, out of which `level` was taken; only shown.
+    pub runtime: String,
+    /// The word for isolation as the client wrote it; only shown.
+    pub isolation: String,
     /// Program and its first arguments; an empty list clears the image's.
     pub entrypoint: Option<Vec<String>>,
     /// Arguments, or program and arguments where there is no entry point.
@@ -59,6 +63,8 @@ pub struct ContainerSpec {
     pub anonymous_volumes: BTreeSet<String>,
     /// Mounts.
     pub mounts: Vec<MountSpec>,
+    /// Driver of the volumes that have to be made for `-v` and for the image; empty for `local`.
+    pub volume_driver: String,
     /// Containers whose binds and volumes it gets as well, as `NAME[:ro|rw]`.
     pub volumes_from: Vec<String>,
     /// The network.
@@ -181,6 +187,9 @@ pub struct PublishedPort {
     pub host_address: Option<IpAddr>,
     /// Port of the host; 0 for a free one.
     pub host_port: u16,
+    /// With it, the first that is free from `host_port` to this one; 0 for `host_port` only.
+    #[serde(default)]
+    pub host_port_last: u16,
 }
 
 /// A mount.
@@ -292,8 +301,12 @@ pub struct EndpointSpec {
     pub network_id: String,
     /// Further names by which neighbours find the container.
     pub aliases: Vec<String>,
-    /// A fixed address.
+    /// A fixed IPv4 address.
     pub address: Option<IpAddr>,
+    /// Further addresses, of its link alone.
+    pub link_local: Vec<Ipv4Addr>,
+    /// A fixed IPv6 address.
+    pub address6: Option<Ipv6Addr>,
     /// A fixed MAC address.
     pub mac_address: Option<String>,
     /// Names under which it finds other containers, as `NAME[:ALIAS]`.

@@ -18,7 +18,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::{Arc, RwLockReadGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a supervisor may take to tell of a start before something is wrong.
@@ -67,12 +67,27 @@ impl Engine {
         level.delete(&caller.context(None), &container.id)?;
         let moving = self.networking.moving();
         let connection = self.connect(&record)?;
-        let leases = connection.leases.clone();
-        let started = self.launch(caller, container, &record, &*level, connection, moving);
+        let started = match self.ready(container, &record, &connection) {
+            Ok(prepared) => {
+                drop(moving);
+                self.connection_events("connect", &container.id, &connection.leases);
+                self.launch(
+                    caller,
+                    container,
+                    &record,
+                    (&*level, connection.endpoint),
+                    prepared,
+                )
+            }
+            // They never came on record, so nobody else gives them back.
+            Err(error) => {
+                self.networking.release(&container.id, &connection.leases);
+                drop(moving);
+                Err(error)
+            }
+        };
         if let Err(error) = started {
             let _ = level.delete(&Caller::engine("failed start").context(None), &container.id);
-            self.networking.release(&container.id, &leases);
-            self.connection_events("disconnect", &container.id, &leases);
             drop(container.take_pending());
             self.note_failed_start(container, &error, record.should_run);
             if record.spec.auto_remove
@@ -106,15 +121,13 @@ impl Engine {
         Ok((other.id.clone(), pid))
     }
 
-    fn launch(
-        self: &Arc<Self>,
-        caller: &Caller,
-        container: &Arc<Container>,
+    /// Readies what a container's supervisor is told, then puts on record that it runs.
+    fn ready(
+        &self,
+        container: &Container,
         record: &ContainerRecord,
-        level: &dyn Isolation,
-        connection: Connection,
-        moving: RwLockReadGuard<'_, ()>,
-    ) -> Result<()> {
+        connection: &Connection,
+    ) -> Result<(RootSource, oci_spec::runtime::Spec)> {
         let id = &container.id;
         let directory = self.container_directory(id);
         let etc_directory = if matches!(record.spec.network, NetworkMode::Container(_)) {
@@ -137,7 +150,6 @@ impl Engine {
             RootSource::Layers { lower, .. } => self.ready_mounts(record, lower)?,
         }
         let config = self.runtime_config(record, etc_directory)?;
-        let log = self.log_of(record)?;
         // On disk before anything runs, so that a daemon that is killed now knows what to clean.
         container.change(&self.store, self.run_durability(record), |record| {
             record.leases.clone_from(&connection.leases);
@@ -146,14 +158,24 @@ impl Engine {
             record.state.error.clear();
             record.state.restart_count = 0;
         })?;
-        drop(moving);
-        self.connection_events("connect", id, &connection.leases);
+        Ok((root, config))
+    }
+
+    fn launch(
+        self: &Arc<Self>,
+        caller: &Caller,
+        container: &Arc<Container>,
+        record: &ContainerRecord,
+        (level, endpoint): (&dyn Isolation, Endpoint),
+        (root, config): (RootSource, oci_spec::runtime::Spec),
+    ) -> Result<()> {
+        let id = &container.id;
         let context = caller.context(None);
         level.prepare(
             &context,
             SandboxSpec {
                 id: id.clone(),
-                endpoint: connection.endpoint,
+                endpoint,
             },
         )?;
         let workload = WorkloadSpec {
@@ -165,7 +187,7 @@ impl Engine {
             create_cwd: true,
             init: record.spec.init,
             root,
-            log,
+            log: self.log_of(record)?,
             restart: supervisor_policy(record.spec.restart),
             open_stdin: record.spec.open_stdin,
             stdin_once: record.spec.stdin_once,
@@ -251,6 +273,7 @@ impl Engine {
             }
             _ => None,
         };
+        let link_environment = self.link_environment(record)?;
         let surroundings = Surroundings {
             held_capabilities: self.held_capabilities,
             cgroup_path: self.cgroup_path(record),
@@ -259,6 +282,7 @@ impl Engine {
             has_terminal_group: self.groups.contains(oci::TERMINAL_GROUP),
             apparmor: self.apparmor,
             hostname: &self.hostname,
+            link_environment: &link_environment,
         };
         oci::runtime_spec(record, &surroundings)
     }
@@ -299,8 +323,12 @@ impl Engine {
         self.let_go_of_volumes(&container.record(), &container.id);
         let message = error.full_message();
         let code = exit_code_of_failed_start(&message);
-        let noted = container.change(&self.store, Durability::Process, |record| {
-            record.leases.clear();
+        let mut leases = Vec::new();
+        let moving = self.networking.moving();
+        container.settle_run(&self.store, Durability::Process, |record| {
+            // Whoever takes them off the record gives them back: an end that was noted meanwhile
+            // has done so, and they may be somebody else's by now.
+            leases = std::mem::take(&mut record.leases);
             record.should_run = was_wanted;
             record.state.error.clone_from(&message);
             record.state.exit = Some(super::record::ExitRecord {
@@ -309,9 +337,9 @@ impl Engine {
                 finished_ns: gamut_spec::time::now_ns(),
             });
         });
-        if let Err(error) = noted {
-            tracing::error!(container = %container.id, error = %error.full_message(), "cannot record a failed start");
-        }
+        self.networking.release(&container.id, &leases);
+        drop(moving);
+        self.connection_events("disconnect", &container.id, &leases);
         container.announce(|life| {
             life.exits += 1;
             life.exit_code = code;

@@ -71,11 +71,13 @@ impl Session {
             command: words,
             ..ExecRequest::default()
         };
+        let links = self.engine.link_environment(&record).unwrap_or_default();
         let process = oci::exec_process(
             &record,
             &request,
             self.engine.held_capabilities,
             self.engine.apparmor,
+            &links,
         )?;
         let pair = StdUnixStream::pair();
         let (ours, theirs) =

@@ -1,10 +1,10 @@
 //! Connecting containers that exist to networks, and disconnecting them.
 
 use super::Networking;
-use super::connect::{default_address, gateway, v4};
+use super::connect::{WayOut, WaysOut, default_address, v4};
 use super::live::Live;
 use super::ports;
-use super::record::{HOST, NONE, NetworkRecord};
+use super::record::{Addresses, HOST, NONE, NetworkRecord};
 use crate::container::etc_files;
 use crate::container::live::Container;
 use crate::container::record::{ContainerRecord, Lease, Phase};
@@ -13,7 +13,7 @@ use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
 use crate::store::Durability;
 use gamut_isolation::contract::Feature;
-use gamut_network::NetworkNamespace;
+use gamut_network::{NetworkNamespace, Subnet};
 use gamut_spec::error::ErrorKind;
 use std::sync::Arc;
 
@@ -74,7 +74,7 @@ impl Engine {
                     &namespace,
                     &(live, &endpoint),
                     &interface,
-                    false,
+                    WayOut::default(),
                     &mut added,
                 )
             })
@@ -253,11 +253,11 @@ impl Networking {
             tracing::warn!(error = %error.full_message(), "cannot remove an interface");
         }
         if let Some(live) = self.live(&lease.network_id) {
-            live.release(lease.address);
+            live.release(lease.address, lease.ipv6);
         }
     }
 
-    /// Leads default route and published ports by the network that is to have them.
+    /// Leads default routes and published ports by the networks that are to have them.
     fn settle(
         &self,
         before: &ContainerRecord,
@@ -265,45 +265,38 @@ impl Networking {
         endpoints: &[EndpointSpec],
         leases: &mut [Lease],
     ) -> Result<()> {
+        // In the order of the leases, which is that of the interfaces.
         let mut wanted: Vec<(Arc<Live>, &EndpointSpec)> = Vec::new();
-        for endpoint in endpoints {
+        for lease in leases.iter() {
+            let endpoint = endpoints
+                .iter()
+                .find(|endpoint| endpoint.network_id == lease.network_id)
+                .ok_or_else(|| Error::not_found("network", &lease.network_id))?;
             wanted.push((self.network_of(endpoint)?, endpoint));
         }
-        let way_out = gateway(wanted.iter().map(|(live, endpoint)| (&**live, *endpoint)))
-            .and_then(|index| wanted.get(index))
-            .map(|(live, _)| Arc::clone(live));
-        let gateway = way_out.as_ref().and_then(|live| live.gateway());
-        gamut_network::route_by(namespace, gateway).map_err(|error| super::failed(&error))?;
-        let holder = way_out.as_ref().and_then(|live| {
-            leases
-                .iter_mut()
-                .find(|lease| lease.network_id == live.record.id)
-        });
+        let ways_out = WaysOut::of(&wanted);
+        let live = |index: Option<usize>| index.and_then(|index| wanted.get(index));
+        let gateway = live(ways_out.fourth).and_then(|(live, _)| live.gateway());
+        let gateway6 = live(ways_out.sixth).and_then(|(live, _)| live.gateway6());
+        gamut_network::route_by(namespace, gateway, gateway6)
+            .map_err(|error| super::failed(&error))?;
         let published: Vec<_> = before.published().cloned().collect();
-        let stay = holder.is_some_and(|holder| holder.ports == published);
-        if stay && !published.is_empty() {
+        let mappings = match live(ways_out.port_network()) {
+            None => Vec::new(),
+            Some((live, _)) if published.is_empty() => {
+                ports::mappings(before, default_address(live))
+            }
+            Some(_) => ports::again(before),
+        };
+        let target = ways_out.target(leases);
+        if !published.is_empty() && self.ports.holds(&before.id, target, &mappings) {
             return Ok(());
         }
         self.unpublish(&before.id);
         for lease in leases.iter_mut() {
             lease.ports.clear();
         }
-        let Some(live) = way_out else {
-            return Ok(());
-        };
-        let mappings = if published.is_empty() {
-            ports::mappings(before, default_address(&live))
-        } else {
-            ports::again(&published)
-        };
-        let holder = leases
-            .iter_mut()
-            .find(|lease| lease.network_id == live.record.id);
-        if let (Some(holder), false) = (holder, mappings.is_empty()) {
-            let published = self.publish(&before.id, holder.address, &mappings)?;
-            holder.ports = published.iter().map(ports::from_published).collect();
-        }
-        Ok(())
+        self.publish_to(&before.id, leases, ways_out, &mappings)
     }
 }
 
@@ -333,15 +326,34 @@ pub(crate) fn check_endpoint(network: &NetworkRecord, endpoint: &EndpointSpec) -
         mac.parse::<gamut_network::MacAddress>()
             .map_err(|error| super::failed(&error))?;
     }
+    gamut_network::check_link_local(&endpoint.link_local).map_err(|error| super::failed(&error))?;
     if !network.has_names() && !endpoint.aliases.is_empty() {
         return Err(Error::invalid(
             "network-scoped alias is supported only for containers in user defined networks",
         ));
     }
-    let Some(address) = v4(endpoint.address)? else {
-        return Ok(());
-    };
-    let Some(addresses) = &network.addresses else {
+    let address = v4(endpoint.address)?;
+    if let Some(address) = address {
+        check_address(&network.name, network.addresses.as_ref(), address)?;
+    }
+    if let Some(address) = endpoint.address6 {
+        if network.addresses6.is_none() && network.has_names() {
+            return Err(Error::invalid(format!(
+                "invalid address {address}: network {} has no IPv6",
+                network.name
+            )));
+        }
+        check_address(&network.name, network.addresses6.as_ref(), address)?;
+    }
+    Ok(())
+}
+
+fn check_address<S: Subnet>(
+    network: &str,
+    addresses: Option<&Addresses<S, S::Address>>,
+    address: S::Address,
+) -> Result<()> {
+    let Some(addresses) = addresses else {
         return Err(Error::invalid(
             "user specified IP address is supported on user defined networks only",
         ));
@@ -353,7 +365,7 @@ pub(crate) fn check_endpoint(network: &NetworkRecord, endpoint: &EndpointSpec) -
     }
     if !addresses.subnet.contains(address) {
         return Err(Error::invalid(format!(
-            "invalid address {address}: it does not belong to any of this network's subnets ({})",
+            "invalid address {address}: it does not belong to any of network {network}'s subnets ({})",
             addresses.subnet
         )));
     }

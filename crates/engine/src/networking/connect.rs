@@ -7,7 +7,9 @@ use crate::container::record::{ContainerRecord, Lease};
 use crate::container::spec::{EndpointSpec, NetworkMode};
 use crate::error::{Error, Result};
 use gamut_isolation::contract::Endpoint;
-use gamut_network::{EndpointConfig, MacAddress, NamespacePool, NetworkNamespace, Prepared};
+use gamut_network::{
+    EndpointConfig, Ipv6Place, MacAddress, NamespacePool, NetworkNamespace, Prepared, Target,
+};
 use gamut_spec::error::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -42,7 +44,7 @@ impl Networking {
         for endpoint in &endpoints {
             wanted.push((self.network_of(endpoint)?, endpoint));
         }
-        let way_out = gateway(wanted.iter().map(|(live, endpoint)| (&**live, *endpoint)));
+        let way_out = WaysOut::of(&wanted);
         let mut leases = Vec::new();
         let connected = self.connect_all(record, &wanted, way_out, &mut leases);
         match connected {
@@ -63,37 +65,32 @@ impl Networking {
         &self,
         record: &ContainerRecord,
         wanted: &[(Arc<Live>, &EndpointSpec)],
-        way_out: Option<usize>,
+        way_out: WaysOut,
         leases: &mut Vec<Lease>,
     ) -> Result<OwnedFd> {
         let is_default = |(live, _): &(Arc<Live>, _)| live.record.id == self.default.record.id;
         let namespace = match wanted {
             // Prepared with its cable: the fast path.
             [only] if is_default(only) => {
-                let config = self.lease(only, "eth0", way_out.is_some(), leases)?;
+                let config = self.lease(only, "eth0", way_out.by(0), leases)?;
                 let prepared = take(&self.pool, record)?;
                 let connected = prepared.connect(&config).map_err(|error| failed(&error))?;
                 note(leases, &connected.endpoint);
+                add_link_local(&connected.namespace, "eth0", only.1)?;
                 connected.namespace
             }
             _ => {
                 let namespace = take(&self.loopback_pool, record)?.into_namespace();
                 for (number, one) in wanted.iter().enumerate() {
                     let interface = format!("eth{number}");
-                    self.plug(&namespace, one, &interface, way_out == Some(number), leases)?;
+                    self.plug(&namespace, one, &interface, way_out.by(number), leases)?;
                 }
                 namespace
             }
         };
-        if let Some((index, (live, _))) =
-            way_out.and_then(|index| Some((index, wanted.get(index)?)))
-            && let Some(lease) = leases.get_mut(index)
-        {
+        if let Some((live, _)) = way_out.port_network().and_then(|index| wanted.get(index)) {
             let mappings = ports::mappings(record, default_address(live));
-            if !mappings.is_empty() {
-                let published = self.publish(&record.id, lease.address, &mappings)?;
-                lease.ports = published.iter().map(ports::from_published).collect();
-            }
+            self.publish_to(&record.id, leases, way_out, &mappings)?;
         }
         duplicate(namespace.as_fd())
     }
@@ -105,7 +102,7 @@ impl Networking {
         namespace: &NetworkNamespace,
         wanted: &(Arc<Live>, &EndpointSpec),
         interface: &str,
-        is_way_out: bool,
+        is_way_out: WayOut,
         leases: &mut Vec<Lease>,
     ) -> Result<()> {
         let bridge = wanted.0.bridge()?;
@@ -113,7 +110,7 @@ impl Networking {
         let endpoint = gamut_network::plug(namespace, &bridge, interface, &config)
             .map_err(|error| failed(&error))?;
         note(leases, &endpoint);
-        Ok(())
+        add_link_local(namespace, interface, wanted.1)
     }
 
     /// Leases an address for an endpoint.
@@ -121,7 +118,7 @@ impl Networking {
         &self,
         (live, endpoint): &(Arc<Live>, &EndpointSpec),
         interface: &str,
-        is_way_out: bool,
+        is_way_out: WayOut,
         leases: &mut Vec<Lease>,
     ) -> Result<EndpointConfig> {
         let preferred = v4(endpoint.address)?;
@@ -131,7 +128,7 @@ impl Networking {
             .map(MacAddress::from_str)
             .transpose()
             .map_err(|error| failed(&error))?;
-        let address = live.lease(preferred)?;
+        let (address, ipv6) = live.lease(preferred, endpoint.address6)?;
         let prefix = live
             .record
             .addresses
@@ -147,13 +144,42 @@ impl Networking {
             mac: String::new(),
             host_interface: String::new(),
             ports: Vec::new(),
+            ipv6,
         });
         Ok(EndpointConfig {
             address,
             prefix,
-            gateway: gateway.filter(|_| is_way_out),
+            gateway: gateway.filter(|_| is_way_out.fourth),
             mac,
+            ipv6: ipv6.map(|place| Ipv6Place {
+                gateway: place.gateway.filter(|_| is_way_out.sixth),
+                ..place
+            }),
         })
+    }
+
+    /// Publishes ports of a container, noted in the lease of the network that each leads by.
+    pub(super) fn publish_to(
+        &self,
+        id: &str,
+        leases: &mut [Lease],
+        ways_out: WaysOut,
+        mappings: &[gamut_network::PortMapping],
+    ) -> Result<()> {
+        if mappings.is_empty() {
+            return Ok(());
+        }
+        let published = self.publish(id, ways_out.target(leases), mappings)?;
+        for (index, is_sixth) in [(ways_out.fourth, false), (ways_out.sixth, true)] {
+            let Some(lease) = index.and_then(|index| leases.get_mut(index)) else {
+                continue;
+            };
+            let of_family = published
+                .iter()
+                .filter(|port| port.host_ip.is_ipv6() == is_sixth);
+            lease.ports.extend(of_family.map(ports::from_published));
+        }
+        Ok(())
     }
 
     /// The network that an endpoint is to be on.
@@ -169,21 +195,64 @@ impl Networking {
     }
 }
 
-/// Which of the networks of a container has its default route: that of the highest priority, then
-/// the first by name; an internal one never.
-pub(super) fn gateway<'a>(
-    networks: impl Iterator<Item = (&'a Live, &'a EndpointSpec)>,
-) -> Option<usize> {
-    networks
-        .enumerate()
-        .filter(|(_, (live, _))| live.gateway().is_some())
-        .min_by_key(|(_, (live, endpoint))| {
-            (
-                std::cmp::Reverse(endpoint.gateway_priority),
-                live.record.name.clone(),
-            )
-        })
-        .map(|(index, _)| index)
+/// Whether an interface has the default routes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct WayOut {
+    pub fourth: bool,
+    pub sixth: bool,
+}
+
+/// Which of the networks of a container has its default route, for each family: that of the
+/// highest priority, then the first by name; an internal one never.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WaysOut {
+    pub fourth: Option<usize>,
+    pub sixth: Option<usize>,
+}
+
+impl WaysOut {
+    /// Those among networks, by their position.
+    pub fn of(networks: &[(Arc<Live>, &EndpointSpec)]) -> Self {
+        let best = |leads: fn(&Live) -> bool| {
+            networks
+                .iter()
+                .enumerate()
+                .filter(|(_, (live, _))| leads(live))
+                .min_by_key(|(_, (live, endpoint))| {
+                    (
+                        std::cmp::Reverse(endpoint.gateway_priority),
+                        live.record.name.clone(),
+                    )
+                })
+                .map(|(index, _)| index)
+        };
+        Self {
+            fourth: best(|live| live.gateway().is_some()),
+            sixth: best(|live| live.gateway6().is_some()),
+        }
+    }
+
+    /// Which of them a network is.
+    pub fn by(self, index: usize) -> WayOut {
+        WayOut {
+            fourth: self.fourth == Some(index),
+            sixth: self.sixth == Some(index),
+        }
+    }
+
+    /// The network whose options say where ports are published.
+    pub fn port_network(self) -> Option<usize> {
+        self.fourth.or(self.sixth)
+    }
+
+    /// Where ports of a container with these leases lead.
+    pub fn target(self, leases: &[Lease]) -> Target {
+        let lease = |index: Option<usize>| index.and_then(|index| leases.get(index));
+        Target {
+            ipv4: lease(self.fourth).map(|lease| lease.address),
+            ipv6: lease(self.sixth).and_then(|lease| Some(lease.ipv6?.address)),
+        }
+    }
 }
 
 /// Address of the host on which a network's ports are published that name none.
@@ -195,15 +264,22 @@ pub(super) fn default_address(live: &Live) -> Option<IpAddr> {
         .filter(|address: &IpAddr| !address.is_unspecified())
 }
 
+/// A fixed address of IPv4; the one of IPv6 stands in a field of its own.
 pub(super) fn v4(address: Option<IpAddr>) -> Result<Option<Ipv4Addr>> {
     match address {
         None => Ok(None),
         Some(IpAddr::V4(address)) => Ok(Some(address)),
-        Some(IpAddr::V6(address)) => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("the address {address}: IPv6 is not supported yet"),
-        )),
+        Some(IpAddr::V6(address)) => Err(Error::invalid(format!("invalid IPv4 address {address}"))),
     }
+}
+
+fn add_link_local(
+    namespace: &NetworkNamespace,
+    interface: &str,
+    endpoint: &EndpointSpec,
+) -> Result<()> {
+    gamut_network::add_link_local(namespace, interface, &endpoint.link_local)
+        .map_err(|error| failed(&error))
 }
 
 /// Completes the last lease by what was set up for it.

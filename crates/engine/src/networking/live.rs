@@ -3,9 +3,9 @@
 use super::failed;
 use super::record::{Addresses, NetworkRecord, OPTION_ICC, OPTION_MASQUERADE, OPTION_MTU};
 use crate::error::{Error, Result};
-use gamut_network::{BridgeConfig, Ipam, Network};
+use gamut_network::{BridgeConfig, Ipam, Ipv6Config, Ipv6Place, Ipv6Subnet, Network, Subnet};
 use gamut_spec::error::ErrorKind;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A network of the bridge driver.
@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(super) struct Live {
     pub record: NetworkRecord,
     ipam: Ipam,
+    ipam6: Option<Ipam<Ipv6Subnet>>,
     table: String,
     state: Mutex<State>,
 }
@@ -32,9 +33,12 @@ impl Live {
     /// `InvalidArgument` if the addresses of the record make no sense.
     pub fn new(record: NetworkRecord, table: &str) -> Result<Self> {
         let ipam = ipam(&record)?;
+        let ipam6 = record.addresses6.as_ref().map(check).transpose();
+        let ipam6 = ipam6.map_err(|error| failed(&error))?;
         Ok(Self {
             record,
             ipam,
+            ipam6,
             table: table.to_owned(),
             state: Mutex::default(),
         })
@@ -93,6 +97,10 @@ impl Live {
             internal: record.internal,
             masquerade: record.switch(OPTION_MASQUERADE, true),
             linked: record.switch(OPTION_ICC, true),
+            ipv6: record.addresses6.as_ref().map(|addresses| Ipv6Config {
+                subnet: addresses.subnet,
+                gateway: addresses.gateway,
+            }),
         }
     }
 
@@ -104,11 +112,23 @@ impl Live {
             .filter(|_| !self.record.internal)
     }
 
-    /// Leases an address.
+    /// The IPv6 gateway, if there is one that leads anywhere.
+    pub fn gateway6(&self) -> Option<Ipv6Addr> {
+        let addresses = self.record.addresses6.as_ref();
+        addresses
+            .map(|addresses| addresses.gateway)
+            .filter(|_| !self.record.internal)
+    }
+
+    /// Leases an address of each family that the network has; both or none.
     ///
     /// # Errors
     /// `NotFound` if the network is being removed; otherwise `Ipam::allocate`'s.
-    pub fn lease(&self, preferred: Option<Ipv4Addr>) -> Result<Ipv4Addr> {
+    pub fn lease(
+        &self,
+        preferred: Option<Ipv4Addr>,
+        preferred6: Option<Ipv6Addr>,
+    ) -> Result<(Ipv4Addr, Option<Ipv6Place>)> {
         let state = self.lock();
         if state.gone {
             return Err(Error::new(
@@ -116,23 +136,46 @@ impl Live {
                 format!("network {} not found", self.record.name),
             ));
         }
-        self.ipam
-            .allocate(preferred)
-            .map_err(|error| match preferred {
-                Some(address) if error.kind() == ErrorKind::Conflict => Error::new(
-                    ErrorKind::Forbidden,
-                    format!(
-                        "Address already in use: {address} on network {}",
-                        self.record.name
-                    ),
-                ),
-                _ => failed(&error),
+        let address = self.allocate(&self.ipam, preferred)?;
+        let place = self.ipam6.as_ref().map(|ipam| {
+            self.allocate(ipam, preferred6).map(|address| Ipv6Place {
+                address,
+                prefix: ipam.subnet().prefix(),
+                gateway: self.gateway6(),
             })
+        });
+        match place.transpose() {
+            Ok(place) => Ok((address, place)),
+            Err(error) => {
+                self.ipam.release(address);
+                Err(error)
+            }
+        }
+    }
+
+    fn allocate<S: Subnet>(
+        &self,
+        ipam: &Ipam<S>,
+        preferred: Option<S::Address>,
+    ) -> Result<S::Address> {
+        ipam.allocate(preferred).map_err(|error| match preferred {
+            Some(address) if error.kind() == ErrorKind::Conflict => Error::new(
+                ErrorKind::Forbidden,
+                format!(
+                    "Address already in use: {address} on network {}",
+                    self.record.name
+                ),
+            ),
+            _ => failed(&error),
+        })
     }
 
     /// Ends a lease.
-    pub fn release(&self, address: Ipv4Addr) {
+    pub fn release(&self, address: Ipv4Addr, place: Option<Ipv6Place>) {
         self.ipam.release(address);
+        if let (Some(ipam), Some(place)) = (&self.ipam6, place) {
+            ipam.release(place.address);
+        }
     }
 
     /// Takes the network out of force, if nobody has an address of it.
@@ -176,7 +219,9 @@ fn ipam(record: &NetworkRecord) -> Result<Ipam> {
 }
 
 /// The address management of a network, if its addresses make sense.
-pub(super) fn check(addresses: &Addresses) -> gamut_network::Result<Ipam> {
+pub(super) fn check<S: Subnet>(
+    addresses: &Addresses<S, S::Address>,
+) -> gamut_network::Result<Ipam<S>> {
     let mut ipam = Ipam::new(addresses.subnet, addresses.gateway)?;
     if let Some(range) = addresses.range {
         ipam = ipam.within(range)?;

@@ -1,10 +1,12 @@
 //! Networks: address leases, prepared namespaces, interfaces and published ports.
 //!
 //! [`record`] is what a network is, [`verbs`] makes and removes networks, [`attach`] connects
-//! running and stopped containers, [`connect`] those about to start.
+//! running and stopped containers, [`connect`] those about to start, and [`firewall`] brings back rules that somebody flushed.
 
+mod addresses;
 pub mod attach;
 mod connect;
+mod firewall;
 mod live;
 pub mod names;
 mod pools;
@@ -21,7 +23,7 @@ use crate::store::{Collection, Damaged};
 use crate::system::fsck::Finding;
 use gamut_isolation::contract::Endpoint;
 use gamut_network::{
-    BridgeConfig, NamespacePool, Network, PortMapping, Ports, Publication, Published,
+    BridgeConfig, NamespacePool, Network, PortMapping, Ports, Publication, Published, Target,
 };
 use gamut_spec::error::ErrorKind;
 use live::Live;
@@ -47,6 +49,8 @@ pub struct Networking {
     making: Mutex<()>,
     store: Collection,
     table: String,
+    /// Tells this engine's own IPv6 addresses from those of others.
+    ula_seed: String,
     started_ns: u64,
     ports: Ports,
     /// The names of containers on user-defined networks.
@@ -73,11 +77,11 @@ fn failed(error: &gamut_network::Error) -> Error {
 }
 
 impl Networking {
-    /// Makes or adopts the bridges of all networks and starts the pools.
+    /// Makes or adopts the bridges of all networks and starts the pools. `id` is the engine's own.
     ///
     /// # Errors
     /// If the default bridge or the firewall table cannot be had.
-    pub fn open(options: &Options, state_root: &Path) -> Result<(Self, Vec<Damaged>)> {
+    pub fn open(options: &Options, state_root: &Path, id: &str) -> Result<(Self, Vec<Damaged>)> {
         let subnet = options
             .subnet
             .as_deref()
@@ -125,7 +129,8 @@ impl Networking {
                 Ports::inside(&network)
             } else {
                 Ports::new(&network)
-            },
+            }
+            .map_err(|error| failed(&error))?,
             host_ports: is_rootless.then(|| HostPorts::new(&options.run_root)),
             resolver: gamut_dns::Resolver::open(&options.run_root, &options.resolver)
                 .map_err(|error| names::failed(&error))?,
@@ -135,6 +140,7 @@ impl Networking {
             making: Mutex::default(),
             store,
             table,
+            ula_seed: id.to_owned(),
             started_ns,
             pool,
             loopback_pool,
@@ -209,21 +215,23 @@ impl Networking {
     fn publish(
         &self,
         id: &str,
-        address: Ipv4Addr,
+        target: Target,
         mappings: &[PortMapping],
     ) -> Result<Vec<Published>> {
-        let has_choice = mappings.iter().any(|mapping| mapping.host_port == 0);
+        let has_choice = mappings
+            .iter()
+            .any(|mapping| mapping.host_port == 0 || mapping.host_port_last > 0);
         let mut attempts = if has_choice { CHOICES } else { 1 };
         loop {
             let published = self
                 .ports
-                .publish(id, address, mappings)
+                .publish(id, target, mappings)
                 .map_err(|error| failed(&error))?;
             let Some(host_ports) = &self.host_ports else {
                 return Ok(published);
             };
             attempts -= 1;
-            match host_ports.publish(id, address, &published) {
+            match host_ports.publish(id, target, &published) {
                 Ok(()) => return Ok(published),
                 // A port that was chosen here may be taken on the host: choose another.
                 Err(error) if error.kind() == ErrorKind::Conflict && attempts > 0 => {
@@ -264,7 +272,7 @@ impl Networking {
         }
         for lease in leases {
             if let Some(live) = self.live(&lease.network_id) {
-                live.release(lease.address);
+                live.release(lease.address, lease.ipv6);
             }
         }
     }
@@ -330,28 +338,44 @@ impl Networking {
 
     /// Takes over what containers of an earlier daemon hold, and removes what nobody holds.
     pub fn restore(&self, leases: &[(String, Lease)]) {
-        let mut publications = Vec::new();
+        let mut publications: BTreeMap<&String, Publication> = BTreeMap::new();
         for (id, lease) in leases {
             let reserved = self
                 .live(&lease.network_id)
                 .ok_or_else(|| Error::not_found("network", &lease.network_id))
-                .and_then(|live| live.lease(Some(lease.address)));
+                .and_then(|live| {
+                    let sixth = lease.ipv6.map(|place| place.address);
+                    live.lease(Some(lease.address), sixth)
+                });
             if let Err(error) = reserved {
                 tracing::warn!(container = %id, error = %error.full_message(), "cannot keep the address of a running container");
             }
-            if !lease.ports.is_empty() {
-                publications.push(Publication {
-                    container_id: id.clone(),
-                    address: lease.address,
-                    ports: lease.ports.iter().filter_map(ports::to_published).collect(),
-                });
+            let ports: Vec<Published> = lease.ports.iter().map(ports::to_published).collect();
+            if ports.is_empty() {
+                continue;
             }
+            let publication = publications.entry(id).or_insert_with(|| Publication {
+                container_id: id.clone(),
+                target: Target::default(),
+                ports: Vec::new(),
+            });
+            // Each family leads by the network that has its ports.
+            let target = &mut publication.target;
+            for port in &ports {
+                if port.host_ip.is_ipv4() {
+                    target.ipv4 = Some(lease.address);
+                } else {
+                    target.ipv6 = lease.ipv6.map(|place| place.address);
+                }
+            }
+            publication.ports.extend(ports);
         }
+        let publications: Vec<Publication> = publications.into_values().collect();
         if let Some(host_ports) = &self.host_ports {
             host_ports.restore(publications.iter().map(|publication| {
                 (
                     publication.container_id.as_str(),
-                    publication.address,
+                    publication.target,
                     publication.ports.clone(),
                 )
             }));

@@ -125,11 +125,14 @@ impl Engine {
                     .name_of(&endpoint.network_id)
                     .unwrap_or_else(|| endpoint.network.clone()),
                 address: lease.address,
+                address6: lease.ipv6.map(|place| place.address),
                 names: names(record, &endpoint),
                 links: links.collect(),
             });
         }
-        told.forwards = record.leases.iter().any(|lease| lease.gateway.is_some());
+        told.forwards = record.leases.iter().any(|lease| {
+            lease.gateway.is_some() || lease.ipv6.is_some_and(|place| place.gateway.is_some())
+        });
         (told.servers, told.servers_inside) =
             etc_files::upstream(&record.spec, &host_resolvers(), self.loopback_dns());
         told

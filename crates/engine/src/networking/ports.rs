@@ -16,6 +16,7 @@ pub(super) fn mappings(
         list.push(PortMapping {
             host_ip: published.host_address.or(default_address),
             host_port: published.host_port,
+            host_port_last: published.host_port_last,
             container_port: published.container.number,
             protocol: protocol(published.container.protocol),
         });
@@ -30,6 +31,7 @@ pub(super) fn mappings(
                 list.push(PortMapping {
                     host_ip: default_address,
                     host_port: 0,
+                    host_port_last: 0,
                     container_port: port.number,
                     protocol: protocol(port.protocol),
                 });
@@ -58,32 +60,43 @@ pub(super) fn from_published(published: &Published) -> PublishedPort {
             number: published.container_port,
             protocol,
         },
-        host_address: Some(IpAddr::V4(published.host_ip)),
+        host_address: Some(published.host_ip),
         host_port: published.host_port,
+        host_port_last: 0,
     }
 }
 
-pub(super) fn to_published(port: &PublishedPort) -> Option<Published> {
-    let host_ip = match port.host_address {
-        Some(IpAddr::V4(address)) => address,
-        None => Ipv4Addr::UNSPECIFIED,
-        Some(IpAddr::V6(_)) => return None,
-    };
-    Some(Published {
-        host_ip,
+pub(super) fn to_published(port: &PublishedPort) -> Published {
+    Published {
+        host_ip: port.host_address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         host_port: port.host_port,
         container_port: port.container.number,
         protocol: protocol(port.container.protocol),
-    })
+    }
 }
 
-/// The same ports again, for another address of the same workload.
-pub(super) fn again(ports: &[PublishedPort]) -> Vec<PortMapping> {
-    let same = |port: &PublishedPort| PortMapping {
-        host_ip: port.host_address,
-        host_port: port.host_port,
-        container_port: port.container.number,
-        protocol: protocol(port.container.protocol),
-    };
-    ports.iter().map(same).collect()
+/// The ports that a container has published again, for other addresses of the same container: those
+/// of the host stay what they are, chosen ones too.
+pub(super) fn again(record: &ContainerRecord) -> Vec<PortMapping> {
+    let mut list: Vec<PortMapping> = Vec::new();
+    for port in record.published() {
+        let is_named = record.spec.published_ports.iter().any(|asked| {
+            asked.container == port.container && asked.host_address == port.host_address
+        });
+        // All addresses are those of the families that the container has then.
+        let is_any = port
+            .host_address
+            .is_none_or(|address| address.is_unspecified());
+        let mapping = PortMapping {
+            host_ip: port.host_address.filter(|_| is_named || !is_any),
+            host_port: port.host_port,
+            host_port_last: 0,
+            container_port: port.container.number,
+            protocol: protocol(port.container.protocol),
+        };
+        if !list.contains(&mapping) {
+            list.push(mapping);
+        }
+    }
+    list
 }

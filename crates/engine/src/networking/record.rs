@@ -1,10 +1,10 @@
 //! What the store keeps about a network.
 
 use crate::container::record::Provenance;
-use gamut_network::Ipv4Subnet;
+use gamut_network::{Ipv4Subnet, Ipv6Subnet};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Version of [`NetworkRecord`] on disk.
 pub(super) const RECORD_VERSION: u32 = 1;
@@ -41,6 +41,9 @@ pub struct NetworkRecord {
     pub driver: String,
     /// Its addresses; none only where there is no bridge.
     pub addresses: Option<Addresses>,
+    /// Its IPv6 addresses, if it has any.
+    #[serde(default)]
+    pub addresses6: Option<Addresses6>,
     /// Interface name of the bridge; empty where there is none.
     pub bridge: String,
     /// It has no way out.
@@ -52,20 +55,23 @@ pub struct NetworkRecord {
     /// Options of the driver, as given.
     pub options: BTreeMap<String, String>,
     /// Options of the address management, only shown.
-    pub ipam_options: BTreeMap<String, String>,
+    pub ipam_options: Option<BTreeMap<String, String>>,
 }
 
-/// The addresses of a network.
+/// The IPv6 addresses of a network.
+pub type Addresses6 = Addresses<Ipv6Subnet, Ipv6Addr>;
+
+/// The addresses of a network, of one family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Addresses {
+pub struct Addresses<Subnet = Ipv4Subnet, Address = Ipv4Addr> {
     /// All of them.
-    pub subnet: Ipv4Subnet,
+    pub subnet: Subnet,
     /// The bridge's own.
-    pub gateway: Ipv4Addr,
+    pub gateway: Address,
     /// Those that are chosen from; all by default.
-    pub range: Option<Ipv4Subnet>,
+    pub range: Option<Subnet>,
     /// Those that belong to somebody else, by name.
-    pub auxiliary: BTreeMap<String, Ipv4Addr>,
+    pub auxiliary: BTreeMap<String, Address>,
     /// The user named the subnet, so that containers may ask for addresses of it.
     pub is_configured: bool,
 }
@@ -99,12 +105,13 @@ impl NetworkRecord {
             provenance: Provenance::default(),
             driver: if name == NONE { "null" } else { name }.to_owned(),
             addresses: None,
+            addresses6: None,
             bridge: String::new(),
             internal: false,
             attachable: false,
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
-            ipam_options: BTreeMap::new(),
+            ipam_options: None,
         }
     }
 }

@@ -1,16 +1,17 @@
 //! Networks by name and id: looking them up, making and removing them.
 
-use super::live::{self, Live};
+use super::Networking;
+use super::addresses;
+use super::live::Live;
 use super::record::{
-    Addresses, BRIDGE, HOST, NONE, NetworkRecord, OPTION_BRIDGE, OPTION_HOST_ADDRESS, OPTION_ICC,
+    BRIDGE, HOST, NONE, NetworkRecord, OPTION_BRIDGE, OPTION_HOST_ADDRESS, OPTION_ICC,
     OPTION_MASQUERADE, OPTION_MTU, is_boolean, is_predefined,
 };
 use super::verbs::NetworkSpec;
-use super::{Networking, failed, pools};
 use crate::container::record::Provenance;
 use crate::error::{Error, Result};
 use crate::store::Durability;
-use gamut_network::{Ipv4Subnet, Network};
+use gamut_network::Network;
 use gamut_spec::error::ErrorKind;
 use gamut_spec::{id, time};
 use std::collections::BTreeMap;
@@ -108,12 +109,10 @@ impl Networking {
                 format!("bridge name {bridge} is already in use by another network"),
             ));
         }
-        let taken: Vec<Ipv4Subnet> = known
-            .iter()
-            .filter_map(|record| Some(record.addresses.as_ref()?.subnet))
-            .collect();
+        let (addresses, addresses6) = addresses::choose(&spec, &known, &self.ula_seed)?;
         let record = NetworkRecord {
-            addresses: Some(addresses(&spec, &taken)?),
+            addresses: Some(addresses),
+            addresses6,
             id: id.clone(),
             name: spec.name,
             created_ns: time::now_ns(),
@@ -169,7 +168,8 @@ pub(super) fn default_options(network: &Network) -> BTreeMap<String, String> {
 
 /// Refuses what is no network of ours, before anything is made.
 fn check(spec: &NetworkSpec) -> Result<()> {
-    let lawful = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    // A space between words, too: clients that show names to people make such.
+    let lawful = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ' ');
     let name = &spec.name;
     if is_predefined(name) || name == "default" {
         return Err(Error::new(
@@ -177,9 +177,10 @@ fn check(spec: &NetworkSpec) -> Result<()> {
             format!("operation is not permitted on predefined {name} network"),
         ));
     }
-    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(lawful) {
+    let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !begins_well || !name.chars().all(lawful) || name.ends_with(' ') {
         return Err(Error::invalid(format!(
-            "invalid network name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed"
+            "invalid network name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed, and spaces between them"
         )));
     }
     if id::is_id(name) {
@@ -219,16 +220,11 @@ fn check(spec: &NetworkSpec) -> Result<()> {
             ),
         ));
     }
-    if spec.ipv6 {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "IPv6 networks are not supported yet: leave --ipv6 out",
-        ));
-    }
-    check_options(&spec.options)
+    check_options(&spec.options, spec.ipv6)
 }
 
-fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
+fn check_options(options: &BTreeMap<String, String>, ipv6: bool) -> Result<()> {
+    let smallest_mtu = if ipv6 { 1280 } else { 68 };
     for (name, value) in options {
         let bad = |expected: &str| {
             Err(Error::invalid(format!(
@@ -242,9 +238,9 @@ fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
             OPTION_MTU
                 if !value
                     .parse()
-                    .is_ok_and(|mtu: u32| (68..=65535).contains(&mtu)) =>
+                    .is_ok_and(|mtu: u32| (smallest_mtu..=65535).contains(&mtu)) =>
             {
-                return bad("68 to 65535 bytes");
+                return bad(&format!("{smallest_mtu} to 65535 bytes"));
             }
             OPTION_HOST_ADDRESS if value.parse::<Ipv4Addr>().is_err() => {
                 return bad("an IPv4 address");
@@ -253,82 +249,4 @@ fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The addresses asked for, or some that are free.
-fn addresses(spec: &NetworkSpec, taken: &[Ipv4Subnet]) -> Result<Addresses> {
-    let parse = |text: &str| -> Result<Ipv4Subnet> {
-        if text.contains(':') {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("subnet {text}: IPv6 networks are not supported yet"),
-            ));
-        }
-        text.parse()
-            .map_err(|error: gamut_network::Error| failed(&error))
-    };
-    let address = |what: &str, text: &str| {
-        text.parse::<Ipv4Addr>().map_err(|_| {
-            Error::invalid(format!("invalid {what} {text:?}: expected an IPv4 address"))
-        })
-    };
-    let mut configured = spec.subnets.iter();
-    let first = configured.next();
-    if configured.next().is_some() {
-        return Err(Error::invalid(
-            "bridge driver doesn't support multiple subnets",
-        ));
-    }
-    let wanted = first.filter(|config| !config.subnet.is_empty());
-    if let (Some(config), None) = (first, wanted)
-        && !(config.gateway.is_empty() && config.range.is_empty() && config.auxiliary.is_empty())
-    {
-        return Err(Error::invalid(
-            "invalid address configuration: a gateway, a range or auxiliary addresses need a subnet",
-        ));
-    }
-    let Some(config) = wanted else {
-        let subnet = gamut_network::free_subnet(&pools::candidates(taken)).map_err(|_| {
-            Error::new(
-                ErrorKind::Unavailable,
-                "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network: remove networks that are not needed (gamut network prune) or name a --subnet",
-            )
-        })?;
-        return Ok(Addresses {
-            subnet,
-            gateway: subnet.first_host(),
-            range: None,
-            auxiliary: BTreeMap::new(),
-            is_configured: false,
-        });
-    };
-    let subnet = parse(&config.subnet)?;
-    if taken.iter().any(|other| other.overlaps(subnet)) {
-        return Err(Error::new(
-            ErrorKind::Forbidden,
-            "invalid pool request: Pool overlaps with other one on this address space",
-        ));
-    }
-    let range = Some(&config.range).filter(|range| !range.is_empty());
-    let range = range.map(|range| parse(range)).transpose()?;
-    let mut auxiliary = BTreeMap::new();
-    for (name, text) in &config.auxiliary {
-        auxiliary.insert(name.clone(), address("auxiliary address", text)?);
-    }
-    let gateway = if config.gateway.is_empty() {
-        range.map_or(subnet.first_host(), |range| {
-            range.network().max(subnet.first_host())
-        })
-    } else {
-        address("gateway", &config.gateway)?
-    };
-    let addresses = Addresses {
-        subnet,
-        gateway,
-        range,
-        auxiliary,
-        is_configured: true,
-    };
-    live::check(&addresses).map_err(|error| failed(&error))?;
-    Ok(addresses)
 }

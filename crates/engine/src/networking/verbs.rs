@@ -18,7 +18,7 @@ pub struct NetworkSpec {
     /// Driver of the address management, `default` by default.
     pub ipam_driver: String,
     /// Options of the address management, only shown.
-    pub ipam_options: BTreeMap<String, String>,
+    pub ipam_options: Option<BTreeMap<String, String>>,
     /// Subnets.
     pub subnets: Vec<SubnetSpec>,
     /// IPv6 is asked for.

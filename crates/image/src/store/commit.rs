@@ -45,6 +45,7 @@ impl ImageStore {
     ) -> Result<String> {
         let config = options.config.clone();
         let mut image = NewImage::begin(self, "commit", name, config, &options.changes)?;
+        image.incoming.parent = Some(base.digest);
         for layer in &base.record.layers {
             if !image.incoming.reuse_layer(&layer.diff_id) {
                 return Err(Error::malformed(

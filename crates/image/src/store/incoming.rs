@@ -35,6 +35,8 @@ pub(crate) struct Incoming<'s> {
     /// Where layers that are known are unpacked, by diff id.
     unpacked: HashMap<Digest, Digest>,
     images: Vec<NewImage>,
+    /// The image that those are made from which come now.
+    pub(crate) parent: Option<Digest>,
 }
 
 struct NewImage {
@@ -76,6 +78,7 @@ impl<'s> Incoming<'s> {
             known: HashMap::new(),
             unpacked: HashMap::new(),
             images: Vec::new(),
+            parent: None,
         })
     }
 
@@ -175,6 +178,7 @@ impl<'s> Incoming<'s> {
                 added_ns: time::now_ns(),
                 last_tagged_ns: 0,
                 origin: self.origin.to_owned(),
+                parent: self.parent,
             },
             names: naming.names,
             digests: naming.digests,

@@ -68,6 +68,8 @@ pub struct Image {
     /// Its names under which there is a unikernel form as well, as people write them, each with
     /// that form's id.
     pub unikernels: BTreeMap<String, String>,
+    /// Id of the image it was made from by a commit, while that is there.
+    pub parent: Option<String>,
     pub(crate) digest: Digest,
     pub(crate) record: ImageRecord,
 }
@@ -114,6 +116,8 @@ pub struct ImageSummary {
     /// Its names under which there is a unikernel form as well, as people write them, each with
     /// that form's id.
     pub unikernels: BTreeMap<String, String>,
+    /// Id of the image it was made from by a commit, while that is there.
+    pub parent: Option<String>,
 }
 
 impl ImageStore {
@@ -212,7 +216,7 @@ impl ImageStore {
     }
 
     fn image(&self, name_or_id: &str, digest: Digest) -> Result<Image> {
-        let (record, names, digests, unikernels) = {
+        let (record, names, digests, unikernels, parent) = {
             let state = self.shared.state();
             let record = state
                 .records
@@ -222,7 +226,9 @@ impl ImageStore {
                 .ok_or_else(|| Error::NoSuchImage(name_or_id.to_owned()))?;
             let names = state.records.names_of(&digest);
             let unikernels = unikernels_of(&state.records, &names);
-            (record, names, state.records.digests_of(&digest), unikernels)
+            let digests = state.records.digests_of(&digest);
+            let parent = state.records.parent_of(&record);
+            (record, names, digests, unikernels, parent)
         };
         let config = self.read_config(&digest)?;
         Ok(Image {
@@ -234,6 +240,7 @@ impl ImageStore {
             last_tagged_ns: record.last_tagged_ns,
             config,
             unikernels,
+            parent: parent.map(|parent| parent.to_string()),
             digest,
             record,
         })
@@ -271,6 +278,7 @@ impl ImageStore {
                 size_bytes: record.unpacked_bytes(),
                 labels: config.config.labels,
                 platform: config.platform,
+                parent: records.parent_of(record).map(|parent| parent.to_string()),
             });
         }
         summaries.sort_by(|a, b| b.created_s.cmp(&a.created_s).then_with(|| a.id.cmp(&b.id)));

@@ -9,7 +9,7 @@
 )]
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -130,6 +130,7 @@ pub fn mapping(host_port: u16, container_port: u16, protocol: Protocol) -> PortM
     PortMapping {
         host_ip: None,
         host_port,
+        host_port_last: 0,
         container_port,
         protocol,
     }
@@ -140,6 +141,7 @@ pub fn mapping_at(host_ip: &str, host_port: u16, container_port: u16) -> PortMap
     PortMapping {
         host_ip,
         host_port,
+        host_port_last: 0,
         container_port,
         protocol: Protocol::Tcp,
     }
@@ -148,8 +150,13 @@ pub fn mapping_at(host_ip: &str, host_port: u16, container_port: u16) -> PortMap
 /// Answers every request on TCP and UDP `port` inside a namespace with its name and the client's
 /// address, until the process ends.
 pub fn serve(namespace: &impl AsFd, name: &'static str, port: u16) {
+    serve_at(namespace, name, (Ipv4Addr::UNSPECIFIED, port));
+}
+
+/// As [`serve`], at an address.
+pub fn serve_at(namespace: &impl AsFd, name: &'static str, at: impl Into<SocketAddr>) {
+    let everywhere = at.into();
     let (tcp, udp) = inside(namespace, move || {
-        let everywhere = (Ipv4Addr::UNSPECIFIED, port);
         (
             TcpListener::bind(everywhere).unwrap(),
             UdpSocket::bind(everywhere).unwrap(),
@@ -205,10 +212,13 @@ pub fn ask_within(
 }
 
 pub fn ask_once(target: impl Into<SocketAddr>) -> Option<String> {
-    ask(
-        &UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap(),
-        target,
-    )
+    let target = target.into();
+    let any: SocketAddr = if target.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    };
+    ask(&UdpSocket::bind(any).unwrap(), target)
 }
 
 /// Names of our host-side interfaces in the thread's namespace.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
+use gamut_spec::detach_keys::{DEFAULT_KEYS, KeySequence};
 use serde_json::Value;
 
 use super::run::{attach_streams, until_exit};
@@ -11,14 +12,14 @@ use crate::client::{Client, Query};
 use crate::commands::Verb;
 use crate::error::Error;
 use crate::terminal::session::Session;
-use crate::terminal::{detach, signals};
+use crate::terminal::signals;
 
 /// Flags of `gamut attach`.
 #[derive(Debug, Args)]
 pub struct AttachArguments {
     /// Override the key sequence for detaching a container
-    #[arg(long, value_name = "KEYS", default_value = detach::DEFAULT_KEYS)]
-    pub detach_keys: String,
+    #[arg(long, value_name = "KEYS", default_value = DEFAULT_KEYS)]
+    pub detach_keys: KeySequence,
     /// Do not attach STDIN
     #[arg(long)]
     pub no_stdin: bool,
@@ -35,7 +36,6 @@ impl Verb for AttachArguments {
     const USAGE: &'static str = "[OPTIONS] CONTAINER";
 
     async fn run(self, client: Arc<Client>) -> Result<u8, Error> {
-        let detach_keys = detach::parse(&self.detach_keys)?;
         let details = client
             .get(&path(&self.container, "json"), &Query::new())
             .await?;
@@ -69,7 +69,7 @@ impl Verb for AttachArguments {
             is_tty: setting("/Config/Tty"),
             shows_stdout: true,
             shows_stderr: true,
-            detach_keys,
+            detach_keys: self.detach_keys.clone(),
         };
         running::check_terminal(session.has_stdin, session.is_tty)?;
         let mut caught = match self.sig_proxy && !session.is_interactive_terminal() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
+use gamut_spec::detach_keys::{DEFAULT_KEYS, KeySequence};
 use serde_json::{Value, json};
 
 use super::config::set;
@@ -12,8 +13,8 @@ use crate::commands::{Verb, number, text};
 use crate::error::Error;
 use crate::output::print;
 use crate::parse::files;
+use crate::terminal::raw;
 use crate::terminal::session::{End, Session};
-use crate::terminal::{detach, raw};
 
 /// Flags of `gamut exec`.
 #[derive(Debug, Args)]
@@ -22,8 +23,8 @@ pub struct ExecArguments {
     #[arg(short, long)]
     pub detach: bool,
     /// Override the key sequence for detaching a container
-    #[arg(long, value_name = "KEYS", default_value = detach::DEFAULT_KEYS)]
-    pub detach_keys: String,
+    #[arg(long, value_name = "KEYS", default_value = DEFAULT_KEYS)]
+    pub detach_keys: KeySequence,
     /// Set environment variables
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
@@ -63,7 +64,7 @@ impl Verb for ExecArguments {
             is_tty: self.tty,
             shows_stdout: true,
             shows_stderr: true,
-            detach_keys: detach::parse(&self.detach_keys)?,
+            detach_keys: self.detach_keys.clone(),
         };
         if !self.detach {
             running::check_terminal(session.has_stdin, session.is_tty)?;
@@ -72,7 +73,7 @@ impl Verb for ExecArguments {
             "AttachStdin": self.interactive && !self.detach,
             "AttachStdout": !self.detach,
             "AttachStderr": !self.detach,
-            "DetachKeys": "",
+            "DetachKeys": self.detach_keys.to_string(),
             "Tty": self.tty,
             "Env": files::environment(&self.env_file, &self.env)?,
             "Privileged": self.privileged,

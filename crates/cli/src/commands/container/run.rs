@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use gamut_spec::detach_keys::{DEFAULT_KEYS, KeySequence};
 use gamut_spec::reference::Reference;
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ use crate::error::{EXIT_ENGINE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
 use crate::output::print;
 use crate::output::progress::Progress;
 use crate::terminal::session::{End, Session};
-use crate::terminal::{detach, signals};
+use crate::terminal::signals;
 
 /// After a failed start of a `--rm` container, how long its removal may take.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
@@ -50,8 +51,8 @@ pub struct RunArguments {
     #[arg(short, long)]
     pub detach: bool,
     /// Override the key sequence for detaching a container
-    #[arg(long, value_name = "KEYS", default_value = detach::DEFAULT_KEYS)]
-    pub detach_keys: String,
+    #[arg(long, value_name = "KEYS", default_value = DEFAULT_KEYS)]
+    pub detach_keys: KeySequence,
     /// Proxy received signals to the process
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -66,7 +67,6 @@ impl Verb for RunArguments {
 
     async fn run(self, client: Arc<Client>) -> Result<u8, Error> {
         let description = config::describe(&self.container, self.detach).map_err(engine_failure)?;
-        let detach_keys = detach::parse(&self.detach_keys).map_err(engine_failure)?;
         if !self.detach {
             running::check_terminal(description.attach.stdin, self.container.tty)?;
         }
@@ -78,8 +78,7 @@ impl Verb for RunArguments {
             print::line(&id)?;
             return Ok(0);
         }
-        self.foreground(&client, &id, &description, detach_keys)
-            .await
+        self.foreground(&client, &id, &description).await
     }
 }
 
@@ -89,7 +88,6 @@ impl RunArguments {
         client: &Arc<Client>,
         id: &str,
         description: &Description,
-        detach_keys: Vec<u8>,
     ) -> Result<u8, Error> {
         let attach = description.attach;
         let session = Session {
@@ -97,7 +95,7 @@ impl RunArguments {
             is_tty: self.container.tty,
             shows_stdout: attach.stdout,
             shows_stderr: attach.stderr,
-            detach_keys,
+            detach_keys: self.detach_keys.clone(),
         };
         let proxies_signals = self.sig_proxy && !session.is_interactive_terminal();
         let mut caught = match proxies_signals {
@@ -169,7 +167,8 @@ pub(super) async fn attach_streams(
         .with("stream", "1")
         .flag("stdin", session.has_stdin)
         .flag("stdout", session.shows_stdout)
-        .flag("stderr", session.shows_stderr);
+        .flag("stderr", session.shows_stderr)
+        .with("detachKeys", &session.detach_keys.to_string());
     let path = path(id, "attach");
     let connection = client.hijack(&path, &query, &Value::Null).await?;
     Ok(Some(connection))

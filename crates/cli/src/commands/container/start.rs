@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
+use gamut_spec::detach_keys::{DEFAULT_KEYS, KeySequence};
 use serde_json::Value;
 
 use super::run::{attach_streams, engine_failure, start, until_exit};
@@ -11,7 +12,7 @@ use crate::client::{Client, Query};
 use crate::commands::{Verb, for_each};
 use crate::error::Error;
 use crate::terminal::session::Session;
-use crate::terminal::{detach, signals};
+use crate::terminal::signals;
 
 /// Flags of `gamut start`.
 #[derive(Debug, Args)]
@@ -20,8 +21,8 @@ pub struct StartArguments {
     #[arg(short, long)]
     pub attach: bool,
     /// Override the key sequence for detaching a container
-    #[arg(long, value_name = "KEYS", default_value = detach::DEFAULT_KEYS)]
-    pub detach_keys: String,
+    #[arg(long, value_name = "KEYS", default_value = DEFAULT_KEYS)]
+    pub detach_keys: KeySequence,
     /// Attach container's STDIN
     #[arg(short, long)]
     pub interactive: bool,
@@ -34,14 +35,13 @@ impl Verb for StartArguments {
     const USAGE: &'static str = "[OPTIONS] CONTAINER [CONTAINER...]";
 
     async fn run(self, client: Arc<Client>) -> Result<u8, Error> {
-        let detach_keys = detach::parse(&self.detach_keys)?;
         if self.attach || self.interactive {
             let [container] = self.containers.as_slice() else {
                 return Err(Error::Usage(
                     "you cannot start and attach multiple containers at once".into(),
                 ));
             };
-            return self.attached(&client, container, detach_keys).await;
+            return self.attached(&client, container).await;
         }
         for_each(&self.containers, |name| {
             let client = client.clone();
@@ -55,12 +55,7 @@ impl Verb for StartArguments {
 }
 
 impl StartArguments {
-    async fn attached(
-        &self,
-        client: &Arc<Client>,
-        container: &str,
-        detach_keys: Vec<u8>,
-    ) -> Result<u8, Error> {
+    async fn attached(&self, client: &Arc<Client>, container: &str) -> Result<u8, Error> {
         let details = client.get(&path(container, "json"), &Query::new()).await?;
         let setting = |pointer: &str| {
             let value = details.pointer(pointer);
@@ -75,7 +70,7 @@ impl StartArguments {
             is_tty: setting("/Config/Tty"),
             shows_stdout: true,
             shows_stderr: true,
-            detach_keys,
+            detach_keys: self.detach_keys.clone(),
         };
         running::check_terminal(session.has_stdin, session.is_tty)?;
         let mut caught = match session.is_interactive_terminal() {

@@ -150,6 +150,7 @@ impl Check<'_> {
                     added_ns: gamut_spec::time::now_ns(),
                     last_tagged_ns: 0,
                     origin: "fsck".to_owned(),
+                    parent: None,
                 };
                 records.images.insert(id, record);
             }

@@ -1,52 +1,97 @@
-//! The key sequence that leaves a container running. No I/O.
+//! The sequence of keys by which a client leaves a process that runs on. No I/O.
 
-use crate::error::Error;
+use core::fmt;
+use core::str::FromStr;
 
-/// What detaches unless `--detach-keys` says otherwise.
+/// What detaches unless something else is asked for.
 pub const DEFAULT_KEYS: &str = "ctrl-p,ctrl-q";
 
-/// Parses `ctrl-p,ctrl-q` or `a,ctrl-\` into bytes.
-///
-/// # Errors
-/// [`Error::Usage`] for unknown keys.
-pub fn parse(text: &str) -> Result<Vec<u8>, Error> {
-    text.split(',')
-        .map(|key| {
-            let mut characters = key.bytes();
-            let byte = match (
-                key.strip_prefix("ctrl-"),
-                characters.next(),
-                characters.next(),
-            ) {
-                (None, Some(byte), None) if byte.is_ascii() => Some(byte),
-                (Some(control), _, _) => match control.as_bytes() {
-                    // ASCII: the control codes are the letters with their upper bits cut off.
-                    [letter @ b'a'..=b'z'] => Some(letter & 0x1f),
-                    [sign @ (b'@' | b'[' | b'\\' | b']' | b'^' | b'_')] => Some(sign & 0x1f),
-                    _ => None,
-                },
-                _ => None,
-            };
-            byte.ok_or_else(|| {
-                Error::Usage(format!(
-                    "invalid detach keys ({text}) provided: unknown key \"{key}\""
-                ))
-            })
+/// A sequence of keys, as `ctrl-p,ctrl-q` or `a,ctrl-\`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySequence {
+    text: String,
+    bytes: Vec<u8>,
+}
+
+/// A key that there is not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid detach keys ({text}) provided: unknown key \"{key}\"")]
+pub struct UnknownKey {
+    text: String,
+    key: String,
+}
+
+impl Default for KeySequence {
+    fn default() -> Self {
+        const CTRL_P: u8 = b'p' & 0x1f;
+        const CTRL_Q: u8 = b'q' & 0x1f;
+        Self {
+            text: DEFAULT_KEYS.to_owned(),
+            bytes: vec![CTRL_P, CTRL_Q],
+        }
+    }
+}
+
+impl KeySequence {
+    /// Begins to watch input for the sequence.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.bytes.clone())
+    }
+}
+
+impl fmt::Display for KeySequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for KeySequence {
+    type Err = UnknownKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = |key: &str| UnknownKey {
+            text: text.to_owned(),
+            key: key.to_owned(),
+        };
+        let bytes = text
+            .split(',')
+            .map(|key| byte_of(key).ok_or_else(|| unknown(key)));
+        Ok(Self {
+            text: text.to_owned(),
+            bytes: bytes.collect::<Result<_, _>>()?,
         })
-        .collect()
+    }
+}
+
+fn byte_of(key: &str) -> Option<u8> {
+    let mut characters = key.bytes();
+    match (
+        key.strip_prefix("ctrl-"),
+        characters.next(),
+        characters.next(),
+    ) {
+        (None, Some(byte), None) if byte.is_ascii() => Some(byte),
+        // ASCII: the control codes are the letters with their upper bits cut off.
+        (Some(control), _, _) => match control.as_bytes() {
+            [letter @ b'a'..=b'z'] => Some(letter & 0x1f),
+            [sign @ (b'@' | b'[' | b'\\' | b']' | b'^' | b'_')] => Some(sign & 0x1f),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Watches input for the sequence.
 #[derive(Debug)]
-pub struct DetachKeys {
+pub struct Watch {
     keys: Vec<u8>,
     matched: usize,
 }
 
-impl DetachKeys {
-    /// Watches for these bytes; none means: never detach.
-    #[must_use]
-    pub fn new(keys: Vec<u8>) -> Self {
+impl Watch {
+    /// Watches for these bytes; none means: never.
+    fn new(keys: Vec<u8>) -> Self {
         Self { keys, matched: 0 }
     }
 
@@ -99,8 +144,11 @@ mod tests {
 
     #[test]
     fn keys() {
-        assert_eq!(parse(DEFAULT_KEYS).unwrap(), [16, 17]);
-        assert_eq!(parse("a,ctrl-\\,ctrl-@").unwrap(), [b'a', 28, 0]);
+        let parse = KeySequence::from_str;
+        assert_eq!(parse(DEFAULT_KEYS).unwrap(), KeySequence::default());
+        assert_eq!(KeySequence::default().bytes, [16, 17]);
+        assert_eq!(parse("a,ctrl-\\,ctrl-@").unwrap().bytes, [b'a', 28, 0]);
+        assert_eq!(parse("a,ctrl-b").unwrap().to_string(), "a,ctrl-b");
         for bad in ["", "ctrl-", "ctrl-A", "ab", "a,,b", "ctrl-é", "é"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
@@ -108,16 +156,13 @@ mod tests {
 
     #[test]
     fn holds_back_and_releases() {
-        let mut keys = DetachKeys::new(vec![1, 1, 2]);
+        let mut keys = Watch::new(vec![1, 1, 2]);
         assert_eq!(keys.filter(&[9, 1]), (vec![9], false));
         assert_eq!(keys.filter(&[1]), (vec![], false));
         assert_eq!(keys.filter(&[1]), (vec![1], false));
         assert_eq!(keys.filter(&[3]), (vec![1, 1, 3], false));
         assert_eq!(keys.filter(&[1, 1, 2, 5]), (vec![], true));
-        assert_eq!(
-            DetachKeys::new(vec![]).filter(&[16, 17]),
-            (vec![16, 17], false)
-        );
+        assert_eq!(Watch::new(vec![]).filter(&[16, 17]), (vec![16, 17], false));
     }
 
     proptest! {
@@ -127,7 +172,7 @@ mod tests {
             input in proptest::collection::vec(0u8..3, 0..40),
             cut in 1usize..5
         ) {
-            let mut keys = DetachKeys::new(pattern.clone());
+            let mut keys = Watch::new(pattern.clone());
             let mut passed = Vec::new();
             let mut is_detached = false;
             for piece in input.chunks(cut) {

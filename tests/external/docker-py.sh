@@ -1,0 +1,255 @@
+#!/usr/bin/env bash
+# Integration tests of docker/docker-py: ./test --external docker-py=CHECKOUT [PYTEST ARGUMENT...]
+#
+# They run against a Gamut daemon and a dockerd of their own, each in namespaces of its own with the
+# same images from the same registry on loopback, at the same version of the API (API=1.41 names
+# another, ENGINES=gamut only one engine). Left out are swarm, services, secrets, configs, nodes and plugins, and what builds images.
+# Both counts and the tests that end differently are printed; what each said is kept in $OUT
+# (default: target/external/docker-py).
+#
+# Needs PYTHON (default: python3) with docker-py's own test requirements: pytest, pytest-timeout,
+# requests, urllib3, paramiko, websocket-client. The checkout's docker package is what is tested.
+set -u -o pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+. "$here/scripts/common.sh"
+
+checkout=$(cd "${1:?the checkout of the suite}" && pwd) || exit 1
+shift
+selection=("$@")
+target="${CARGO_TARGET_DIR:-$here/target}"
+out="${OUT:-$target/external/docker-py}"
+bin="${GAMUT_DIRECTORY:-$target/gamut-debug}"
+python="${PYTHON:-python3}"
+api="${API:-1.41}"
+engines="${ENGINES:-gamut dockerd}"
+registry=127.0.0.1:5000
+
+skip() { say "SKIPPED  docker-py: $*"; exit 0; }
+[ "$(id -u)" = 0 ] || fail "the daemons make containers and control groups, which needs root"
+[ -x "$bin/gamut" ] || fail "no $bin/gamut: run ./build --debug first"
+[ -d "$checkout/tests/integration" ] || fail "$checkout is no checkout of docker-py"
+have "$python" || skip "no $python: install it, or name one by PYTHON"
+"$python" -c 'import pytest, pytest_timeout, requests, urllib3, paramiko, websocket' 2>/dev/null ||
+    skip "$python lacks what the suite needs: $python -m pip install pytest pytest-timeout requests urllib3 paramiko websocket-client"
+for program in dockerd containerd docker-registry skopeo busybox ip unshare nsenter; do
+    have $program || skip "no $program: install docker.io, docker-registry, skopeo and busybox-static"
+done
+mkdir -p "$out"
+scratch=$(mktemp -d -t gamut-docker-py.XXXXXX)
+chmod 755 "$scratch"
+group="/gamut-docker-py-$$"
+
+# --- images ----------------------------------------------------------------------------------
+
+# Stand-ins, made of busybox, for those that the suite names: as much of their file systems as it
+# looks at. Each is a docker archive.
+images() {
+    "$python" - "$(command -v busybox)" "$scratch" <<'PYTHON'
+import hashlib, io, json, subprocess, sys, tarfile
+
+busybox, directory = sys.argv[1:]
+users = {"root": 0, "bin": 1, "daemon": 2, "mail": 8, "postgres": 70, "guest": 405, "nobody": 65534}
+
+
+def add(archive, name, content=b"", mode=0o755, kind=tarfile.REGTYPE, link=""):
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode, entry.size, entry.linkname = kind, mode, len(content), link
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def root(more):
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as archive:
+        for name in "bin dev etc home proc root run sys usr var".split():
+            add(archive, name, kind=tarfile.DIRTYPE)
+        for name in "usr/bin var/lib var/log var/opt".split():
+            add(archive, name, kind=tarfile.DIRTYPE)
+        add(archive, "tmp", mode=0o1777, kind=tarfile.DIRTYPE)
+        with open(busybox, "rb") as file:
+            add(archive, "bin/busybox", file.read())
+        for applet in subprocess.check_output([busybox, "--list"], text=True).split():
+            if applet != "busybox":
+                add(archive, f"bin/{applet}", mode=0o777, kind=tarfile.SYMTYPE, link="busybox")
+        lines = [f"{name}:x:{number}:{number}:{name}:/:/bin/sh\n" for name, number in users.items()]
+        add(archive, "etc/passwd", "".join(lines).encode(), 0o644)
+        lines = [f"{name}:x:{number}:\n" for name, number in users.items()]
+        add(archive, "etc/group", "".join(lines).encode(), 0o644)
+        for name, content in more.items():
+            add(archive, name, content)
+    return layer.getvalue()
+
+
+def image(name, command, more):
+    layer = root(more)
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "created": "2019-01-01T00:00:00Z",
+        "config": {"Cmd": command, "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
+        "history": [{"created": "2019-01-01T00:00:00Z", "created_by": "busybox"}],
+    }
+    config = json.dumps(config).encode()
+    configured = hashlib.sha256(config).hexdigest() + ".json"
+    manifest = [{"Config": configured, "RepoTags": None, "Layers": ["layer.tar"]}]
+    with tarfile.open(f"{directory}/{name}.tar", "w") as archive:
+        add(archive, configured, config, 0o644)
+        add(archive, "layer.tar", layer, 0o644)
+        add(archive, "manifest.json", json.dumps(manifest).encode(), 0o644)
+
+
+image("alpine-3.10", ["/bin/sh"], {"etc/alpine-release": b"3.10.0\n"})
+image("alpine-latest", ["/bin/sh"], {"etc/alpine-release": b"3.20.0\n"})
+image("busybox-latest", ["sh"], {})
+image("hello-world-latest", ["/hello"], {"hello": b"#!/bin/sh\necho Hello from Docker!\n"})
+PYTHON
+}
+
+# --- daemons ---------------------------------------------------------------------------------
+
+# A process in each daemon's namespaces, by which the rest enters them; and how.
+holders=() daemons=() inside=()
+
+# place NAME : namespaces for a daemon, with loopback up and mounts that go nowhere.
+place() {
+    mkdir -p "$scratch/$1"
+    unshare --mount --net --propagation private sh -c '
+        mount --make-rshared / && ip link set lo up && : >"$1" && exec sleep 100000' \
+        place "$scratch/$1/made" &
+    holders+=($!)
+    inside=(nsenter --target $! --mount --net --)
+    await "namespaces" test -e "$scratch/$1/made"
+}
+await() {
+    local what=$1 turn
+    shift
+    for turn in $(seq 600); do
+        "$@" >/dev/null 2>&1 && return
+        sleep 0.1
+    done
+    fail "$what: nothing after ${turn%?} s"
+}
+answers() { "${inside[@]}" curl --silent --fail --max-time 5 "$@"; }
+
+start_registry() {
+    cat >"$scratch/registry.yml" <<YML
+version: 0.1
+log: { level: error }
+storage: { filesystem: { rootdirectory: $scratch/registry } }
+http: { addr: "$registry" }
+YML
+    "${inside[@]}" docker-registry serve "$scratch/registry.yml" </dev/null >>"$out/registry.log" 2>&1 &
+    daemons+=($!)
+    await "registry" answers "http://$registry/v2/"
+}
+fill_registry() {
+    local name
+    for name in alpine-3.10 alpine-latest busybox-latest hello-world-latest; do
+        "${inside[@]}" skopeo --insecure-policy copy --quiet --dest-tls-verify=false \
+            "docker-archive:$scratch/$name.tar" "docker://$registry/library/${name%-*}:${name##*-}" ||
+            fail "the registry takes no image"
+    done
+}
+start_gamut() {
+    printf '{"registries": {"docker.io": {"mirrors": ["http://%s"]}, "%s": {"insecure": true}}}\n' \
+        $registry $registry >"$scratch/registries.json"
+    "${inside[@]}" env GAMUT_SUPERVISOR="$bin/gamut-supervisor" GAMUT_MONITOR="$bin/gamut-monitor" \
+        "$bin/gamut" daemon --data-root "$scratch/gamut/data" --run-root "$scratch/gamut/run" \
+        --cgroup-parent "$group" --registries "$scratch/registries.json" \
+        --host "unix://$scratch/gamut/sock" </dev/null >"$out/gamut.log" 2>&1 &
+    daemons+=($!)
+}
+start_dockerd() {
+    # Not the machine's own configuration.
+    say '{}' >"$scratch/dockerd/none.json"
+    "${inside[@]}" dockerd --data-root "$scratch/dockerd/data" --exec-root "$scratch/dockerd/run" \
+        --pidfile "$scratch/dockerd/pid" --host "unix://$scratch/dockerd/sock" \
+        --config-file "$scratch/dockerd/none.json" --cgroup-parent "$group" \
+        --registry-mirror "http://$registry" --insecure-registry $registry \
+        </dev/null >"$out/dockerd.log" 2>&1 &
+    daemons+=($!)
+}
+# end : the daemons of this round, which take their workloads with them, and their namespaces.
+end() {
+    local pid
+    for pid in "${daemons[@]}"; do kill "$pid" 2>/dev/null; done
+    for pid in "${daemons[@]}"; do wait "$pid" 2>/dev/null; done
+    for pid in "${holders[@]}"; do kill "$pid" 2>/dev/null; done
+    for pid in "${holders[@]}"; do wait "$pid" 2>/dev/null; done
+    daemons=() holders=()
+    find /sys/fs/cgroup -depth -type d -path "/sys/fs/cgroup*$group*" -exec rmdir {} + 2>/dev/null
+}
+trap 'end; rm -rf --one-file-system "$scratch"' EXIT
+
+# --- the suite -------------------------------------------------------------------------------
+
+# Credentials are those of helper programs, without an engine.
+left_out=(--ignore=tests/integration/credentials)
+for name in api_build api_config api_plugin api_secret api_service api_swarm models_nodes \
+    models_services models_swarm; do
+    left_out+=("--ignore=tests/integration/${name}_test.py")
+done
+[ ${#selection[@]} -gt 0 ] || selection=(tests/integration)
+
+# suite NAME : the tests against the daemon NAME.
+suite() {
+    local name container socket="unix://$scratch/$1/sock"
+    place "$1"
+    start_registry
+    [ -e "$scratch/filled" ] || { fill_registry && : >"$scratch/filled"; }
+    "start_$1"
+    await "$1" answers --unix-socket "$scratch/$1/sock" http://here/_ping
+    for name in alpine:3.10 alpine:latest busybox:latest hello-world:latest; do
+        answers --max-time 120 --unix-socket "$scratch/$1/sock" -X POST \
+            "http://here/v$api/images/create?fromImage=${name%:*}&tag=${name#*:}" >>"$out/$1.pull"
+    done
+    mkdir -p "$scratch/$1/home/.docker" "$scratch/$1/tmp"
+    # Without it, contexts are written into the checkout.
+    say '{}' >"$scratch/$1/home/.docker/config.json"
+    "${inside[@]}" env --chdir="$checkout" -u DOCKER_TLS_VERIFY -u DOCKER_CERT_PATH \
+        HOME="$scratch/$1/home" TMPDIR="$scratch/$1/tmp" DOCKER_HOST="$socket" \
+        DOCKER_TEST_API_VERSION="$api" PYTHONDONTWRITEBYTECODE=1 \
+        timeout 3000 "$python" -m pytest -p no:cacheprovider -q -rA --tb=short \
+        --timeout 120 --junit-xml "$out/$1.xml" "${left_out[@]}" -k 'not build' \
+        "${selection[@]}" </dev/null >"$out/$1.txt" 2>&1
+    for container in $(answers --unix-socket "$scratch/$1/sock" \
+        "http://here/v$api/containers/json?all=1" | grep -o '"Id":"[0-9a-f]*"' | cut -d'"' -f4); do
+        answers --unix-socket "$scratch/$1/sock" -X DELETE \
+            "http://here/v$api/containers/$container?force=1&v=1"
+    done
+    end
+}
+
+# results NAME : `passed|failed|skipped TEST`, one a line, sorted.
+results() {
+    "$python" - "$out/$1.xml" <<'PYTHON' | sort -u -k 2
+import sys
+import xml.etree.ElementTree as tree
+
+for case in tree.parse(sys.argv[1]).iter("testcase"):
+    kinds = {child.tag for child in case}
+    word = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+    print(word, case.get("classname").removeprefix("tests.integration.") + "." + case.get("name"))
+PYTHON
+}
+count() { grep -c "^$2 " "$out/$1.results" || true; }
+
+images || fail "could not make the images"
+for name in $engines; do rm -f "$out/$name".*; done
+for name in $engines; do
+    suite "$name"
+    [ -s "$out/$name.xml" ] || { tail -n 20 "$out/$name.txt" >&2; fail "the suite did not run"; }
+    results "$name" >"$out/$name.results"
+done
+printf '%-16s %10s %10s %10s\n' docker-py passed failed skipped
+for name in $engines; do
+    printf '%-16s %10s %10s %10s\n' "$name" \
+        "$(count "$name" passed)" "$(count "$name" failed)" "$(count "$name" skipped)"
+done
+[ -e "$out/gamut.results" ] && [ -e "$out/dockerd.results" ] || exit 0
+# What differs: gamut's word, dockerd's word, the test.
+join -1 2 -2 2 -o 1.1,2.1,0 "$out/gamut.results" "$out/dockerd.results" |
+    awk '$1 != $2 { printf "%-8s with gamut, %-8s with dockerd: %s\n", $1, $2, $3 }' |
+    tee "$out/differences"
+note "what they said: $out"
