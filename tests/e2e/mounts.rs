@@ -402,3 +402,35 @@ fn filters_sizes_and_prune_as_docker_has_them() {
     assert!(ok(&["volume", "prune", "-f", "-a"]).contains("iron"));
     daemon.finish();
 }
+
+#[test]
+fn events_tell_of_volumes() {
+    let Some(daemon) = daemon() else {
+        return;
+    };
+    let mounts = ["-v", "named:/a:ro", "-v", "/b"];
+    let _ = daemon
+        .docker(&[&["run", "--rm"], &mounts[..], &["busybox", "true"]].concat())
+        .ok();
+    let soon = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 1;
+    let told = daemon.docker(&[
+        "events",
+        "--since",
+        "1",
+        "--until",
+        &soon.to_string(),
+        "--filter",
+        "type=volume",
+        "--format",
+        "{{.Action}} {{index .Actor.Attributes \"destination\"}} {{index .Actor.Attributes \"read/write\"}}",
+    ]);
+    let told = told.ok();
+    let count = |line: &str| told.lines().filter(|one| one.trim() == line).count();
+    assert_eq!(count("create"), 2, "{told}");
+    assert_eq!(count("mount /a false"), 1, "{told}");
+    assert_eq!(count("mount /b true"), 1, "{told}");
+    assert_eq!(count("unmount"), 2, "{told}");
+    // The anonymous one went with its container.
+    assert_eq!(count("destroy"), 1, "{told}");
+    daemon.finish();
+}

@@ -1,6 +1,6 @@
 //! Volumes as the engine sees them: who uses them, and what happens to them.
 
-use crate::container::record::{ContainerRecord, Provenance};
+use crate::container::record::{ContainerRecord, Provenance, ResolvedMount};
 use crate::container::remove::Pruned;
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
@@ -10,10 +10,47 @@ use gamut_spec::error::ErrorKind;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// The volumes of a container, each with its mount.
+fn volumes_of(record: &ContainerRecord) -> impl Iterator<Item = (&str, &ResolvedMount)> {
+    let mounts = record.mounts.iter();
+    mounts.filter_map(|mount| Some((mount.volume.as_deref()?, mount)))
+}
+
 impl Engine {
-    fn volume_event(&self, action: &str, name: &str) {
+    pub(crate) fn volume_event(&self, action: &str, name: &str) {
         let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
         self.events.emit("volume", action, name, attributes);
+    }
+
+    /// Tells of volumes that were made with a container.
+    pub(crate) fn volumes_made(&self, names: &[String]) {
+        for name in names {
+            self.volume_event("create", name);
+        }
+    }
+
+    /// Tells that a container which is about to start has its volumes.
+    pub(crate) fn volumes_mounted(&self, record: &ContainerRecord) {
+        for (name, mount) in volumes_of(record) {
+            let attributes = [
+                ("container", record.id.as_str()),
+                ("destination", &mount.destination),
+                ("driver", "local"),
+                ("propagation", &mount.propagation),
+                ("read/write", if mount.readonly { "false" } else { "true" }),
+            ];
+            let own = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            self.events.emit("volume", "mount", name, own.into());
+        }
+    }
+
+    /// Tells that a container has ended, and needs its volumes no more.
+    pub(crate) fn volumes_unmounted(&self, record: &ContainerRecord) {
+        for (name, _) in volumes_of(record) {
+            let attributes = [("container", record.id.as_str()), ("driver", "local")];
+            let own = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            self.events.emit("volume", "unmount", name, own.into());
+        }
     }
 
     /// Makes a volume, or returns the one that has the name.

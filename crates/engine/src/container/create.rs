@@ -249,6 +249,7 @@ impl Engine {
             self.discard_volumes(&made);
             return Err(error);
         }
+        self.volumes_made(&made);
         Ok(Arc::new(Container::new(record)))
     }
 

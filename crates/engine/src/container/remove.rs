@@ -89,7 +89,8 @@ impl Engine {
                 }
                 match self.volumes.remove(name) {
                     Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                    _ => {}
+                    Err(_) => {}
+                    Ok(()) => self.volume_event("destroy", name),
                 }
             }
         }

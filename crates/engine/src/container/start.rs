@@ -199,6 +199,7 @@ impl Engine {
         }
         let run = self.watch(container, level)?;
         let starts = container.life().borrow().starts;
+        self.volumes_mounted(record);
         level.start(&context, id)?;
         let life = container.await_life(&self.runtime, ANSWER_LIMIT, |life| {
             life.starts > starts || life.ended_run >= run

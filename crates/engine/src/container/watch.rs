@@ -187,8 +187,10 @@ impl Engine {
         }
         drop(moving);
         if ended {
-            self.let_go_of_volumes(&container.record(), &container.id);
+            let record = container.record();
+            self.let_go_of_volumes(&record, &container.id);
             self.connection_events("disconnect", &container.id, &leases);
+            self.volumes_unmounted(&record);
         }
         let health = container.read(health_status);
         let attributes = BTreeMap::from([("exitCode".to_owned(), exit.code.to_string())]);
