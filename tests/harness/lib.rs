@@ -37,7 +37,7 @@ pub use http::{Response, exchange};
 pub use leaks::Snapshot;
 pub use namespaces::Namespaces;
 pub use registry::{Registry, skopeo};
-pub use rootfs::{Rootfs, busybox, debian, hostile, probe, two_layers};
+pub use rootfs::{Rootfs, busybox, debian, debian_with_postgresql, hostile, probe, two_layers};
 pub use session::{Output, PATIENCE, Session};
 pub use skip::{has, skipped};
 pub use user::{MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, User};

@@ -108,10 +108,23 @@ pub fn busybox() -> Option<&'static [u8]> {
 /// If it cannot be read.
 #[must_use]
 pub fn debian() -> Option<Vec<u8>> {
+    made_by_debootstrap("test-debian.tar")
+}
+
+/// As [`debian`], with PostgreSQL and busybox (`tests/debian postgresql`).
+///
+/// # Panics
+/// If it cannot be read.
+#[must_use]
+pub fn debian_with_postgresql() -> Option<Vec<u8>> {
+    made_by_debootstrap("test-debian-postgresql.tar")
+}
+
+fn made_by_debootstrap(name: &str) -> Option<Vec<u8>> {
     let test = std::env::current_exe().expect("this executable has a path");
     let archive = test
         .ancestors()
-        .map(|directory| directory.join("test-debian.tar"))
+        .map(|directory| directory.join(name))
         .find(|archive| archive.is_file());
     let Some(archive) = archive else {
         skipped("no Debian root filesystem (tests/debian or ./test --long makes it)");
