@@ -20,6 +20,7 @@ pub async fn answer(request: Request) -> Result<Response, ApiError> {
     let method = request.method.clone();
     let owned = request.segments.clone();
     let path: Vec<&str> = owned.iter().map(String::as_str).collect();
+    crate::authorization::check(&request, &path)?;
     if let Some(answer) = elsewhere(&request, &path) {
         return answer;
     }

@@ -45,13 +45,14 @@ fn describe(engine: &Engine, record: &ContainerRecord) -> Value {
         .args
         .split_first()
         .map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
-    let log_path = if record.spec.log.driver == "none" {
-        String::new()
-    } else {
+    // Docker tells of the files of this driver only.
+    let log_path = if record.spec.log.driver == "json-file" {
         engine
             .container_log_path(&record.id)
             .to_string_lossy()
             .into_owned()
+    } else {
+        String::new()
     };
     json!({
         "Id": record.id,
@@ -238,7 +239,9 @@ fn host_config(record: &ContainerRecord) -> Value {
         .mounts
         .iter()
         .filter_map(|mount| match &mount.source {
-            MountSource::Tmpfs { options } => Some((mount.destination.clone(), json!(options))),
+            MountSource::Tmpfs { options } if mount.mount_text.is_empty() => {
+                Some((mount.destination.clone(), json!(options)))
+            }
             _ => None,
         })
         .collect();
@@ -400,16 +403,17 @@ fn host_config_mounts(spec: &ContainerSpec) -> Vec<Value> {
         .iter()
         .filter(|mount| mount.bind_text.is_empty())
         .filter_map(|mount| {
+            if !mount.mount_text.is_empty() {
+                return serde_json::from_str(&mount.mount_text).ok();
+            }
+            // Records of earlier versions do not hold it.
             let (kind, source) = match &mount.source {
                 MountSource::Bind { path, .. } => ("bind", path.as_str()),
                 MountSource::Volume { name, .. } => ("volume", name.as_str()),
                 MountSource::Tmpfs { .. } => return None,
             };
-            let mut value = json!({"Type": kind, "Source": source, "Target": mount.destination});
-            if mount.readonly {
-                value["ReadOnly"] = json!(true);
-            }
-            Some(value)
+            let target = &mount.destination;
+            Some(json!({"Type": kind, "Source": source, "Target": target, "ReadOnly": mount.readonly}))
         })
         .collect()
 }
@@ -425,7 +429,7 @@ pub fn mounts(record: &ContainerRecord) -> Vec<Value> {
                 "Type": mount.kind.as_str(),
                 "Source": mount.source,
                 "Destination": mount.destination,
-                "Mode": if mount.readonly { "ro" } else { "" },
+                "Mode": mount.mode,
                 "RW": !mount.readonly,
                 "Propagation": "",
             });

@@ -229,6 +229,10 @@ fn mounts_become_block_devices() {
         .unwrap_err()
         .to_string();
     assert!(error.contains(":ro"), "{error}");
+    wanted["mounts"][5]["options"] = json!(["rbind", "x-gamut.subpath=part"]);
+    let error = translate(wanted.clone(), HOST).unwrap_err().to_string();
+    assert!(error.contains("mounts[5].options"), "{error}");
+    wanted["mounts"][5]["options"] = json!(["rbind"]);
     wanted["mounts"][5]["source"] = json!("/dev/null");
     let error = translate(wanted, HOST).unwrap_err().to_string();
     assert!(error.contains("mounts[5].source"), "{error}");
