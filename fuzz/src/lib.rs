@@ -70,6 +70,7 @@ pub const TARGETS: &[Target] = &[
     plain("manifest", gamut_image::fuzz_manifest),
     plain("monitor-elf", gamut_vmm::fuzz::fuzz_elf),
     plain("monitor-names", gamut_vmm::config_text::fuzz_name_files),
+    plain("monitor-questions", gamut_vmm::net::question::fuzz_frame),
     plain("monitor-records", gamut_vmm::tcg::records::fuzz_records),
     Target {
         name: "monitor-requests",
@@ -97,6 +98,7 @@ pub const TARGETS: &[Target] = &[
         repair: Some(tar::repair_checksums),
     },
     plain("unikernel-note", gamut_abi::guest::elf::fuzz_elf),
+    plain("unikernel-package", gamut_image::fuzz_unikernel_package),
     plain("units", wire::fuzz_units),
 ];
 

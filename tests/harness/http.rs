@@ -16,6 +16,16 @@ pub struct Response {
 }
 
 impl Response {
+    /// A header; names in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name)
+                .then(|| value.trim().to_owned())
+        })
+    }
+
     /// The body as text.
     #[must_use]
     pub fn text(&self) -> String {

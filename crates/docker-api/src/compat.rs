@@ -164,6 +164,10 @@ pub fn image(version: ApiVersion, value: &mut Value) {
     if version >= v(50)
         && let Some(config) = value["Config"].as_object_mut()
     {
+        // Of the container that was committed.
+        for key in ["StopTimeout", "NetworkDisabled", "MacAddress"] {
+            config.remove(key);
+        }
         let keep = |key: &str| version < v(52) && IMAGE_CONFIG_STILL.contains(&key);
         config.retain(|key, value| {
             !IMAGE_CONFIG.contains(&key.as_str()) || keep(key) || !is_unset(value)
@@ -241,7 +245,15 @@ pub fn event(version: ApiVersion, value: &mut Value) -> bool {
     version >= v(46) || !(value["Type"] == "image" && value["Action"] == "create")
 }
 
-/// `GET /networks/{id}`, and one of the list.
+/// One of the list of `GET /networks`.
+pub fn network_summary(version: ApiVersion, value: &mut Value) {
+    network(version, value);
+    if version >= v(52) {
+        without(value, &["Containers"]);
+    }
+}
+
+/// `GET /networks/{id}`
 pub fn network(version: ApiVersion, value: &mut Value) {
     if version < v(48) {
         without(value, &["EnableIPv4"]);

@@ -149,7 +149,7 @@ fn images(usage: &DiskUsage, version: ApiVersion) -> Kind {
             "Size": size_bytes,
             "SharedSize": image.shared_bytes,
             "VirtualSize": size_bytes,
-            "Labels": if image.labels.is_empty() { Value::Null } else { json!(image.labels) },
+            "Labels": image.labels,
             "Containers": image.containers,
         });
         compat::image_summary(version, &mut value);

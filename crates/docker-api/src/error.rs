@@ -43,6 +43,15 @@ impl ApiError {
         Self::new(ErrorKind::InvalidArgument, message)
     }
 
+    /// The same with words before it, unless it has them already.
+    #[must_use]
+    pub fn after(mut self, prefix: &str) -> Self {
+        if !self.message.starts_with(prefix) {
+            self.message.insert_str(0, prefix);
+        }
+        self
+    }
+
     /// The answer that tells of it.
     #[must_use]
     pub fn into_response(self) -> Response {

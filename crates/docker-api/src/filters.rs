@@ -90,7 +90,14 @@ impl Filters {
     /// # Errors
     /// If its value is no boolean.
     pub fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
-        match self.values(name).first().map(String::as_str) {
+        let values = self.values(name);
+        if values.len() > 1 {
+            return Err(ApiError::invalid(format!(
+                "invalid filter '{name}=[{}]': got more than one value",
+                values.join(" ")
+            )));
+        }
+        match values.first().map(String::as_str) {
             None => Ok(None),
             Some("1" | "true" | "True" | "TRUE" | "t" | "T") => Ok(Some(true)),
             Some("0" | "false" | "False" | "FALSE" | "f" | "F") => Ok(Some(false)),

@@ -18,9 +18,13 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 fn not_found(name: &str) -> ApiError {
+    // As dockerd tells it: with the tag that was meant.
+    let is_id = name.len() >= 12 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let meant = Reference::parse(name).ok().filter(|_| !is_id);
+    let name = meant.map_or_else(|| name.to_owned(), |reference| reference.familiar());
     ApiError::new(ErrorKind::NotFound, format!("No such image: {name}"))
 }
 
@@ -33,6 +37,23 @@ fn find(engine: &Engine, name: &str) -> Result<Image, ApiError> {
 
 /// Before this version, `shared-size` means nothing.
 const SHARED_SIZE_SINCE: ApiVersion = ApiVersion(1, 42);
+
+/// As [`find`], of one that is built in as well: it need not be pulled. Clients that look before
+/// they make a container (compose) find it here.
+async fn find_or_load(request: &Request, name: &str) -> Result<Image, ApiError> {
+    let found = find(&request.engine, name);
+    if found.is_ok() {
+        return found;
+    }
+    let built_in = name.to_owned();
+    let load = move |engine: &Arc<Engine>, _: &gamut_engine::Caller| {
+        Ok(engine.images().ensure_builtin(&built_in).unwrap_or(false))
+    };
+    if request.blocking(load).await? {
+        return find(&request.engine, name);
+    }
+    found
+}
 
 /// `GET /images/json`
 pub async fn list(request: Request) -> Result<Response, ApiError> {
@@ -53,20 +74,33 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
     let list = request
         .blocking(move |engine, _| {
             let containers = engine.containers();
-            let images = engine
-                .images()
-                .list()
-                .map_err(|error| gamut_engine::Error::new(error.kind(), gamut_spec::error::chain(&error)))?;
+            let images = engine.images().list().map_err(|error| {
+                gamut_engine::Error::new(error.kind(), gamut_spec::error::chain(&error))
+            })?;
             let created_of = |name: &String| {
-                engine.images().get(name, None).ok().map(|image| image.id).and_then(|id| {
-                    images.iter().find(|image| image.id == id).map(|image| image.created_s)
-                })
+                engine
+                    .images()
+                    .get(name, None)
+                    .ok()
+                    .map(|image| image.id)
+                    .and_then(|id| {
+                        images
+                            .iter()
+                            .find(|image| image.id == id)
+                            .map(|image| image.created_s)
+                    })
             };
-            let usage = if with_shared { Some(engine.disk_usage()?) } else { None };
+            let usage = if with_shared {
+                Some(engine.disk_usage()?)
+            } else {
+                None
+            };
             let shared_bytes = |id: &str| -> i64 {
                 let images = usage.as_ref().map_or(&[][..], |usage| &usage.images);
                 let found = images.iter().find(|image| image.id == id);
-                found.map_or(-1, |image| i64::try_from(image.shared_bytes).unwrap_or(i64::MAX))
+                found.map_or(-1, |image| {
+                    i64::try_from(image.shared_bytes).unwrap_or(i64::MAX)
+                })
             };
             let mut list: Vec<(u64, Value)> = Vec::new();
             let is_wanted = |name: &&String| {
@@ -90,21 +124,24 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
                 if !shown {
                     continue;
                 }
-                let users = containers.iter().filter(|record| record.image_id == image.id).count();
+                let users = containers
+                    .iter()
+                    .filter(|record| record.image_id == image.id)
+                    .count();
                 let mut value = json!({
-                        "Id": image.id,
-                        "ParentId": image.parent.as_deref().unwrap_or(""),
-                        "RepoTags": tags,
-                        "RepoDigests": digests,
-                        "Created": image.created_s,
-                        "Size": image.size_bytes,
-                        "VirtualSize": image.size_bytes,
-                        "SharedSize": shared_bytes(&image.id),
-                        "Labels": if image.labels.is_empty() { Value::Null } else { json!(image.labels) },
-                        "Containers": users,
-                        "Form": image.platform.form(),
-                        "Unikernels": image.unikernels,
-                    });
+                    "Id": image.id,
+                    "ParentId": image.parent.as_deref().unwrap_or(""),
+                    "RepoTags": tags,
+                    "RepoDigests": digests,
+                    "Created": image.created_s,
+                    "Size": image.size_bytes,
+                    "VirtualSize": image.size_bytes,
+                    "SharedSize": shared_bytes(&image.id),
+                    "Labels": image.labels,
+                    "Containers": users,
+                    "Form": image.platform.form(),
+                    "Unikernels": image.unikernels,
+                });
                 crate::compat::image_summary(version, &mut value);
                 list.push((image.created_s, value));
             }
@@ -140,19 +177,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 
 /// `GET /images/{name}/json`
 pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError> {
-    let mut found = find(&request.engine, name);
-    if found.is_err() {
-        // One that is built in need not be pulled: clients that look before they make a container
-        // (compose) find it here.
-        let built_in = name.to_owned();
-        let load = move |engine: &Arc<Engine>, _: &gamut_engine::Caller| {
-            Ok(engine.images().ensure_builtin(&built_in).unwrap_or(false))
-        };
-        if request.blocking(load).await? {
-            found = find(&request.engine, name);
-        }
-    }
-    let image = found?;
+    let image = find_or_load(&request, name).await?;
     let config = &image.config;
     let mut execution = serde_json::to_value(&config.config)
         .map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?;
@@ -193,7 +218,6 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
         "Architecture": config.platform.architecture,
         "Variant": config.platform.variant.as_deref().unwrap_or(""),
         "Os": config.platform.os,
-        "OsFeatures": config.platform.features,
         "Form": config.platform.form(),
         "Unikernels": image.unikernels,
         "Size": image.size_bytes,
@@ -202,15 +226,17 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
         "RootFS": {"Type": "layers", "Layers": layers},
         "Metadata": {"LastTagTime": time::rfc3339(image.last_tagged_ns)},
     });
+    if !config.platform.features.is_empty() {
+        value["OsFeatures"] = json!(config.platform.features);
+    }
     crate::compat::image(request.version, &mut value);
     Ok(reply::json(&value))
 }
 
 /// `GET /images/{name}/history`
 pub async fn history(request: Request, name: &str) -> Result<Response, ApiError> {
-    let image = find(&request.engine, name)?;
-    let mut steps = request.engine.images().history(&image);
-    steps.reverse();
+    let image = find_or_load(&request, name).await?;
+    let steps = request.engine.images().history(&image);
     let list: Vec<Value> = steps
         .iter()
         .enumerate()
@@ -225,7 +251,7 @@ pub async fn history(request: Request, name: &str) -> Result<Response, ApiError>
                 "Id": if newest { image.id.as_str() } else { "<missing>" },
                 "Created": created / 1_000_000_000,
                 "CreatedBy": step.created_by,
-                "Tags": if newest { json!(image.repo_tags) } else { Value::Null },
+                "Tags": if newest { json!(image.repo_tags) } else { json!([]) },
                 "Size": size_bytes,
                 "Comment": step.comment,
             })
@@ -245,7 +271,7 @@ pub async fn tag(request: Request, name: &str) -> Result<Response, ApiError> {
         ));
     }
     let name = name.to_owned();
-    find(&request.engine, &name)?;
+    find_or_load(&request, &name).await?;
     request
         .blocking(move |engine, caller| engine.tag_image(caller, &name, &target))
         .await?;
@@ -308,8 +334,24 @@ pub async fn prune(request: Request) -> Result<Response, ApiError> {
     })))
 }
 
+/// A name without a tag stands for all tags of it.
+fn all_tags(engine: &Engine, names: Vec<String>) -> Vec<String> {
+    let mut all = Vec::new();
+    for name in names {
+        let bare = Reference::parse(&name)
+            .ok()
+            .filter(|reference| reference.familiar_name() == name);
+        let tags = bare.and_then(|bare| engine.tags_of(&bare).ok());
+        match tags.filter(|tags| !tags.is_empty()) {
+            Some(tags) => all.extend(tags.iter().map(Reference::familiar)),
+            None => all.push(name),
+        }
+    }
+    all
+}
+
 /// `GET /images/get`, `GET /images/{name}/get`: an archive.
-pub fn save(request: &Request, mut names: Vec<String>) -> Result<Response, ApiError> {
+pub async fn save(request: Request, mut names: Vec<String>) -> Result<Response, ApiError> {
     names.extend(
         request
             .texts("names")
@@ -322,8 +364,11 @@ pub fn save(request: &Request, mut names: Vec<String>) -> Result<Response, ApiEr
     }
     // Before the answer has begun, so that a missing image is a proper error.
     for name in &names {
-        find(&request.engine, name)?;
+        find_or_load(&request, name)
+            .await
+            .map_err(|_| ApiError::new(ErrorKind::NotFound, format!("No such image: {name}")))?;
     }
+    let names = all_tags(&request.engine, names);
     let engine = Arc::clone(&request.engine);
     let (sender, reply) = body::stream();
     tokio::task::spawn_blocking(move || {
@@ -354,13 +399,9 @@ impl ProgressLines {
             .sender
             .blocking_send(Ok(Bytes::from(format!("{value}\r\n"))));
     }
-}
 
-impl Progress for ProgressLines {
-    fn report(&self, event: &Event<'_>) {
-        if self.quiet {
-            return;
-        }
+    /// An event as clients are told of it.
+    fn value(event: &Event<'_>) -> Value {
         let mut value = json!({"status": event.step.to_string()});
         if let Some(id) = event.id {
             value["id"] = json!(id);
@@ -372,7 +413,15 @@ impl Progress for ProgressLines {
             value["progressDetail"] = json!({"current": current, "total": total});
             value["progress"] = json!(progress_bar(current, total));
         }
-        self.send(&value);
+        value
+    }
+}
+
+impl Progress for ProgressLines {
+    fn report(&self, event: &Event<'_>) {
+        if !self.quiet {
+            self.send(&Self::value(event));
+        }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -440,7 +489,7 @@ pub async fn create(request: Request) -> Result<Response, ApiError> {
         ..PullOptions::default()
     };
     let (engine, caller) = (Arc::clone(&request.engine), request.caller.clone());
-    reported(move |progress| {
+    reported(true, move |progress| {
         engine
             .pull_image(&caller, &reference, &options, progress)
             .map(drop)
@@ -449,8 +498,10 @@ pub async fn create(request: Request) -> Result<Response, ApiError> {
 }
 
 /// Answers with lines of progress of blocking work. What fails before its first report is an
-/// error, not a stream that begins with one.
+/// error, not a stream that begins with one; `announced` work says in its first message only what
+/// it is about to do.
 pub(crate) async fn reported(
+    announced: bool,
     work: impl FnOnce(&FirstReport) -> gamut_engine::Result<()> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let (sender, reply) = body::stream();
@@ -461,7 +512,9 @@ pub(crate) async fn reported(
                 sender,
                 quiet: false,
             },
-            begun: std::sync::Mutex::new(Some(begun)),
+            begun: Mutex::new(Some(begun)),
+            announced,
+            announcement: Mutex::new(None),
         };
         match work(&progress) {
             Ok(()) => drop(progress.begin(None)),
@@ -477,20 +530,38 @@ pub(crate) async fn reported(
 /// Lines of progress that tell when the first has been sent.
 pub(crate) struct FirstReport {
     lines: ProgressLines,
-    begun: std::sync::Mutex<Option<tokio::sync::oneshot::Sender<Option<ApiError>>>>,
+    begun: Mutex<Option<tokio::sync::oneshot::Sender<Option<ApiError>>>>,
+    announced: bool,
+    /// The first message, held back until there is something to tell.
+    announcement: Mutex<Option<Value>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl FirstReport {
     /// Lets the answer begin, or be an error. False if it has begun before.
     fn begin(&self, error: Option<ApiError>) -> Option<ApiError> {
-        let mut begun = self
-            .begun
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        match begun.take() {
-            Some(sender) => sender.send(error).err().flatten(),
-            None => error,
+        let Some(sender) = lock(&self.begun).take() else {
+            return error;
+        };
+        let has_failed = error.is_some();
+        let unsent = sender.send(error).err().flatten();
+        if let Some(announcement) = lock(&self.announcement).take()
+            && !has_failed
+        {
+            self.lines.send(&announcement);
         }
+        unsent
+    }
+
+    /// Whether this is the message that is held back.
+    fn is_announcement(&self, event: &Event<'_>) -> bool {
+        self.announced
+            && matches!(event.step, Step::Message(_))
+            && lock(&self.begun).is_some()
+            && lock(&self.announcement).is_none()
     }
 
     /// Sends a line that is no report.
@@ -509,6 +580,10 @@ impl FirstReport {
 
 impl Progress for FirstReport {
     fn report(&self, event: &Event<'_>) {
+        if self.is_announcement(event) {
+            *lock(&self.announcement) = Some(ProgressLines::value(event));
+            return;
+        }
         self.begin(None);
         self.lines.report(event);
     }

@@ -75,7 +75,7 @@ fn describe(engine: &Engine, record: &NetworkRecord, with_containers: bool) -> V
         "Driver": record.driver,
         "EnableIPv4": true,
         "EnableIPv6": record.addresses6.is_some(),
-        "IPAM": {"Driver": "default", "Options": record.ipam_options, "Config": config},
+        "IPAM": {"Driver": "default", "Options": record.ipam_options, "Config": if record.addresses.is_none() { Value::Null } else { json!(config) }},
         "Internal": record.internal,
         "Attachable": record.attachable,
         "Ingress": false,
@@ -123,7 +123,7 @@ pub fn list(request: &Request) -> Result<Response, ApiError> {
         })
         .map(|record| {
             let mut value = describe(engine, record, with_containers);
-            crate::compat::network(request.version, &mut value);
+            crate::compat::network_summary(request.version, &mut value);
             value
         })
         .collect();
@@ -218,7 +218,12 @@ impl CreateBody {
         if self.name.is_empty() {
             return Err(ApiError::invalid("network name cannot be empty"));
         }
-        if self.scope == "swarm" || self.ingress {
+        if self.scope == "swarm" {
+            return Err(ApiError::invalid(
+                "cannot create a swarm scoped network when swarm is not active",
+            ));
+        }
+        if self.ingress {
             return Err(crate::swarm::not_a_manager());
         }
         let from = self.config_from.unwrap_or_default();

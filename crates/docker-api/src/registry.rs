@@ -36,7 +36,7 @@ pub async fn push(request: Request, name: &str) -> Result<Response, ApiError> {
         .map_err(|error| ApiError::invalid(format!("invalid platform: {error}")))?;
     let credentials = credentials(&request)?;
     let (engine, caller) = (Arc::clone(&request.engine), request.caller.clone());
-    reported(move |progress| {
+    reported(false, move |progress| {
         let references = if all {
             engine.tags_of(&given)?
         } else {

@@ -186,6 +186,11 @@ impl Request {
             return Ok(None);
         }
         check_json_type(&self.headers)?;
+        // Lists would be taken for objects, field by field.
+        let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+        if first != Some(&b'{') && !bytes.trim_ascii().eq(b"null") {
+            return Err(ApiError::invalid("invalid JSON: expected an object"));
+        }
         serde_json::from_slice(&bytes).map(Some).map_err(|error| {
             ApiError::new(ErrorKind::InvalidArgument, format!("invalid JSON: {error}"))
         })

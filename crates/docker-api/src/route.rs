@@ -81,10 +81,10 @@ async fn get(request: Request, path: &[&str]) -> Result<Response, ApiError> {
         }
         ["images", "search"] => registry::search(request).await,
         ["images", "json"] => images::list(request).await,
-        ["images", "get"] => images::save(&request, Vec::new()),
+        ["images", "get"] => images::save(request, Vec::new()).await,
         ["images", name @ .., "json"] => images::inspect(request, &name.join("/")).await,
         ["images", name @ .., "history"] => images::history(request, &name.join("/")).await,
-        ["images", name @ .., "get"] => images::save(&request, vec![name.join("/")]),
+        ["images", name @ .., "get"] => images::save(request, vec![name.join("/")]).await,
         ["volumes"] => volumes::list(request).await,
         ["volumes", name] => volumes::inspect(request, name).await,
         ["networks"] => networks::list(&request),

@@ -17,10 +17,10 @@ pub fn describe(engine: &Engine, record: &VolumeRecord) -> Value {
     json!({
         "CreatedAt": time::rfc3339(record.created_ns - record.created_ns % 1_000_000_000),
         "Driver": "local",
-        "Labels": if record.labels.is_empty() { Value::Null } else { json!(record.labels) },
+        "Labels": record.labels,
         "Mountpoint": engine.volume_path(&record.name),
         "Name": record.name,
-        "Options": if record.options.is_empty() { Value::Null } else { json!(record.options) },
+        "Options": record.options,
         "Scope": "local",
     })
 }
@@ -48,9 +48,7 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
                 .collect::<Vec<_>>())
         })
         .await?;
-    Ok(reply::json(
-        &json!({"Volumes": volumes, "Warnings": Value::Null}),
-    ))
+    Ok(reply::json(&json!({"Volumes": volumes, "Warnings": []})))
 }
 
 /// `GET /volumes/{name}`
@@ -82,8 +80,9 @@ pub async fn create(mut request: Request) -> Result<Response, ApiError> {
         return Err(ApiError::new(
             ErrorKind::NotFound,
             format!(
-                "create {}: error looking up volume plugin {}: plugin not found",
-                body.name, body.driver
+                "create {}: error looking up volume plugin {driver}: plugin \"{driver}\" not found",
+                body.name,
+                driver = body.driver
             ),
         ));
     }

@@ -21,6 +21,7 @@ pub mod snapshotter;
 pub mod store;
 pub mod system;
 pub mod volume;
+mod volume_block;
 mod volume_use;
 
 pub use engine::{Caller, Engine};

@@ -139,7 +139,7 @@ impl Volumes {
         self.lock()
             .get(name)
             .cloned()
-            .ok_or_else(|| Error::not_found("volume", name))
+            .ok_or_else(|| no_volume(name))
     }
 
     /// Makes a volume; one of that name that exists is returned as it is. The second value tells
@@ -215,9 +215,7 @@ impl Volumes {
     /// If the record cannot be written.
     pub fn used(&self, name: &str, populated: bool) -> Result<()> {
         let mut records = self.lock();
-        let record = records
-            .get_mut(name)
-            .ok_or_else(|| Error::not_found("volume", name))?;
+        let record = records.get_mut(name).ok_or_else(|| no_volume(name))?;
         let mut changed = record.clone();
         changed.last_used_ns = time::now_ns();
         changed.populated |= populated;
@@ -233,7 +231,7 @@ impl Volumes {
     pub fn remove(&self, name: &str) -> Result<()> {
         let mut records = self.lock();
         if !records.contains_key(name) {
-            return Err(Error::not_found("volume", name));
+            return Err(no_volume(name));
         }
         // Renamed first, so that a kill in between leaves either the volume or a leftover that
         // the next start sweeps, never half a volume.
@@ -306,4 +304,7 @@ impl Volumes {
 /// The first thing that cannot be removed.
 pub fn remove_tree(path: &Path) -> std::io::Result<()> {
     gamut_image::layer::remove_tree(path).map_err(std::io::Error::other)
+}
+fn no_volume(name: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("get {name}: no such volume"))
 }

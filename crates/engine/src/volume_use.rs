@@ -6,12 +6,14 @@ use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
 use crate::system::usage;
 use crate::volume::VolumeRecord;
+use crate::volume_block;
 use gamut_spec::error::ErrorKind;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 impl Engine {
-    fn volume_event(&self, action: &str, name: &str) {
+    /// Notes that something happened to a volume.
+    pub(crate) fn volume_event(&self, action: &str, name: &str) {
         let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
         self.events.emit("volume", action, name, attributes);
     }
@@ -27,7 +29,9 @@ impl Engine {
         options: BTreeMap<String, String>,
         labels: BTreeMap<String, String>,
     ) -> Result<VolumeRecord> {
-        if let Some(option) = options.keys().next() {
+        let block_bytes = volume_block::bytes(&options)?;
+        let mut others = options.keys().filter(|name| *name != volume_block::OPTION);
+        if let Some(option) = others.next() {
             return Err(Error::invalid(format!(
                 "create volume: the driver option {option:?} is not supported yet"
             )));
@@ -39,6 +43,12 @@ impl Engine {
         };
         let (record, fresh) = self.volumes.create(name, labels, options, provenance, "")?;
         if fresh {
+            if let Some(bytes) = block_bytes
+                && let Err(error) = volume_block::make(&self.volumes.path(&record.name), bytes)
+            {
+                self.volumes.remove(&record.name)?;
+                return Err(error);
+            }
             self.volume_event("create", &record.name);
         }
         Ok(record)

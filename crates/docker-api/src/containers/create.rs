@@ -358,7 +358,8 @@ pub async fn create(mut request: Request) -> Result<Response, ApiError> {
     spec.platform = platform;
     let mut made = request
         .blocking(move |engine, caller| engine.create_container(caller, name.as_deref(), spec))
-        .await?;
+        .await
+        .map_err(super::requested::only_images_are_not_found)?;
     made.warnings.extend(warnings);
     Ok(reply::created(
         &json!({"Id": made.id, "Warnings": made.warnings}),
@@ -614,8 +615,19 @@ fn parse_bind(text: &str) -> Result<MountSpec, ApiError> {
         [source, destination, options] => (*source, *destination, *options),
         _ => return Err(bad()),
     };
-    if !destination.starts_with('/') || (source.is_empty() && parts.len() > 1) {
+    if source.is_empty() && parts.len() > 1 {
         return Err(bad());
+    }
+    if !destination.starts_with('/') {
+        let kind = if source.starts_with('/') {
+            "bind"
+        } else {
+            "volume"
+        };
+        return Err(ApiError::invalid(format!(
+            "invalid volume specification: '{text}': invalid mount config for type \"{kind}\": \
+             invalid mount path: '{destination}' mount path must be absolute"
+        )));
     }
     let mut mount = MountSpec {
         destination: destination.to_owned(),
@@ -695,7 +707,11 @@ fn mount_into_domain(mount: WireMount) -> Result<MountSpec, ApiError> {
                 options: options.join(","),
             }
         }
-        other => return Err(ApiError::invalid(format!("mount type unknown: {other:?}"))),
+        other => {
+            return Err(ApiError::invalid(format!(
+                "invalid mount config for type \"{other}\": mount type unknown"
+            )));
+        }
     };
     Ok(MountSpec {
         destination: mount.target,

@@ -242,11 +242,7 @@ fn host_config(record: &ContainerRecord) -> Value {
             _ => None,
         })
         .collect();
-    let network_name = if spec.network_name.is_empty() {
-        "default"
-    } else {
-        spec.network_name.as_str()
-    };
+    let network_name = network_mode(spec);
     let links: Vec<String> = spec
         .links
         .iter()
@@ -324,8 +320,6 @@ fn host_config(record: &ContainerRecord) -> Value {
         "Ulimits": spec.ulimits.iter().map(|limit| json!({
             "Name": limit.name, "Hard": limit.hard, "Soft": limit.soft,
         })).collect::<Vec<_>>(),
-        "Init": spec.init,
-        "Sysctls": spec.sysctls,
     });
     let per_device =
         |key: &str,
@@ -362,9 +356,42 @@ fn host_config(record: &ContainerRecord) -> Value {
     if !own_mounts.is_empty() {
         value["Mounts"] = json!(own_mounts);
     }
-    value["MaskedPaths"] = json!(spec.masked_paths);
-    value["ReadonlyPaths"] = json!(spec.readonly_paths);
+    value["MaskedPaths"] = paths(spec, spec.masked_paths.as_ref(), &oci::MASKED_PATHS);
+    value["ReadonlyPaths"] = paths(spec, spec.readonly_paths.as_ref(), &oci::READONLY_PATHS);
+    // Of Windows.
+    for key in [
+        "CpuCount",
+        "CpuPercent",
+        "IOMaximumIOps",
+        "IOMaximumBandwidth",
+    ] {
+        value[key] = json!(0);
+    }
+    if spec.init {
+        value["Init"] = json!(true);
+    }
+    if !spec.sysctls.is_empty() {
+        value["Sysctls"] = json!(spec.sysctls);
+    }
     value
+}
+
+/// What `NetworkMode` says: the default is told by its name.
+#[must_use]
+pub fn network_mode(spec: &ContainerSpec) -> &str {
+    match spec.network_name.as_str() {
+        "" | "default" => "bridge",
+        name => name,
+    }
+}
+
+/// Paths as they are hidden or made read-only: the default unless told otherwise.
+fn paths(spec: &ContainerSpec, asked: Option<&Vec<String>>, default: &[&str]) -> Value {
+    match asked {
+        Some(paths) => json!(paths),
+        None if spec.privileged => Value::Null,
+        None => json!(default),
+    }
 }
 
 /// Mounts given by `--mount`, as they were given.

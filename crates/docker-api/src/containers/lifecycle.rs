@@ -37,7 +37,7 @@ fn signal_of(request: &Request) -> Result<Option<i32>, ApiError> {
         None | Some("") => Ok(None),
         Some(text) => signal::parse(text)
             .map(Some)
-            .ok_or_else(|| ApiError::invalid(format!("Invalid signal: {text}"))),
+            .ok_or_else(|| ApiError::invalid(format!("invalid signal: {text}"))),
     }
 }
 
@@ -63,11 +63,15 @@ pub async fn restart(request: Request, name: &str) -> Result<Response, ApiError>
 
 /// `POST /containers/{id}/kill`
 pub async fn kill(request: Request, name: &str) -> Result<Response, ApiError> {
-    let signal = signal_of(&request)?.unwrap_or(signal::KILL);
+    let prefix = format!("cannot kill container: {name}: ");
+    let signal = signal_of(&request)
+        .map_err(|error| error.after(&prefix))?
+        .unwrap_or(signal::KILL);
     let name = name.to_owned();
     request
         .blocking(move |engine, caller| engine.kill_container(caller, &name, signal))
-        .await?;
+        .await
+        .map_err(|error| error.after(&prefix))?;
     Ok(reply::no_content())
 }
 

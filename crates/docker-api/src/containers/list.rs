@@ -42,6 +42,25 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
     {
         return Err(ApiError::invalid(format!("invalid filter 'health={word}'")));
     }
+    let states = [
+        "created",
+        "running",
+        "paused",
+        "restarting",
+        "removing",
+        "exited",
+        "dead",
+    ];
+    let unknown = filters
+        .values("status")
+        .iter()
+        .find(|word| !states.contains(&word.as_str()));
+    if let Some(word) = unknown {
+        return Err(ApiError::invalid(format!(
+            "invalid filter 'status={word}': invalid value for state ({word}): must be one of {}",
+            states.join(", ")
+        )));
+    }
     let limit: Option<i64> = request.number("limit")?;
     let (with_size, version) = (request.flag("size"), request.version);
     let all = request.flag("all")
@@ -201,11 +220,7 @@ pub fn summary(record: &ContainerRecord, with_size: bool, engine: &Engine) -> Va
         }
     }
     let networks = super::endpoints::networks(engine, record);
-    let network_mode = if record.spec.network_name.is_empty() {
-        "default"
-    } else {
-        &record.spec.network_name
-    };
+    let network_mode = inspect::network_mode(&record.spec);
     let mut value = json!({
         "Id": record.id,
         "Names": [format!("/{}", record.name)],

@@ -2,6 +2,7 @@
 
 use crate::error::ApiError;
 use crate::request::ApiVersion;
+use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 const fn v(minor: u32) -> ApiVersion {
@@ -17,6 +18,12 @@ pub fn understand(version: ApiVersion, body: &mut Value) -> Result<Vec<String>, 
     let mut warnings = Vec::new();
     if !body.is_object() {
         return Ok(warnings);
+    }
+    capitalised(body);
+    for inner in ["HostConfig", "NetworkingConfig"] {
+        if let Some(inner) = body.get_mut(inner) {
+            capitalised(inner);
+        }
     }
     let deprecated_mac = take(body, "MacAddress");
     if let Some(mac) = deprecated_mac.as_str().filter(|mac| !mac.is_empty()) {
@@ -47,6 +54,32 @@ pub fn understand(version: ApiVersion, body: &mut Value) -> Result<Vec<String>, 
         warnings.extend(empty_bindings(version, host));
     }
     Ok(warnings)
+}
+
+/// Clients take a 404 for an image that they must pull first. That another container or a network
+/// is not there is told otherwise.
+pub fn only_images_are_not_found(mut error: ApiError) -> ApiError {
+    if error.status == StatusCode::NOT_FOUND && !error.message.starts_with("No such image") {
+        error.status = StatusCode::BAD_REQUEST;
+    }
+    error
+}
+
+/// Go's decoder does not tell upper from lower case, so fields may come in either.
+fn capitalised(value: &mut Value) {
+    let Some(object) = value.as_object_mut() else {
+        return;
+    };
+    for (key, value) in std::mem::take(object) {
+        let mut letters = key.chars();
+        let known = match letters.next() {
+            Some(first) if first.is_ascii_lowercase() => {
+                format!("{}{}", first.to_ascii_uppercase(), letters.as_str())
+            }
+            _ => key,
+        };
+        object.insert(known, value);
+    }
 }
 
 /// Removes a field and returns it.
@@ -245,6 +278,16 @@ mod tests {
         let (newest, warnings) = understood(52, newest).unwrap();
         assert!(warnings[0].contains("80/tcp"), "{warnings:?}");
         assert_eq!(newest["HostConfig"]["ConsoleSize"], json!([1, 2]));
+    }
+
+    #[test]
+    fn fields_may_be_in_lower_case() {
+        let body =
+            json!({"image": "x", "labels": {"a": "b"}, "hostConfig": {"annotations": {"c": "d"}}});
+        assert_eq!(
+            understood(50, body).unwrap().0,
+            json!({"Image": "x", "Labels": {"a": "b"}, "HostConfig": {"Annotations": {"c": "d"}}})
+        );
     }
 
     #[test]

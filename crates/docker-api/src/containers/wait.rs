@@ -32,7 +32,8 @@ pub async fn wait(request: Request, name: &str) -> Result<Response, ApiError> {
     let waiting = request.engine.begin_wait(name, condition)?;
     let end = async move {
         let (code, message) = match waiting.finish().await {
-            Ok(outcome) => (i64::from(outcome.code), outcome.error),
+            // That it could not be started was told to whoever started it.
+            Ok(outcome) => (outcome.code, None),
             Err(error) => (-1, Some(error.full_message())),
         };
         let mut value = json!({"StatusCode": code});

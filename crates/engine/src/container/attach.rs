@@ -94,8 +94,7 @@ impl Engine {
         match container.phase() {
             Phase::Running => Ok(container),
             Phase::Paused => Err(Error::conflict(format!(
-                "Container {} is paused, unpause the container before exec",
-                container.id
+                "Container {name_or_id} is paused, unpause the container before exec"
             ))),
             Phase::Restarting => Err(Error::conflict(format!(
                 "Container {} is restarting, wait until the container is running",
@@ -204,10 +203,10 @@ impl Engine {
                 }),
             };
             let level = self.level_of(&container)?;
-            let running = level.exec(&caller.context(None), &container_id, spec, theirs)?;
             let attributes = BTreeMap::from([("execID".to_owned(), exec_id.to_owned())]);
             let action = format!("exec_start: {}", request.command.join(" "));
             self.emit_container(&container, &action, attributes);
+            let running = level.exec(&caller.context(None), &container_id, spec, theirs)?;
             Ok((ours, running.pid))
         })();
         let mut execs = self.lock_execs();

@@ -24,7 +24,11 @@ const DEFAULT: [&str; 14] = [
 fn bit(name: &str) -> Result<u64> {
     capability::number(&name.to_ascii_uppercase())
         .map(|number| 1 << number)
-        .ok_or_else(|| Error::invalid(format!("invalid capability: {name:?} is unknown")))
+        .ok_or_else(|| Error::invalid(format!("unknown capability: {name:?}")))
+}
+
+fn of_option(option: &str, error: &Error) -> Error {
+    Error::invalid(format!("invalid {option}: {}", error.full_message()))
 }
 
 /// The set of bits for a container.
@@ -53,11 +57,11 @@ pub fn resolve(add: &[String], drop: &[String], privileged: bool, held: u64) -> 
     };
     if add.iter().any(is_all) || !drop.iter().any(is_all) {
         for name in drop.iter().filter(|name| !is_all(name)) {
-            set &= !bit(name)?;
+            set &= !bit(name).map_err(|error| of_option("CapDrop", &error))?;
         }
     }
     for name in add.iter().filter(|name| !is_all(name)) {
-        set |= bit(name)?;
+        set |= bit(name).map_err(|error| of_option("CapAdd", &error))?;
     }
     Ok(set)
 }

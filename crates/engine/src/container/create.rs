@@ -282,7 +282,7 @@ impl Engine {
             let available = u64::try_from(online).unwrap_or(1) * 1_000_000_000;
             if nano_cpus > available || nano_cpus < 10_000_000 {
                 return Err(Error::invalid(format!(
-                    "Range of CPUs is from 0.01 to {online}.00, as there are only {online} CPUs available"
+                    "range of CPUs is from 0.01 to {online}.00, as there are only {online} CPUs available"
                 )));
             }
         }
@@ -405,6 +405,7 @@ impl Engine {
                 id,
             )?;
             made.push(volume.name.clone());
+            self.volume_event("create", &volume.name);
             mounts.push(self.volume_mount(&volume.name, true, destination));
         }
         Ok(mounts)
@@ -470,6 +471,7 @@ impl Engine {
                 )?;
                 if fresh {
                     made.push(volume.name.clone());
+                    self.volume_event("create", &volume.name);
                 }
                 self.volume_mount(&volume.name, name.is_empty(), destination)
             }

@@ -22,7 +22,7 @@ pub(super) const TERMINAL_GROUP: u32 = 5;
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Hidden unless told otherwise: what tells of, or reaches into, the host.
-const MASKED_PATHS: [&str; 12] = [
+pub const MASKED_PATHS: [&str; 12] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -38,7 +38,7 @@ const MASKED_PATHS: [&str; 12] = [
 ];
 
 /// Read-only unless told otherwise.
-const READONLY_PATHS: [&str; 5] = [
+pub const READONLY_PATHS: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",

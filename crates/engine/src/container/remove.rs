@@ -40,7 +40,7 @@ impl Engine {
         if container.phase().is_live() {
             if !force {
                 return Err(Error::conflict(format!(
-                    "cannot remove container \"/{}\": container is running: stop the container \
+                    "cannot remove container \"{}\": container is running: stop the container \
                      before removing or force remove",
                     container.read(|record| record.name.clone())
                 )));
@@ -123,14 +123,21 @@ impl Engine {
         let container = self.index.find(name_or_id)?;
         let _turn = container.operate();
         let new_name = new_name.strip_prefix('/').unwrap_or(new_name);
-        check_name(new_name)?;
         let old_name = container.read(|record| record.name.clone());
         if old_name == new_name {
             return Err(Error::invalid(
                 "Renaming a container with the same name as its current name",
             ));
         }
-        self.index.reserve(new_name, &container.id)?;
+        check_name(new_name)
+            .and_then(|()| self.index.reserve(new_name, &container.id))
+            .map_err(|error| {
+                let text = error.full_message();
+                Error::new(
+                    error.kind(),
+                    format!("Error when allocating new name: {text}"),
+                )
+            })?;
         let renamed = container.change(&self.store, Durability::Disk, |record| {
             new_name.clone_into(&mut record.name);
         });

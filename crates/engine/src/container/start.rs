@@ -359,7 +359,7 @@ fn exit_code_of_failed_start(message: &str) -> i32 {
         || message.contains("no such file or directory")
     {
         127
-    } else if message.contains("permission denied") {
+    } else if message.contains("permission denied") || message.contains("exec format error") {
         126
     } else {
         128

@@ -43,7 +43,9 @@ impl Engine {
     ) -> Result<()> {
         let container = self.index.find(name_or_id)?;
         let _turn = container.operate();
-        self.stop_now(caller, &container, signal, timeout_seconds)
+        self.stop_now(caller, &container, signal, timeout_seconds)?;
+        self.emit_container(&container, "stop", BTreeMap::new());
+        Ok(())
     }
 
     /// Stops a container whose turn the caller holds.
@@ -77,10 +79,10 @@ impl Engine {
             .map(|seconds| seconds.saturating_mul(1000));
         let signal = signal.unwrap_or(record.process.stop_signal);
         let level = self.level_of(container)?;
+        let attributes = BTreeMap::from([("signal".to_owned(), signal.to_string())]);
+        self.emit_container(container, "kill", attributes);
         level.stop(&caller.context(None), &container.id, signal, timeout_ms)?;
-        self.settle(container)?;
-        self.emit_container(container, "stop", BTreeMap::new());
-        Ok(())
+        self.settle(container)
     }
 
     /// Waits until the end that has happened is on record.
@@ -105,7 +107,8 @@ impl Engine {
         let _turn = container.operate();
         match self.stop_now(caller, &container, signal, timeout_seconds) {
             Err(error) if error.kind() != ErrorKind::NotModified => return Err(error),
-            _ => {}
+            Err(_) => {}
+            Ok(()) => self.emit_container(&container, "stop", BTreeMap::new()),
         }
         self.start_now(caller, &container)?;
         self.emit_container(&container, "restart", BTreeMap::new());
@@ -121,7 +124,7 @@ impl Engine {
         let container = self.index.find(name_or_id)?;
         if !container.phase().is_live() {
             return Err(Error::conflict(format!(
-                "Cannot kill container: {name_or_id}: container {} is not running",
+                "cannot kill container: {name_or_id}: container {} is not running",
                 container.id
             )));
         }
@@ -196,7 +199,7 @@ impl Engine {
             }
             (_, true) => {
                 return Err(Error::conflict(format!(
-                    "Container {} is not running",
+                    "container {} is not running",
                     container.id
                 )));
             }

@@ -190,7 +190,12 @@ impl Engine {
             self.connection_events("disconnect", &container.id, &leases);
         }
         let health = container.read(health_status);
-        let attributes = BTreeMap::from([("exitCode".to_owned(), exit.code.to_string())]);
+        let started_ns = container.read(|record| record.state.started_ns);
+        let seconds = exit.finished_ns.saturating_sub(started_ns) / 1_000_000_000;
+        let attributes = BTreeMap::from([
+            ("exitCode".to_owned(), exit.code.to_string()),
+            ("execDuration".to_owned(), seconds.to_string()),
+        ]);
         self.emit_container(container, "die", attributes);
         container.announce(|life| {
             life.exits += 1;

@@ -2,7 +2,7 @@
 
 use super::live::Live;
 use super::record::OPTION_HOST_ADDRESS;
-use super::{Connection, Networking, failed, ports};
+use super::{Connection, Networking, failed, options, ports};
 use crate::container::record::{ContainerRecord, Lease};
 use crate::container::spec::{EndpointSpec, NetworkMode};
 use crate::error::{Error, Result};
@@ -71,7 +71,7 @@ impl Networking {
         let is_default = |(live, _): &(Arc<Live>, _)| live.record.id == self.default.record.id;
         let namespace = match wanted {
             // Prepared with its cable: the fast path.
-            [only] if is_default(only) => {
+            [only] if is_default(only) && only.1.driver_options.is_empty() => {
                 let config = self.lease(only, "eth0", way_out.by(0), leases)?;
                 let prepared = take(&self.pool, record)?;
                 let connected = prepared.connect(&config).map_err(|error| failed(&error))?;
@@ -82,7 +82,11 @@ impl Networking {
             _ => {
                 let namespace = take(&self.loopback_pool, record)?.into_namespace();
                 for (number, one) in wanted.iter().enumerate() {
-                    let interface = format!("eth{number}");
+                    let interface = options::interface_name(
+                        &one.0.record.options,
+                        &one.1.driver_options,
+                        number,
+                    );
                     self.plug(&namespace, one, &interface, way_out.by(number), leases)?;
                 }
                 namespace
@@ -105,11 +109,15 @@ impl Networking {
         is_way_out: WayOut,
         leases: &mut Vec<Lease>,
     ) -> Result<()> {
-        let bridge = wanted.0.bridge()?;
-        let config = self.lease(wanted, interface, is_way_out, leases)?;
-        let endpoint = gamut_network::plug(namespace, &bridge, interface, &config)
-            .map_err(|error| failed(&error))?;
-        note(leases, &endpoint);
+        let endpoint = if let Some(macvlan) = wanted.0.macvlan() {
+            let config = self.lease(wanted, interface, is_way_out, leases)?;
+            gamut_network::plug_macvlan(namespace, macvlan, interface, &config)
+        } else {
+            let bridge = wanted.0.bridge()?;
+            let config = self.lease(wanted, interface, is_way_out, leases)?;
+            gamut_network::plug(namespace, &bridge, interface, &config)
+        };
+        note(leases, &endpoint.map_err(|error| failed(&error))?);
         add_link_local(namespace, interface, wanted.1)
     }
 
@@ -150,6 +158,7 @@ impl Networking {
             address,
             prefix,
             gateway: gateway.filter(|_| is_way_out.fourth),
+            sysctls: options::sysctls(&endpoint.driver_options, interface)?,
             mac,
             ipv6: ipv6.map(|place| Ipv6Place {
                 gateway: place.gateway.filter(|_| is_way_out.sixth),
@@ -166,11 +175,11 @@ impl Networking {
         ways_out: WaysOut,
         mappings: &[gamut_network::PortMapping],
     ) -> Result<()> {
-        if mappings.is_empty() {
+        if mappings.is_empty() || ways_out.port_network().is_none() {
             return Ok(());
         }
         let published = self.publish(id, ways_out.target(leases), mappings)?;
-        for (index, is_sixth) in [(ways_out.fourth, false), (ways_out.sixth, true)] {
+        for (index, is_sixth) in [(ways_out.ports.0, false), (ways_out.ports.1, true)] {
             let Some(lease) = index.and_then(|index| leases.get_mut(index)) else {
                 continue;
             };
@@ -208,6 +217,8 @@ pub(super) struct WayOut {
 pub(super) struct WaysOut {
     pub fourth: Option<usize>,
     pub sixth: Option<usize>,
+    /// Those of them to which ports of the host can be led.
+    ports: (Option<usize>, Option<usize>),
 }
 
 impl WaysOut {
@@ -226,9 +237,16 @@ impl WaysOut {
                 })
                 .map(|(index, _)| index)
         };
+        let fourth = best(|live| live.gateway().is_some());
+        let sixth = best(|live| live.gateway6().is_some());
+        let led = |index: Option<usize>| {
+            let network = |index| networks.get(index);
+            index.filter(|index| network(*index).is_some_and(|(live, _)| live.macvlan().is_none()))
+        };
         Self {
-            fourth: best(|live| live.gateway().is_some()),
-            sixth: best(|live| live.gateway6().is_some()),
+            fourth,
+            sixth,
+            ports: (led(fourth), led(sixth)),
         }
     }
 
@@ -242,15 +260,15 @@ impl WaysOut {
 
     /// The network whose options say where ports are published.
     pub fn port_network(self) -> Option<usize> {
-        self.fourth.or(self.sixth)
+        self.ports.0.or(self.ports.1)
     }
 
     /// Where ports of a container with these leases lead.
     pub fn target(self, leases: &[Lease]) -> Target {
         let lease = |index: Option<usize>| index.and_then(|index| leases.get(index));
         Target {
-            ipv4: lease(self.fourth).map(|lease| lease.address),
-            ipv6: lease(self.sixth).and_then(|lease| Some(lease.ipv6?.address)),
+            ipv4: lease(self.ports.0).map(|lease| lease.address),
+            ipv6: lease(self.ports.1).and_then(|lease| Some(lease.ipv6?.address)),
         }
     }
 }

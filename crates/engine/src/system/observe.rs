@@ -4,7 +4,7 @@ use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
 use gamut_cgroup::Stats;
 use gamut_network::InterfaceStatistics;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// The processes of a container, as `ps` shows them.
@@ -41,6 +41,7 @@ impl Engine {
         if !container.phase().is_live() {
             return Err(Self::not_running(&container));
         }
+        self.emit_container(&container, "top", BTreeMap::new());
         let level = self.level_of(&container)?;
         let pids: BTreeSet<u32> = level
             .processes(&caller.context(None), &container.id)?

@@ -81,11 +81,18 @@ fn device_cgroup_rule(text: &str) -> Result<Value> {
     Ok(rule(true, kind, number(major)?, number(minor)?, access))
 }
 
+/// In docker's words, after which its client exits with 127 if there is no such file.
+fn no_device(host: &str, source: std::io::Error) -> Error {
+    let what = format!("error gathering device information while adding custom device {host:?}");
+    if source.kind() == std::io::ErrorKind::NotFound {
+        return Error::invalid(format!("{what}: no such file or directory"));
+    }
+    Error::system(what, source)
+}
+
 /// A directory stands for every device below it.
 fn expand_device(host: &str, container: &str) -> Result<Vec<(String, String)>> {
-    let metadata = std::fs::metadata(host).map_err(|source| {
-        Error::system(format!("gathering device information for {host}"), source)
-    })?;
+    let metadata = std::fs::metadata(host).map_err(|source| no_device(host, source))?;
     if !metadata.is_dir() {
         return Ok(vec![(host.to_owned(), container.to_owned())]);
     }
@@ -105,9 +112,7 @@ fn expand_device(host: &str, container: &str) -> Result<Vec<(String, String)>> {
 }
 
 fn device_node(host: &str, container: &str) -> Result<Value> {
-    let metadata = std::fs::metadata(host).map_err(|source| {
-        Error::system(format!("gathering device information for {host}"), source)
-    })?;
+    let metadata = std::fs::metadata(host).map_err(|source| no_device(host, source))?;
     let kind = metadata.file_type();
     let letter = if kind.is_char_device() {
         "c"
