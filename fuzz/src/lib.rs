@@ -57,6 +57,7 @@ pub const TARGETS: &[Target] = &[
         run: wire::fuzz_control,
         repair: Some(wire::repair_length),
     },
+    plain("detach-keys", gamut_spec::detach_keys::fuzz_detach_keys),
     plain("dns-query", gamut_dns::message::fuzz_query),
     plain("dns-record", gamut_dns::fuzz_record),
     plain("guest-config", guest::fuzz_config),

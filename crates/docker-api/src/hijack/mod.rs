@@ -8,7 +8,7 @@ use crate::body::Reply;
 use crate::error::ApiError;
 use crate::reply::Response;
 use crate::request::Request;
-use gamut_spec::detach_keys::{KeySequence, UnknownKey, Watch};
+use gamut_spec::detach_keys::{InvalidKeys, KeySequence, Watch};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper_util::rt::TokioIo;
@@ -75,7 +75,7 @@ pub fn detach_keys(terminal: bool, asked: &str) -> Result<Option<KeySequence>, A
         "" => Ok(KeySequence::default()),
         asked => asked.parse(),
     };
-    let keys = keys.map_err(|error: UnknownKey| ApiError::invalid(error.to_string()))?;
+    let keys = keys.map_err(|error: InvalidKeys| ApiError::invalid(error.to_string()))?;
     Ok(terminal.then_some(keys))
 }
 
