@@ -63,7 +63,10 @@ impl Engine {
                 .cloned()
                 .unwrap_or_default(),
         };
+        // Half made, it would look damaged to whoever watches over the firewall.
+        let moving = self.networking.moving();
         let record = self.networking.create(spec, provenance)?;
+        drop(moving);
         self.network_event(&record, "create", None);
         Ok(record)
     }
@@ -126,7 +129,10 @@ impl Engine {
                 gamut_spec::id::short(&container.id)
             );
         }
+        // Removed in between, its rules would be put back.
+        let moving = self.networking.moving();
         self.networking.remove(&record, &holders)?;
+        drop(moving);
         self.network_event(&record, "destroy", None);
         Ok(())
     }
