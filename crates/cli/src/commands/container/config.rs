@@ -74,7 +74,6 @@ pub fn describe(flags: &ContainerFlags, is_detached: bool) -> Result<Description
     set(&mut body, "WorkingDir", flags.workdir.as_deref());
     set(&mut body, "StopSignal", flags.stop_signal.as_deref());
     set(&mut body, "StopTimeout", flags.stop_timeout);
-    set(&mut body, "MacAddress", flags.mac_address.as_deref());
     set_networks(&mut body, flags)?;
     Ok(Description {
         image: image.clone(),
@@ -333,6 +332,9 @@ fn set_networks(body: &mut Value, flags: &ContainerFlags) -> Result<(), Error> {
             }
             let (ip, ip6) = (flags.ip.as_deref(), flags.ip6.as_deref());
             attachment.extend(ip, ip6, &flags.network_alias, links)?;
+            if let Some(address) = &flags.mac_address {
+                attachment.mac_address(address)?;
+            }
             if attachment.endpoint.is_empty() && flags.network.len() < 2 {
                 return Ok(());
             }
