@@ -709,6 +709,118 @@ fn endpoints_have_the_interface_that_is_asked_for() {
     daemon.finish();
 }
 
+/// How much passes is limited in the kernel: by option of an endpoint, of its network, and by the
+/// annotations of pods.
+#[test]
+fn bandwidth_is_limited_as_asked() {
+    let Some(daemon) = Daemon::with_busybox() else {
+        return;
+    };
+    let has_buckets = "ip link add tb0 type veth peer name tb1 && tc qdisc add dev tb0 root tbf rate 1mbit \
+         burst 32k latency 100ms; status=$?; ip link del tb0; exit $status";
+    if !daemon
+        .command("sh")
+        .args(["-c", has_buckets])
+        .status()
+        .unwrap()
+        .success()
+    {
+        gamut_tests::skipped("this kernel has no token buckets (tbf)");
+        daemon.finish();
+        return;
+    }
+    let tc = |container: Option<&str>| {
+        let mut command = daemon.command("tc");
+        if let Some(container) = container {
+            let path = format!("/proc/{}/ns/net", daemon.container_pid(container));
+            command = std::process::Command::new("nsenter");
+            command.args([&format!("--net={path}"), "tc"]);
+        }
+        let output = command.args(["-s", "qdisc", "show"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    daemon.ok(&[
+        "network",
+        "create",
+        "--opt",
+        "gamut.bandwidth.ingress=20M",
+        "slow",
+    ]);
+    let send = "nc -ll -p 7000 -e dd if=/dev/zero bs=64k count=12";
+    daemon.detached(
+        "box",
+        &[
+            "--network",
+            "name=slow,driver-opt=gamut.bandwidth.egress=8M",
+        ],
+        send,
+    );
+    let host = tc(None);
+    assert!(
+        host.contains("qdisc tbf") && host.contains("rate 20Mbit"),
+        "{host}"
+    );
+    let own = tc(Some("box"));
+    assert!(
+        own.contains("qdisc tbf") && own.contains("rate 8Mbit"),
+        "{own}"
+    );
+    // Much at once has to wait for its turn, and all of it comes.
+    let address = address(&daemon, "box", "slow");
+    let count = format!("nc {address} 7000 < /dev/null | wc -c");
+    let received = daemon.shell(&["--network", "slow"], &count).ok();
+    assert_eq!(received.trim(), (12 * 65536).to_string());
+    let waited = |text: &str| !text.contains("overlimits 0 ");
+    let shown = tc(Some("box"));
+    let bucket = shown
+        .split("qdisc ")
+        .find(|part| part.starts_with("tbf"))
+        .unwrap();
+    assert!(waited(bucket), "{bucket}");
+
+    // Pods' annotations, on the default network, too; and a network that comes later.
+    daemon.detached(
+        "pod",
+        &["--annotation", "kubernetes.io/ingress-bandwidth=3M"],
+        "sleep 1000",
+    );
+    assert!(tc(None).contains("rate 3Mbit"), "{}", tc(None));
+    daemon.ok(&["network", "create", "later"]);
+    let option = "gamut.bandwidth.egress=5M";
+    daemon.ok(&["network", "connect", "--driver-opt", option, "later", "pod"]);
+    assert!(
+        tc(Some("pod")).contains("rate 5Mbit"),
+        "{}",
+        tc(Some("pod"))
+    );
+
+    let bad = "kubernetes.io/ingress-bandwidth=much";
+    for arguments in [
+        &["create", "--annotation", bad, "busybox"][..],
+        &[
+            "network",
+            "create",
+            "--opt",
+            "gamut.bandwidth.ingress=much",
+            "x",
+        ],
+        &[
+            "network",
+            "create",
+            "--opt",
+            "gamut.bandwidth.egress=1",
+            "x",
+        ],
+    ] {
+        let output = daemon.gamut(arguments);
+        assert!(
+            output.code != 0 && output.stderr.contains("bandwidth"),
+            "{output:?}"
+        );
+    }
+    daemon.finish();
+}
+
 #[test]
 fn the_stock_client_knows_the_networks_and_their_events() {
     if !gamut_tests::has("docker") {

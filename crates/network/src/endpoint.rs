@@ -14,6 +14,7 @@ use crate::link;
 use crate::namespace::NetworkNamespace;
 use crate::netlink::NetlinkSocket;
 use crate::network::Network;
+use crate::shaping::{self, Bandwidth};
 use crate::sysctl;
 
 /// Name of a workload's first interface.
@@ -35,6 +36,8 @@ pub struct EndpointConfig {
     /// Kernel settings: names below `/proc/sys/net`, and values. [`plug`] makes them, a prepared
     /// namespace does not.
     pub sysctls: Vec<(String, String)>,
+    /// How much passes it.
+    pub bandwidth: Bandwidth,
 }
 
 /// The IPv6 side of an interface.
@@ -59,6 +62,7 @@ impl EndpointConfig {
             mac: None,
             ipv6: None,
             sysctls: Vec::new(),
+            bandwidth: Bandwidth::default(),
         }
     }
 }
@@ -225,6 +229,9 @@ impl Wire {
     /// Gives the interface, which is up already, its addresses and the default route.
     fn configure(&mut self, config: &EndpointConfig) -> Result<Endpoint> {
         let mac = settle(&mut self.socket, self.index, config)?;
+        if let Some(rate) = config.bandwidth.ingress_bits_per_second {
+            self.network.limit(self.host_index, rate)?;
+        }
         Ok(Endpoint {
             network: self.network.name().to_owned(),
             host_interface: self.host_interface.clone(),
@@ -253,7 +260,8 @@ pub(crate) fn prepare_ipv6(interface: &str, has_ipv6: bool) -> Result<()> {
     Ok(())
 }
 
-/// Gives an interface, which is up already, its addresses and the default routes.
+/// Gives an interface, which is up already, its addresses, the default routes, and the limit of what
+/// it sends.
 pub(crate) fn settle(
     socket: &mut NetlinkSocket,
     index: u32,
@@ -281,6 +289,8 @@ pub(crate) fn settle(
         config.ipv6.and_then(|ipv6| ipv6.gateway).map(IpAddr::V6),
     ];
     requests.extend(gateways.into_iter().flatten().map(inet::set_default_route));
+    let egress = config.bandwidth.egress_bits_per_second;
+    requests.extend(egress.map(|rate| shaping::limit(index, rate)));
     socket.execute(requests)?;
     Ok(mac)
 }

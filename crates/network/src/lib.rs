@@ -44,6 +44,7 @@ mod ports;
 mod redirect;
 mod reservation;
 mod rules;
+mod shaping;
 pub mod statistics;
 mod subnet;
 mod sysctl;
@@ -65,6 +66,7 @@ pub use network::Network;
 pub use pool::NamespacePool;
 pub use ports::{PortMapping, Ports, Protocol, Publication, Published, Target};
 pub use redirect::redirect_resolver;
+pub use shaping::Bandwidth;
 pub use statistics::InterfaceStatistics;
 pub use subnet::Subnet;
 

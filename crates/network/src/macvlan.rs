@@ -84,6 +84,12 @@ pub fn plug_macvlan(
     interface: &str,
     endpoint: &EndpointConfig,
 ) -> Result<Endpoint> {
+    if endpoint.bandwidth.ingress_bits_per_second.is_some() {
+        return Err(Error::Unsupported(
+            "a limit of what a macvlan interface receives is not supported yet: it has no end on the host"
+                .to_owned(),
+        ));
+    }
     let mut socket = NetlinkSocket::route()?;
     let parent = config.parent(&mut socket)?;
     let mac = endpoint

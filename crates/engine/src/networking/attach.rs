@@ -1,7 +1,8 @@
 //! Connecting containers that exist to networks, and disconnecting them.
 
 use super::Networking;
-use super::connect::{WayOut, WaysOut, default_address, v4};
+use super::bandwidth;
+use super::connect::{Wanted, WayOut, WaysOut, default_address, v4};
 use super::live::Live;
 use super::options;
 use super::ports;
@@ -16,6 +17,7 @@ use crate::store::Durability;
 use gamut_isolation::contract::Feature;
 use gamut_network::{NetworkNamespace, Subnet};
 use gamut_spec::error::ErrorKind;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn forbidden(message: impl Into<String>) -> Error {
@@ -74,8 +76,11 @@ impl Engine {
                 self.networking.plug(
                     &namespace,
                     &(live, &endpoint),
-                    &interface,
-                    WayOut::default(),
+                    Wanted {
+                        interface: &interface,
+                        is_way_out: WayOut::default(),
+                        annotations: &record.spec.annotations,
+                    },
                     &mut added,
                 )
             })
@@ -334,6 +339,7 @@ pub(crate) fn check_endpoint(network: &NetworkRecord, endpoint: &EndpointSpec) -
     }
     gamut_network::check_link_local(&endpoint.link_local).map_err(|error| super::failed(&error))?;
     options::check_endpoint(&endpoint.driver_options)?;
+    bandwidth::of(&endpoint.driver_options, &network.options, &BTreeMap::new())?;
     if !network.has_names() && !endpoint.aliases.is_empty() {
         return Err(Error::invalid(
             "network-scoped alias is supported only for containers in user defined networks",

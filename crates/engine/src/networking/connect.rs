@@ -2,7 +2,7 @@
 
 use super::live::Live;
 use super::record::OPTION_HOST_ADDRESS;
-use super::{Connection, Networking, failed, options, ports};
+use super::{Connection, Networking, bandwidth, failed, options, ports};
 use crate::container::record::{ContainerRecord, Lease};
 use crate::container::spec::{EndpointSpec, NetworkMode};
 use crate::error::{Error, Result};
@@ -11,6 +11,7 @@ use gamut_network::{
     EndpointConfig, Ipv6Place, MacAddress, NamespacePool, NetworkNamespace, Prepared, Target,
 };
 use gamut_spec::error::ErrorKind;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::str::FromStr;
@@ -68,11 +69,16 @@ impl Networking {
         way_out: WaysOut,
         leases: &mut Vec<Lease>,
     ) -> Result<OwnedFd> {
+        let plain = Wanted {
+            interface: "eth0",
+            is_way_out: way_out.by(0),
+            annotations: &record.spec.annotations,
+        };
         let is_default = |(live, _): &(Arc<Live>, _)| live.record.id == self.default.record.id;
         let namespace = match wanted {
             // Prepared with its cable: the fast path.
             [only] if is_default(only) && only.1.driver_options.is_empty() => {
-                let config = self.lease(only, "eth0", way_out.by(0), leases)?;
+                let config = self.lease(only, plain, leases)?;
                 let prepared = take(&self.pool, record)?;
                 let connected = prepared.connect(&config).map_err(|error| failed(&error))?;
                 note(leases, &connected.endpoint);
@@ -87,7 +93,16 @@ impl Networking {
                         &one.1.driver_options,
                         number,
                     );
-                    self.plug(&namespace, one, &interface, way_out.by(number), leases)?;
+                    self.plug(
+                        &namespace,
+                        one,
+                        Wanted {
+                            interface: &interface,
+                            is_way_out: way_out.by(number),
+                            ..plain
+                        },
+                        leases,
+                    )?;
                 }
                 namespace
             }
@@ -105,17 +120,16 @@ impl Networking {
         &self,
         namespace: &NetworkNamespace,
         wanted: &(Arc<Live>, &EndpointSpec),
-        interface: &str,
-        is_way_out: WayOut,
+        interface: Wanted<'_>,
         leases: &mut Vec<Lease>,
     ) -> Result<()> {
         let endpoint = if let Some(macvlan) = wanted.0.macvlan() {
-            let config = self.lease(wanted, interface, is_way_out, leases)?;
-            gamut_network::plug_macvlan(namespace, macvlan, interface, &config)
+            let config = self.lease(wanted, interface, leases)?;
+            gamut_network::plug_macvlan(namespace, macvlan, interface.interface, &config)
         } else {
             let bridge = wanted.0.bridge()?;
-            let config = self.lease(wanted, interface, is_way_out, leases)?;
-            gamut_network::plug(namespace, &bridge, interface, &config)
+            let config = self.lease(wanted, interface, leases)?;
+            gamut_network::plug(namespace, &bridge, interface.interface, &config)
         };
         note(leases, &endpoint.map_err(|error| failed(&error))?);
         add_link_local(namespace, interface, wanted.1)
@@ -125,8 +139,11 @@ impl Networking {
     fn lease(
         &self,
         (live, endpoint): &(Arc<Live>, &EndpointSpec),
-        interface: &str,
-        is_way_out: WayOut,
+        Wanted {
+            interface,
+            is_way_out,
+            annotations,
+        }: Wanted<'_>,
         leases: &mut Vec<Lease>,
     ) -> Result<EndpointConfig> {
         let preferred = v4(endpoint.address)?;
@@ -159,6 +176,7 @@ impl Networking {
             prefix,
             gateway: gateway.filter(|_| is_way_out.fourth),
             sysctls: options::sysctls(&endpoint.driver_options, interface)?,
+            bandwidth: bandwidth::of(&endpoint.driver_options, &live.record.options, annotations)?,
             mac,
             ipv6: ipv6.map(|place| Ipv6Place {
                 gateway: place.gateway.filter(|_| is_way_out.sixth),
@@ -202,6 +220,16 @@ impl Networking {
             Error::new(ErrorKind::NotFound, format!("network {id} not found"))
         })
     }
+}
+
+/// What an interface is to be, beside what its endpoint and network say.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Its name.
+    pub interface: &'a str,
+    pub is_way_out: WayOut,
+    /// Those of the container.
+    pub annotations: &'a BTreeMap<String, String>,
 }
 
 /// Whether an interface has the default routes.

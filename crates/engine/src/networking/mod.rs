@@ -5,6 +5,7 @@
 
 mod addresses;
 pub mod attach;
+pub(crate) mod bandwidth;
 mod connect;
 mod firewall;
 mod live;

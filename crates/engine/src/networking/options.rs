@@ -1,5 +1,6 @@
 //! Options of networks and endpoints, in Docker's words.
 
+use super::bandwidth;
 use super::record::{
     MACVLAN, NetworkRecord, OPTION_HOST_ADDRESS, OPTION_ICC, OPTION_MASQUERADE, OPTION_MTU,
     is_boolean, is_true,
@@ -41,6 +42,7 @@ const UNSUPPORTED: [(&str, &[&str]); 7] = [
 
 /// Refuses options that a network cannot have.
 pub(super) fn check_network(options: &BTreeMap<String, String>, ipv6: bool) -> Result<()> {
+    bandwidth::of(&BTreeMap::new(), options, &BTreeMap::new())?;
     let smallest_mtu = if ipv6 { 1280 } else { 68 };
     for (name, value) in options {
         let bad = |expected: &str| {
