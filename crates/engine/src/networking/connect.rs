@@ -132,7 +132,7 @@ impl Networking {
             gamut_network::plug(namespace, &bridge, interface.interface, &config)
         };
         note(leases, &endpoint.map_err(|error| failed(&error))?);
-        add_link_local(namespace, interface, wanted.1)
+        add_link_local(namespace, interface.interface, wanted.1)
     }
 
     /// Leases an address for an endpoint.
