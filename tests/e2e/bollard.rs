@@ -109,7 +109,7 @@ fn a_container_s_life() {
             .unwrap();
         match ended {
             Err(bollard::errors::Error::DockerContainerWaitError { code, .. }) => {
-                assert_eq!(code, 7)
+                assert_eq!(code, 7);
             }
             other => panic!("{other:?}"),
         }

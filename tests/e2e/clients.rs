@@ -282,12 +282,12 @@ fn what_was_asked_for_is_shown() {
     assert_eq!(host["CpuRealtimePeriod"], 1000);
     assert_eq!(host["CpuRealtimeRuntime"], 500);
     assert_eq!(realtime(1001).status, 400);
-    // The driver counts for what has to be made, and there is no other.
+    // The driver counts for what has to be made, and there is no other. 404 would mean the image.
     for host in [json!({"Binds": ["fresh:/data"]}), json!({})] {
         let mut body = json!({"Image": "busybox", "Volumes": {"/kept": {}}, "HostConfig": host});
         body["HostConfig"]["VolumeDriver"] = json!("other");
         let refused = create(body);
-        assert_eq!(refused.status, 404, "{}", refused.text());
+        assert_eq!(refused.status, 400, "{}", refused.text());
         assert!(
             refused.text().contains("plugin \\\"other\\\" not found"),
             "{}",
