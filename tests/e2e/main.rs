@@ -6,6 +6,7 @@ mod commit;
 mod compose;
 mod copy;
 mod docker;
+mod endpoints;
 mod escapes;
 mod exec;
 mod harness;
