@@ -10,6 +10,7 @@ mod copy;
 mod crowd;
 mod docker;
 mod door;
+mod endpoints;
 mod escapes;
 mod exec;
 mod harness;

@@ -142,7 +142,7 @@ impl Daemon {
         let child = self.namespaces.apply(&mut command).spawn();
         self.child = Some(child.expect("the daemon's binary runs"));
         let due = Instant::now() + PATIENCE;
-        while UnixStream::connect(self.socket()).is_err() {
+        while !self.answers() {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok()?);
             assert!(
                 ended.is_none() && Instant::now() < due,
@@ -151,6 +151,16 @@ impl Daemon {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Whether the daemon answers. That somebody listens is not enough: a child that a killed
+    /// daemon has not quite started holds its socket for a moment.
+    fn answers(&self) -> bool {
+        let Ok(stream) = UnixStream::connect(self.socket()) else {
+            return false;
+        };
+        let limited = stream.set_read_timeout(Some(Duration::from_secs(1)));
+        limited.is_ok() && exchange(stream, "GET", "/_ping", "text/plain", b"").is_ok()
     }
 
     fn open_log(&self) -> File {

@@ -1,10 +1,11 @@
 //! Our own nftables tables, one per family of addresses: running `nft`, and what it answers.
 //! The rules themselves are in [`crate::rules`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -81,6 +82,30 @@ impl TableState {
     /// The elements of one set or map.
     pub fn elements_of(&self, set: &str) -> BTreeSet<String> {
         self.elements.get(set).cloned().unwrap_or_default()
+    }
+}
+
+/// Processes of ours that change the firewall, so that their changes are told from others'.
+pub(crate) static OWN_CHANGES: OwnChanges = OwnChanges(Mutex::new(VecDeque::new()));
+/// The kernel tells of a change at once: the last few processes are enough.
+const OWN_CHANGES_KEPT: usize = 64;
+
+/// The process ids of the last `nft` that we ran.
+pub(crate) struct OwnChanges(Mutex<VecDeque<u32>>);
+
+impl OwnChanges {
+    fn note(&self, pid: u32) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() >= OWN_CHANGES_KEPT {
+            last.pop_front();
+        }
+        last.push_back(pid);
+    }
+
+    /// Whether a process with this id, by which the kernel names who changed something, is ours.
+    pub fn contains(&self, pid: u32) -> bool {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.contains(&pid)
     }
 }
 
@@ -282,6 +307,7 @@ impl Firewall {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(Error::NftMissing)?;
+        OWN_CHANGES.note(child.id());
         // nft reads its whole input before it writes. Should it die early, its exit status and
         // error output say more than the broken pipe.
         let written = child

@@ -4,6 +4,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
 use crate::error::{Error, Result};
+use crate::firewall::OWN_CHANGES;
 use crate::netlink::{Attributes, Messages};
 use crate::network::Network;
 
@@ -21,7 +22,7 @@ const GENERIC_HEADER_BYTES: usize = 4;
 /// The kernel's notices fit into a page.
 const DATAGRAM_BYTES: usize = 64 * 1024;
 
-/// Tells when tables, chains or rules of ours are deleted, by whomever.
+/// Tells when tables, chains or rules of ours are deleted by somebody else.
 #[derive(Debug)]
 pub struct FirewallWatch {
     socket: Socket,
@@ -49,7 +50,7 @@ impl FirewallWatch {
         })
     }
 
-    /// Waits until something of ours is deleted. What we delete ourselves counts, too.
+    /// Waits until something of ours is deleted by somebody else than this process.
     ///
     /// # Errors
     /// The kernel's.
@@ -71,7 +72,7 @@ impl FirewallWatch {
     }
 }
 
-/// Whether one of the messages tells that something of a table was deleted.
+/// Whether one of the messages tells that somebody else deleted something of a table.
 fn deletes(datagram: &[u8], table: &str) -> bool {
     Messages(datagram).any(|(header, body)| {
         let is_deletion = [DELETE_TABLE, DELETE_CHAIN, DELETE_RULE]
@@ -81,7 +82,7 @@ fn deletes(datagram: &[u8], table: &str) -> bool {
             kind == TABLE && value.strip_suffix(&[0]) == Some(table.as_bytes())
         };
         let attributes = body.get(GENERIC_HEADER_BYTES..).unwrap_or_default();
-        is_deletion && Attributes(attributes).any(is_ours)
+        is_deletion && !OWN_CHANGES.contains(header.port) && Attributes(attributes).any(is_ours)
     })
 }
 

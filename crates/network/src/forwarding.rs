@@ -1,6 +1,7 @@
 //! A network's place in the table of one family, and that the host forwards for it.
 
 use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::firewall::{Firewall, Member};
@@ -23,8 +24,17 @@ fn setting(family: Family) -> &'static str {
     }
 }
 
+/// Held while a network comes or goes: the last one to go takes the table away, which must not be
+/// decided while another one comes, nor by two of which each sees the other.
+static CHANGING: Mutex<()> = Mutex::new(());
+
+fn changing() -> MutexGuard<'static, ()> {
+    CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Enters a network into its table and lets the host forward.
 pub(crate) fn begin(firewall: &Firewall, member: &Member) -> Result<Forwarding> {
+    let _changing = changing();
     let setting = setting(firewall.family());
     let is_off = match sysctl::read(setting) {
         Err(error) if error.errno() == Some(libc::ENOENT) => {
@@ -82,6 +92,7 @@ fn keep_accepting_routes() -> Result<()> {
 impl Forwarding {
     /// Leaves the table. The last network takes the table with it, and what we switched on.
     pub fn end(&self) -> Result<()> {
+        let _changing = changing();
         let was_last = self.firewall.remove(&self.member)?;
         // Nobody else can depend on it: our rule kept the host from forwarding for others.
         if was_last && self.for_us_only {
@@ -100,6 +111,7 @@ impl Forwarding {
 
     /// Makes the table complete.
     pub fn renew(&self) -> Result<()> {
+        let _changing = changing();
         self.firewall.ensure(&self.member, self.for_us_only)
     }
 

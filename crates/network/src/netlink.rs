@@ -287,6 +287,8 @@ fn parse(message: &[u8]) -> Option<RouteNetlinkMessage> {
 
 pub(crate) struct MessageHeader<'a> {
     pub kind: u16,
+    /// Who asked for it: as a rule, the id of a process.
+    pub port: u32,
     flags: u16,
     sequence: u32,
     whole: &'a [u8],
@@ -306,6 +308,7 @@ impl<'a> Iterator for Messages<'a> {
             kind: u16_at(whole, 4)?,
             flags: u16_at(whole, 6)?,
             sequence: u32_at(whole, 8)?,
+            port: u32_at(whole, 12)?,
             whole,
         };
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();

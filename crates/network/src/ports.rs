@@ -293,10 +293,10 @@ impl Ports {
     }
 
     /// Makes the maps of both tables hold exactly what these hold.
-    fn replace<'a>(&self, held: impl Iterator<Item = &'a Held> + Clone) -> Result<()> {
+    fn replace(&self, held: &[&Held]) -> Result<()> {
         for firewall in &self.firewalls {
             let elements: Vec<_> = held
-                .clone()
+                .iter()
                 .flat_map(|held| held.elements(firewall))
                 .collect();
             // The table of IPv6 is there only if a network has that.
@@ -375,7 +375,7 @@ impl Ports {
             };
             held.insert(publication.container_id.clone(), entry);
         }
-        self.replace(held.values())?;
+        self.replace(&held.values().collect::<Vec<_>>())?;
         state.held = held;
         Ok(findings)
     }
@@ -426,7 +426,8 @@ impl Ports {
         let findings = self.findings(&state, live)?;
         if !findings.is_empty() {
             let kept = state.held.iter().filter(|(id, _)| live.contains(*id));
-            self.replace(kept.map(|(_, held)| held))?;
+            let kept: Vec<&Held> = kept.map(|(_, held)| held).collect();
+            self.replace(&kept)?;
             state.held.retain(|id, _| live.contains(id));
         }
         Ok(findings)

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use common::{
     ask_once, eventually, fetch, inside, isolated, mapping, mapping_at, outside_world, run, serve,
-    serve_at,
+    serve_at, spawn_inside,
 };
 use gamut_network::{
     BridgeConfig, Connected, EndpointConfig, Finding, Ipv6Config, Ipv6Place, NamespacePool,
@@ -310,6 +310,37 @@ fn damage_of_the_sixth_family_is_repaired() {
         assert!(!run("nft list table ip6 gamut").contains("6666"));
         assert_eq!(ports.list(), record);
         assert!(fetch((gateway, 8080)).is_some());
+    });
+}
+
+#[test]
+fn networks_that_go_at_once_take_the_table_with_them() {
+    isolated(|| {
+        if !has_ipv6() {
+            return;
+        }
+        let here = NetworkNamespace::current().unwrap();
+        for _ in 0..5 {
+            let networks: Vec<Network> = (1..=3)
+                .map(|number| {
+                    let subnet = Some(format!("10.{number}.0.0/24").parse().unwrap());
+                    Network::ensure(&BridgeConfig {
+                        subnet,
+                        ..config(number)
+                    })
+                    .unwrap()
+                })
+                .collect();
+            let going: Vec<_> = networks
+                .into_iter()
+                .map(|network| spawn_inside(&here, move || network.remove().unwrap()))
+                .collect();
+            for thread in going {
+                thread.join().unwrap();
+            }
+            assert_eq!(run("nft list tables"), "");
+            assert_eq!(run(&format!("cat {FORWARDING}")).trim(), "0");
+        }
     });
 }
 

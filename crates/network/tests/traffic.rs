@@ -141,18 +141,20 @@ fn what_the_hosts_firewall_drops_stays_dropped() {
         for priority in [-10, 10] {
             run(&format!(
                 "nft 'table ip theirs {{ chain forward {{ type filter hook forward priority {priority}; \
-                 policy drop; }} }}'"
+                 policy drop; }}; }}'"
             ));
             assert_eq!(fetch_outside(), None, "priority {priority}");
             // What it lets pass, by the port that was asked for, passes.
-            run("nft add rule ip theirs forward ct original proto-dst 8080 accept");
+            run(
+                "nft add rule ip theirs forward meta l4proto tcp ct original proto-dst 8080 accept",
+            );
             assert!(fetch_outside().is_some(), "priority {priority}");
             run("nft delete table ip theirs");
         }
         // A rule about the host's port, before it is led on.
         run(
             "nft 'table ip theirs { chain early { type filter hook prerouting priority raw; \
-             tcp dport 8080 ip saddr 203.0.113.9 drop; } }'",
+             tcp dport 8080 ip saddr 203.0.113.9 drop; }; }'",
         );
         assert_eq!(fetch_outside(), None);
     });
