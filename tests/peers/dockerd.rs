@@ -11,8 +11,9 @@ impl Dockerd {
         let socket = format!("unix://{}", place.text("sock"));
         let runtime = format!("gamut={}", runtime_path());
         // The same program; by this name every bundle is a unikernel's.
-        let unikernels = std::path::PathBuf::from(runtime_path()).with_file_name("gamut-unikernel");
-        let unikernels = format!("gamut-unikernel={}", unikernels.display());
+        let link = place.path("gamut-unikernel");
+        std::os::unix::fs::symlink(runtime_path(), &link).unwrap();
+        let unikernels = format!("gamut-unikernel={}", link.display());
         place.serve(
             "dockerd",
             &[
@@ -135,24 +136,24 @@ fn dockerd_runs_unikernels() {
     assert_eq!(output.ok().trim(), "found");
     drop(
         unikernel(
-            &["-d", "--network", "none", "--name", "u"],
+            &["-d", "--network", "none", "--name", "uk"],
             &["stop", "wait"],
         )
         .ok(),
     );
     eventually("it waits to be stopped", || {
-        dockerd.docker(&["logs", "u"]).stdout.contains("waiting")
+        dockerd.docker(&["logs", "uk"]).stdout.contains("waiting")
     });
-    drop(dockerd.docker(&["pause", "u"]).ok());
-    drop(dockerd.docker(&["unpause", "u"]).ok());
-    drop(dockerd.docker(&["stop", "u"]).ok());
-    let code = dockerd.docker(&["inspect", "-f", "{{.State.ExitCode}}", "u"]);
+    drop(dockerd.docker(&["pause", "uk"]).ok());
+    drop(dockerd.docker(&["unpause", "uk"]).ok());
+    drop(dockerd.docker(&["stop", "uk"]).ok());
+    let code = dockerd.docker(&["inspect", "-f", "{{.State.ExitCode}}", "uk"]);
     assert_eq!(code.ok().trim(), "0");
-    let exec = dockerd.docker(&["start", "u"]);
+    let exec = dockerd.docker(&["start", "uk"]);
     assert_eq!(exec.code, 0, "{exec:#?}");
-    let exec = dockerd.docker(&["exec", "u", "true"]);
+    let exec = dockerd.docker(&["exec", "uk", "true"]);
     assert_ne!(exec.code, 0, "{exec:#?}");
-    drop(dockerd.docker(&["rm", "-f", "u"]).ok());
+    drop(dockerd.docker(&["rm", "-f", "uk"]).ok());
 
     // On a network of dockerd's, with its resolver.
     drop(dockerd.docker(&["network", "create", "net"]).ok());

@@ -80,7 +80,6 @@ impl Unikernel {
             config: &directory.config(),
             status: &directory.status(),
             debug: &directory.debug(),
-            resolv_conf: &directory.resolv_conf(),
         };
         let jail = jail(&bundle.spec, &self.0.note, &places, Host::read())?;
         Ok(Prepared { jail, directory })
@@ -116,11 +115,7 @@ impl Prepared {
             directory.ready()?;
         }
         self.directory
-            .make(
-                &self.jail.monitor,
-                &JailRecord::default(),
-                self.jail.resolv_conf.as_deref(),
-            )
+            .make(&self.jail.monitor, &JailRecord::default())
             .map_err(Error::file("make the jail in", &self.directory.root()))
     }
 }

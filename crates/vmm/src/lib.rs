@@ -31,6 +31,7 @@ pub mod layout;
 pub mod machine;
 pub mod memory;
 pub mod monitor;
+pub mod name_servers;
 pub mod net;
 pub mod pages;
 pub mod paging;

@@ -27,7 +27,7 @@ use crate::prepare::{Image, prepare};
 use crate::report::{RIP, Scene, report};
 use crate::solo5::{self, Attached};
 use crate::wait::Poller;
-use crate::{jail, signals, tcg};
+use crate::{jail, name_servers, signals, tcg};
 
 /// Largest image whose symbols are read for a report.
 const MAX_SYMBOL_FILE_BYTES: u64 = 256 << 20;
@@ -295,7 +295,7 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
     let debugging = debug_path.map(Debugging::open).transpose()?;
     let status = StatusFile::open(config.status_path.clone())?;
     let names = NameFiles {
-        resolv_conf: read_optional(config.resolv_conf_path.as_ref())?,
+        resolv_conf: name_servers::for_guest(&read_optional(config.resolv_conf_path.as_ref())?),
         hosts: read_optional(config.hosts_path.as_ref())?,
     };
     let asks_resolver = names.names_server(RESOLVER.into());

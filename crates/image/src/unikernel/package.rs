@@ -94,7 +94,7 @@ mod tests {
     fn archive(members: &[(&str, Kind, &[u8])]) -> Vec<u8> {
         let mut writer = Writer::new(Vec::new());
         for (name, kind, content) in members {
-            let entry = Entry::new(*name, kind.clone(), 0o644);
+            let entry = Entry::new(*name, *kind, 0o644);
             writer.append(&entry, content).unwrap();
         }
         writer.finish().unwrap()
@@ -124,9 +124,9 @@ mod tests {
     fn what_is_neither_is_refused() {
         let program = ("unikernel", Kind::File, &b"ELF"[..]);
         assert!(refusal(&[]).contains("there is no unikernel"));
-        let other = refusal(&[program.clone(), ("other", Kind::File, b"")]);
+        let other = refusal(&[program, ("other", Kind::File, b"")]);
         assert!(other.contains("other is neither"), "{other}");
-        let twice = refusal(&[program.clone(), program.clone()]);
+        let twice = refusal(&[program, program]);
         assert!(twice.contains("unikernel is neither"), "{twice}");
         let link = refusal(&[program, ("files/l", Kind::Symlink, b"")]);
         assert!(link.contains("neither file nor directory"), "{link}");

@@ -1,7 +1,6 @@
 //! What the level keeps about each unikernel beside its sandbox: `unikernels/ID` below the run
 //! root, with the root of the jail and what is shown in it.
 
-use super::resolver;
 use gamut_abi::monitor::{MachineStatus, MonitorConfig};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -106,27 +105,15 @@ impl Directory {
         UnixStream::connect(path)
     }
 
-    /// The resolver's configuration of the guest.
-    #[must_use]
-    pub fn resolv_conf(&self) -> PathBuf {
-        self.0.join("resolv.conf")
-    }
-
     fn record(&self) -> PathBuf {
         self.0.join("record.json")
     }
 
-    /// Makes the directory with all that is in it; what an earlier attempt has left goes. The
-    /// guest's resolvers are those of the file `resolv_conf`.
+    /// Makes the directory with all that is in it; what an earlier attempt has left goes.
     ///
     /// # Errors
     /// Those of mkdir(2), open(2) and write(2).
-    pub fn make(
-        &self,
-        monitor: &MonitorConfig,
-        record: &Record,
-        resolv_conf: Option<&Path>,
-    ) -> io::Result<()> {
+    pub fn make(&self, monitor: &MonitorConfig, record: &Record) -> io::Result<()> {
         self.remove()?;
         let mut builder = DirBuilder::new();
         builder.mode(0o700).create(&self.0)?;
@@ -134,11 +121,6 @@ impl Directory {
         builder.mode(0o700).create(self.debug())?;
         write(&self.config(), &serde_json::to_vec(monitor)?)?;
         write(&self.status(), b"")?;
-        if let Some(source) = resolv_conf {
-            let text = fs::read(source)?;
-            let text = resolver::for_guest(&String::from_utf8_lossy(&text));
-            write(&self.resolv_conf(), text.as_bytes())?;
-        }
         write(&self.record(), &serde_json::to_vec(record)?)
     }
 

@@ -16,7 +16,7 @@ use gamut_abi::monitor::{
 };
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Name of the monitor in its jail.
 const MONITOR_PATH: &str = "/gamut-monitor";
@@ -81,8 +81,6 @@ pub struct Places<'a> {
     pub status: &'a Path,
     /// The directory in which the monitor listens for debuggers.
     pub debug: &'a Path,
-    /// Where the resolver's configuration for the guest will be.
-    pub resolv_conf: &'a Path,
 }
 
 /// What the host can do.
@@ -105,8 +103,6 @@ pub struct Jail {
     pub monitor: MonitorConfig,
     /// Directories in which there must be a file for a block device.
     pub block_directories: Vec<blocks::Directory>,
-    /// The resolver's configuration, out of which the guest's is made.
-    pub resolv_conf: Option<PathBuf>,
     /// What had to be left out, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -181,10 +177,9 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
             &["rw", "nosuid", "nodev", "noexec"],
         ),
     ];
-    let resolv_conf = mounts.resolv_conf.as_ref().map(|_| places.resolv_conf);
     for (source, destination) in [
         (places.files, FILES_PATH),
-        (resolv_conf, RESOLV_CONF),
+        (mounts.resolv_conf.as_deref(), RESOLV_CONF),
         (mounts.hosts.as_deref(), HOSTS),
     ] {
         if let Some(source) = source {
@@ -228,7 +223,6 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
             .map_err(|error| invalid("the jail of the unikernel", error.to_string()))?,
         monitor,
         block_directories: mounts.blocks.iter().filter_map(Block::directory).collect(),
-        resolv_conf: mounts.resolv_conf,
         warnings,
     })
 }

@@ -11,7 +11,6 @@ mod directory;
 mod find;
 mod jail;
 mod refusals;
-mod resolver;
 #[cfg(test)]
 mod tests;
 
@@ -245,13 +244,11 @@ impl UnikernelLevel {
             config: &directory.config(),
             status: &directory.status(),
             debug: &directory.debug(),
-            resolv_conf: &directory.resolv_conf(),
         };
         let Jail {
             config,
             monitor,
             block_directories,
-            resolv_conf,
             mut warnings,
         } = jail(&workload.config, &program.note, &places, self.host)?;
         for directory in &block_directories {
@@ -262,7 +259,7 @@ impl UnikernelLevel {
             addresses: addresses.unwrap_or_default(),
         };
         directory
-            .make(&monitor, &record, resolv_conf.as_deref())
+            .make(&monitor, &record)
             .map_err(|error| Error::System {
                 operation: "make the jail of",
                 id: workload.id.clone(),

@@ -62,7 +62,6 @@ fn translate(config: Value, host: Host) -> Result<Jail, Error> {
         config: Path::new("/run/u/monitor.json"),
         status: Path::new("/run/u/machine.json"),
         debug: Path::new("/run/u/debug"),
-        resolv_conf: Path::new("/run/u/resolv.conf"),
     };
     jail(&spec, &NOTE, &places, host)
 }
@@ -151,7 +150,7 @@ fn the_jail_is_a_container_with_nothing_but_the_monitor() {
             ("/layer/unikernel", "/unikernel", true),
             ("/run/u/machine.json", "/machine.json", false),
             ("/run/u/debug", "/debug", false),
-            ("/run/u/resolv.conf", "/etc/resolv.conf", true),
+            ("/c/resolv.conf", "/etc/resolv.conf", true),
             ("/c/hosts", "/etc/hosts", true),
         ]
     );
@@ -285,7 +284,6 @@ fn what_a_unikernel_cannot_have_is_refused_by_name() {
         config: place,
         status: place,
         debug: place,
-        resolv_conf: place,
     };
     let error = jail(&spec, &later, &places, HOST).unwrap_err().to_string();
     assert!(error.contains("version 2 of the guest ABI"), "{error}");
@@ -323,7 +321,7 @@ fn what_a_monitor_tells_is_read_as_hostile() {
     let record = JailRecord {
         addresses: vec!["10.0.0.2".parse().unwrap()],
     };
-    own.make(&monitor, &record, None).unwrap();
+    own.make(&monitor, &record).unwrap();
     assert_eq!(own.read().unwrap(), Some(record));
     assert_eq!(own.memory_bytes(), Some(8 * MIB));
     assert_eq!(own.machine(), None);
@@ -333,7 +331,7 @@ fn what_a_monitor_tells_is_read_as_hostile() {
         fs::write(own.status(), text).unwrap();
         assert_eq!(own.machine(), None);
     }
-    own.make(&monitor, &JailRecord::default(), None).unwrap();
+    own.make(&monitor, &JailRecord::default()).unwrap();
     own.remove().unwrap();
     own.remove().unwrap();
 }

@@ -1,5 +1,8 @@
 //! A guest that attacks its monitor: requests that are nearly right, and some that are not at all.
 //! One that is refused ends it, so most of each is as it should be.
+//!
+//! SAFETY: of all unsafe blocks here: the memory is this program's alone, there is one processor,
+//! and what goes wrong is what the tests look for.
 
 use core::arch::asm;
 

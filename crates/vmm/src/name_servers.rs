@@ -1,18 +1,21 @@
-//! The resolver's configuration, as a guest can use it.
+//! The resolver's configuration, as a guest can use it. No I/O.
+//!
+//! It is made when the guest starts, not when the workload is created: dockerd writes the file in
+//! between.
 //!
 //! An engine's embedded resolver listens on 127.0.0.11 of the network namespace, to which the
 //! monitor hands the guest's questions on. Other loopback addresses are the kernel's and not the
 //! guest's. If nothing is left, those are asked whom an engine names in a comment as its resolver's
 //! own (`# ExtServers: [...]`).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-/// Where embedded resolvers listen, Gamut's and Docker's.
-const EMBEDDED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+use crate::net::question::RESOLVER;
 
 /// A file in the format of resolv.conf(5) without resolvers that the guest cannot ask; those that
 /// such a one would ask stand in for it.
-pub(super) fn for_guest(text: &str) -> String {
+#[must_use]
+pub fn for_guest(text: &str) -> String {
     let mut kept = String::new();
     let (mut has_lost, mut has_kept) = (false, false);
     let mut external = Vec::new();
@@ -54,7 +57,7 @@ fn is_loopback(server: &str) -> bool {
 }
 
 fn is_out_of_reach(server: &str) -> bool {
-    is_loopback(server) && server.parse() != Ok(EMBEDDED)
+    is_loopback(server) && server.parse() != Ok(IpAddr::V4(RESOLVER))
 }
 
 #[cfg(test)]
