@@ -1,5 +1,6 @@
 //! Where the engine listens.
 
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use crate::contexts::{Context, DEFAULT, Store};
@@ -146,7 +147,17 @@ impl std::fmt::Display for Endpoint {
             }
             Self::Tls { host, port, .. } => write!(f, "tcp://{host}:{port}"),
             Self::Ssh { destination, port } => {
-                write!(f, "ssh://{destination}")?;
+                let (user, host) = match destination.rsplit_once('@') {
+                    Some((user, host)) => (Some(user), host),
+                    None => (None, destination.as_str()),
+                };
+                f.write_str("ssh://")?;
+                user.map_or(Ok(()), |user| write!(f, "{user}@"))?;
+                if host.contains(':') {
+                    write!(f, "[{host}]")?;
+                } else {
+                    f.write_str(host)?;
+                }
                 port.map_or(Ok(()), |port| write!(f, ":{port}"))
             }
         }
@@ -215,7 +226,8 @@ pub fn endpoint(host: &str, origin: &str, files: Option<TlsFiles>) -> Result<End
                 host_and_port(place).ok_or_else(|| bad("expected ssh://[USER@]HOST[:PORT]"))?;
             // ssh(1) must take neither for an option.
             let is_plain = |text: &str| !text.is_empty() && !text.starts_with('-');
-            if !is_plain(&host) || user.is_some_and(|user| !is_plain(user) || user.contains(':')) {
+            if !is_plain(&host) || user.is_some_and(|user| !is_plain(user) || user.contains(is_odd))
+            {
                 return Err(bad("expected ssh://[USER@]HOST[:PORT]"));
             }
             let destination = user.map_or_else(|| host.clone(), |user| format!("{user}@{host}"));
@@ -225,6 +237,11 @@ pub fn endpoint(host: &str, origin: &str, files: Option<TlsFiles>) -> Result<End
             "use unix:///absolute/path, tcp://HOST[:PORT] or ssh://[USER@]HOST[:PORT]",
         )),
     }
+}
+
+/// Letters that neither a name of a host nor one of a user has.
+fn is_odd(letter: char) -> bool {
+    letter.is_control() || letter.is_whitespace() || "/:[]@".contains(letter)
 }
 
 /// `HOST`, `HOST:PORT`, `[V6]`, `[V6]:PORT`.
@@ -249,7 +266,11 @@ fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
         None => None,
         Some(text) => Some(text?.parse().ok().filter(|port| *port > 0)?),
     };
-    let is_host = !host.is_empty() && !host.contains(['/', ' ']);
+    let is_host = if text.starts_with('[') {
+        host.parse::<Ipv6Addr>().is_ok()
+    } else {
+        !host.is_empty() && !host.contains(is_odd)
+    };
     is_host.then(|| (host.to_owned(), port))
 }
 
@@ -287,6 +308,7 @@ mod tests {
         for (text, destination, port) in [
             ("ssh://box", "box", None),
             ("ssh://me@box:2222/", "me@box", Some(2222)),
+            ("ssh://me@[::1]", "me@::1", None),
         ] {
             let expected = Endpoint::Ssh {
                 destination: destination.to_owned(),
@@ -315,6 +337,9 @@ mod tests {
             "ssh://-oProxyCommand=x",
             "ssh://a:b@host",
             "ssh://host:x",
+            "ssh://a@b@host",
+            "ssh://[host]",
+            "ssh://a b",
             "tcp://",
             "fd://",
         ] {
