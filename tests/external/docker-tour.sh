@@ -11,7 +11,14 @@
 # that all three share).
 #
 # In target/external/docker-tour: gamut.txt and dockerd.txt, what each said; tour.diff; and
-# gamut.records and dockerd.records, one line of JSON per exchange (tests/recorder).
+# gamut.records and dockerd.records, one line of JSON per exchange (tests/recorder). ENGINES=gamut
+# leaves dockerd out.
+#
+# docs/docker-compatibility.md is made of such records, and of those that tests/e2e/operations.rs
+# writes to GAMUT_TEST_RECORDS if GAMUT_TEST_SWAGGER names SWAGGER-DIR:
+#
+#   api-recorder --document SWAGGER-DIR "docker 28=.../gamut.records" "tests=FILE" \
+#       >docs/docker-compatibility.md
 set -u -o pipefail
 
 here=$(cd "$(dirname "$0")/../.." && pwd)

@@ -18,6 +18,7 @@ mod hijack;
 mod images;
 mod networks;
 mod plugins;
+mod progress;
 mod registry;
 mod reply;
 mod request;
