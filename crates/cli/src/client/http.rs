@@ -22,7 +22,7 @@ use super::query::Query;
 use crate::error::Error;
 
 /// Version prefix of all requests. Fixed: asking first would cost a round trip per command.
-const API_VERSION: &str = "/v1.41";
+const API_VERSION: &str = "/v1.51";
 const JSON_TYPE: &str = "application/json";
 /// An answer that is collected as a whole is not longer than this.
 const ANSWER_LIMIT_BYTES: usize = 256 * 1024 * 1024;

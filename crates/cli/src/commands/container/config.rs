@@ -1,4 +1,4 @@
-//! From flags to the body of `POST /containers/create`. Source: Docker Engine API 1.41,
+//! From flags to the body of `POST /containers/create`. Source: Docker Engine API 1.51,
 //! ContainerCreate.
 
 use std::path::Path;
@@ -74,7 +74,6 @@ pub fn describe(flags: &ContainerFlags, is_detached: bool) -> Result<Description
     set(&mut body, "WorkingDir", flags.workdir.as_deref());
     set(&mut body, "StopSignal", flags.stop_signal.as_deref());
     set(&mut body, "StopTimeout", flags.stop_timeout);
-    set(&mut body, "MacAddress", flags.mac_address.as_deref());
     set_networks(&mut body, flags)?;
     Ok(Description {
         image: image.clone(),
@@ -331,6 +330,11 @@ fn set_networks(body: &mut Value, flags: &ContainerFlags) -> Result<(), Error> {
             }
             let (ip, ip6) = (flags.ip.as_deref(), flags.ip6.as_deref());
             attachment.extend(ip, ip6, &flags.network_alias, links)?;
+            if let Some(mac) = &flags.mac_address {
+                attachment
+                    .endpoint
+                    .insert("MacAddress".into(), mac.as_str().into());
+            }
             if attachment.endpoint.is_empty() && flags.network.len() < 2 {
                 return Ok(());
             }
