@@ -161,6 +161,17 @@ fn engine(api: &mut Api<'_>) {
     api.ask("GET", "/plugins/absent/json", &Value::Null, 404);
     api.post("/build", 501);
     api.post("/session", 501);
+    let attestations = if api.since(55) { 501 } else { 404 };
+    api.ask(
+        "GET",
+        "/images/busybox/attestations",
+        &Value::Null,
+        attestations,
+    );
+    api.ask("GET", "/containers/absent/attach/ws", &Value::Null, 404);
+    api.ask("GET", "/plugins/privileges?remote=x", &Value::Null, 501);
+    api.post("/swarm/leave", 503);
+    api.post("/swarm/init", 501);
     api.ask("GET", "/containers/x/checkpoints", &Value::Null, 501);
 }
 

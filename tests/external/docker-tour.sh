@@ -137,7 +137,7 @@ tour() {
     while read -r line; do
         case $line in '' | '# '*) continue ;; '## '*) echo; echo "$line"; continue ;; esac
         echo "\$ $line"
-        said=$(PATH="$work/bin:$PATH" timeout 60 bash -c "$line" 2>&1 </dev/null)
+        said=$(PATH="$work/bin:$PATH" timeout -k 5 60 bash -c "$line" 2>&1 </dev/null)
         status=$?
         [ -z "$said" ] || printf '%s\n' "$said"
         [ $status = 0 ] || echo "[exit status $status]"

@@ -29,11 +29,10 @@ version.
 pub fn document(directory: &Path, newest: Version, sources: &[(String, String)]) -> String {
     let mut shown: BTreeMap<Operation, Shown> = BTreeMap::new();
     let mut unlisted: BTreeSet<String> = BTreeSet::new();
-    let mut totals = Vec::new();
+    let mut totals: BTreeMap<&String, (BTreeSet<Version>, usize, usize)> = BTreeMap::new();
     for (label, file) in sources {
         let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
-        let (mut answers, mut wrong) = (0_usize, 0_usize);
-        let mut versions = BTreeSet::new();
+        let (versions, answers, wrong) = totals.entry(label).or_default();
         for line in text.lines() {
             let record: Value = serde_json::from_str(line).expect("a line is JSON");
             let word = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
@@ -45,33 +44,30 @@ pub fn document(directory: &Path, newest: Version, sources: &[(String, String)])
                 unlisted.insert(operation.to_string());
                 continue;
             }
-            answers += 1;
+            *answers += 1;
             let problems = record["problems"].as_array().into_iter().flatten();
             let is_about_status =
                 |one: &&Value| one.as_str().is_some_and(|text| text.starts_with("status "));
-            wrong += usize::from(problems.filter(|one| !is_about_status(one)).count() > 0);
+            *wrong += usize::from(problems.filter(|one| !is_about_status(one)).count() > 0);
             let version = parse_version(&word("version")).expect("a version");
             versions.insert(version);
             let entry = shown.entry(operation).or_default();
             entry.statuses.extend(record["status"].as_u64());
             entry.by.entry(label.clone()).or_default().insert(version);
         }
-        totals.push(format!(
-            "| {label} | {} | {answers} | {wrong} |",
-            range(&versions)
-        ));
     }
     let mut text = HEAD.to_owned();
     text.push_str("| asked by | versions | answers | of these not as described |\n| --- | --- | --- | --- |\n");
-    for total in totals {
-        let _ = writeln!(text, "{total}");
+    for (label, (versions, answers, wrong)) in totals {
+        let versions = range(&versions);
+        let _ = writeln!(text, "| {label} | {versions} | {answers} | {wrong} |");
     }
     let swagger = Swagger::load(directory, newest);
     text.push_str("\n| operation | answers | asked for by |\n| --- | --- | --- |\n");
     for operation in swagger.operations() {
         let (answers, by) = match shown.get(&operation) {
             None => ("not asked for".to_owned(), String::new()),
-            Some(shown) => (answers(&shown.statuses), asked(&shown.by)),
+            Some(shown) => (answers(&operation, &shown.statuses), asked(&shown.by)),
         };
         let _ = writeln!(text, "| `{operation}` | {answers} | {by} |");
     }
@@ -86,12 +82,26 @@ pub fn document(directory: &Path, newest: Version, sources: &[(String, String)])
     text
 }
 
-fn answers(statuses: &BTreeSet<u64>) -> String {
+/// What swarm mode is asked for by.
+const OF_SWARMS: [&str; 7] = [
+    "/swarm",
+    "/nodes",
+    "/services",
+    "/tasks",
+    "/secrets",
+    "/configs",
+    "/volumes",
+];
+
+fn answers(operation: &Operation, statuses: &BTreeSet<u64>) -> String {
+    let is_of_swarms = OF_SWARMS
+        .iter()
+        .any(|start| operation.path.starts_with(start));
     let numbers: Vec<String> = statuses.iter().map(u64::to_string).collect();
     let numbers = numbers.join(", ");
     match statuses.first() {
         Some(501) => format!("{numbers}: not supported yet"),
-        Some(503) => format!("{numbers}: as a node that is in no swarm"),
+        Some(503) if is_of_swarms => format!("{numbers}: as a node that is in no swarm"),
         _ => numbers,
     }
 }
