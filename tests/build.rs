@@ -1,5 +1,5 @@
-//! Builds the hostile program of the escape tests (`attacker/`): static, because the images it
-//! runs in have no library.
+//! Builds the programs that tests put into images: static, because those have no library.
+//! `attacker` is the hostile one of the escape tests, `reaper` stands in for testcontainers' own.
 
 use std::env;
 use std::error::Error;
@@ -8,15 +8,24 @@ use std::process::Command;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=attacker");
-    let source = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("attacker/main.rs");
-    let program = PathBuf::from(env::var("OUT_DIR")?).join("attacker");
+    for name in ["attacker", "reaper"] {
+        let program = build(name)?;
+        let variable = format!("GAMUT_{}", name.to_ascii_uppercase());
+        println!("cargo:rustc-env={variable}={}", program.display());
+    }
+    Ok(())
+}
+
+fn build(name: &str) -> Result<PathBuf, Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={name}");
+    let source = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join(format!("{name}/main.rs"));
+    let program = PathBuf::from(env::var("OUT_DIR")?).join(name);
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = Command::new(rustc);
     command
         .arg(source)
         .args(["--edition", "2024", "--crate-type", "bin", "--crate-name"])
-        .args(["attacker", "--target", &env::var("TARGET")?])
+        .args([name, "--target", &env::var("TARGET")?])
         .args(["-C", "target-feature=+crt-static", "-C", "panic=abort"])
         .args(["-C", "opt-level=1", "-C", "strip=symbols"]);
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
@@ -27,8 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let output = command.arg("-o").arg(&program).output()?;
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(format!("building the attacker failed:\n{message}").into());
+        return Err(format!("building {name} failed:\n{message}").into());
     }
-    println!("cargo:rustc-env=GAMUT_ATTACKER={}", program.display());
-    Ok(())
+    Ok(program)
 }

@@ -33,11 +33,14 @@ const fn plain(name: &'static str, run: fn(&[u8])) -> Target {
 /// Every target, by name.
 pub const TARGETS: &[Target] = &[
     plain("api-filters", gamut_docker_api::fuzz::fuzz_filters),
-    plain("api-websocket", gamut_docker_api::fuzz::fuzz_frames),
+    plain("api-mounts", gamut_docker_api::fuzz::fuzz_mounts),
     plain("api-query", gamut_docker_api::fuzz::fuzz_query),
+    plain("api-websocket", gamut_docker_api::fuzz::fuzz_frames),
     plain("cgroup-dbus", gamut_cgroup::fuzz_dbus),
     plain("cgroup-mountinfo", gamut_cgroup::fuzz_mountinfo),
     plain("cgroup-stats", gamut_cgroup::fuzz_stats),
+    plain("cli-address", gamut_cli::client::address::fuzz_endpoint),
+    plain("cli-context", gamut_cli::contexts::fuzz_context),
     plain("cli-demux", gamut_cli::client::demux::fuzz_demux),
     plain(
         "cli-docker-config",
@@ -54,6 +57,7 @@ pub const TARGETS: &[Target] = &[
         run: wire::fuzz_control,
         repair: Some(wire::repair_length),
     },
+    plain("detach-keys", gamut_spec::detach_keys::fuzz_detach_keys),
     plain("dns-query", gamut_dns::message::fuzz_query),
     plain("dns-record", gamut_dns::fuzz_record),
     plain("guest-config", guest::fuzz_config),
@@ -65,11 +69,13 @@ pub const TARGETS: &[Target] = &[
     plain("health-http", gamut_engine::health::fuzz_status_line),
     plain("image-assembly", gamut_image::fuzz_assembly),
     plain("image-config", gamut_image::fuzz_config),
+    plain("log-address", gamut_engine::logging::fuzz_address),
     plain("log-line", gamut_engine::logs::fuzz_line),
     plain("log-splitter", gamut_supervisor::fuzz_line_splitter),
     plain("manifest", gamut_image::fuzz_manifest),
     plain("monitor-elf", gamut_vmm::fuzz::fuzz_elf),
     plain("monitor-names", gamut_vmm::config_text::fuzz_name_files),
+    plain("monitor-questions", gamut_vmm::net::question::fuzz_frame),
     plain("monitor-records", gamut_vmm::tcg::records::fuzz_records),
     Target {
         name: "monitor-requests",
@@ -97,7 +103,12 @@ pub const TARGETS: &[Target] = &[
         repair: Some(tar::repair_checksums),
     },
     plain("unikernel-note", gamut_abi::guest::elf::fuzz_elf),
+    plain("unikernel-package", gamut_image::fuzz_unikernel_package),
     plain("units", wire::fuzz_units),
+    plain(
+        "volume-options",
+        gamut_engine::local_volume::fuzz_local_mount,
+    ),
 ];
 
 /// The target of a name.

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-/// Begins a request that leaves HTTP and reads the head of its answer.
-fn hijack(daemon: &Daemon, path: &str, body: &Value) -> UnixStream {
+/// Begins a request that leaves HTTP.
+fn ask(daemon: &Daemon, path: &str, body: &Value) -> UnixStream {
     let mut stream = UnixStream::connect(daemon.socket()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let body = body.to_string();
@@ -16,6 +16,12 @@ fn hijack(daemon: &Daemon, path: &str, body: &Value) -> UnixStream {
         body.len()
     );
     stream.write_all(request.as_bytes()).unwrap();
+    stream
+}
+
+/// Begins a request that leaves HTTP and reads the head of its answer.
+fn hijack(daemon: &Daemon, path: &str, body: &Value) -> UnixStream {
+    let mut stream = ask(daemon, path, body);
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -87,6 +93,37 @@ fn who_starts_an_exec_session_says_whether_it_gets_frames() {
 }
 
 #[test]
+fn output_does_not_come_before_the_head_is_read() {
+    let Some(daemon) = Daemon::with_busybox() else {
+        return;
+    };
+    daemon.detached("box", &[], "echo before; exec sleep 1000");
+    let id = exec(
+        &daemon,
+        "box",
+        &json!({"Cmd": ["echo", "hi"], "AttachStdout": true}),
+    );
+    eventually("it has spoken", || daemon.ok(&["logs", "box"]) == "before");
+    for (path, output) in [
+        (format!("/exec/{id}/start"), &b"hi\n"[..]),
+        ("/containers/box/attach?logs=1&stdout=1".into(), b"before\n"),
+    ] {
+        let mut stream = ask(&daemon, &path, &json!({}));
+        // A client that is slow, and reads the head through a large buffer.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let mut head = [0; 8192];
+        let count = stream.read(&mut head).unwrap();
+        let head = String::from_utf8_lossy(&head[..count]).into_owned();
+        assert!(
+            head.starts_with("HTTP/1.1 101 ") && head.ends_with("\r\n\r\n"),
+            "{head}"
+        );
+        assert_eq!(rest(stream)[8..], *output, "{path}");
+    }
+    daemon.finish();
+}
+
+#[test]
 fn keys_detach_a_client_and_nothing_else() {
     let Some(daemon) = Daemon::with_busybox() else {
         return;
@@ -115,6 +152,15 @@ fn keys_detach_a_client_and_nothing_else() {
     stream.write_all(b"\x11").unwrap();
     rest(stream);
     assert_eq!(count("exec_detach"), 1);
+    // As docker-py spells it.
+    let mut body = body;
+    body["detachKeys"] = json!("ctrl-p");
+    let id = exec(&daemon, "box", &body);
+    let path = format!("/exec/{id}/start");
+    let mut stream = hijack(&daemon, &path, &json!({"Tty": true}));
+    stream.write_all(b"\x10").unwrap();
+    rest(stream);
+    assert_eq!(count("exec_detach"), 2);
     let refused = daemon.http("POST", &format!("{attach}&detachKeys=ctrl-%C3%A9"), "");
     assert_eq!(refused.status, 400, "{}", refused.text());
     // Without a terminal they are input as any other.
@@ -219,6 +265,23 @@ fn what_was_asked_for_is_shown() {
     }
     let environment = &shown["Config"]["Env"];
     assert_eq!(environment, &json!(["ONE=1", "PATH"]));
+    // docker-py names the runtime beside the image.
+    let made = create(json!({"Image": "busybox", "Runtime": "io.containerd.runc.v2"}));
+    let made = made.json()["Id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        daemon.inspect(&made)["HostConfig"]["Runtime"],
+        "io.containerd.runc.v2"
+    );
+    let realtime = |runtime: u64| {
+        // As docker-py spells it.
+        let host = json!({"CPURealtimePeriod": 1000, "CPURealtimeRuntime": runtime});
+        create(json!({"Image": "busybox", "HostConfig": host}))
+    };
+    let made = realtime(500).json()["Id"].as_str().unwrap().to_owned();
+    let host = daemon.inspect(&made)["HostConfig"].take();
+    assert_eq!(host["CpuRealtimePeriod"], 1000);
+    assert_eq!(host["CpuRealtimeRuntime"], 500);
+    assert_eq!(realtime(1001).status, 400);
     // The driver counts for what has to be made, and there is no other.
     for host in [json!({"Binds": ["fresh:/data"]}), json!({})] {
         let mut body = json!({"Image": "busybox", "Volumes": {"/kept": {}}, "HostConfig": host});
@@ -269,5 +332,35 @@ fn link_local_addresses_are_given() {
         place["IPAMConfig"],
         json!({"LinkLocalIPs": ["169.254.8.8"]})
     );
+    daemon.finish();
+}
+
+#[test]
+fn networks_are_described_as_they_were_asked_for() {
+    let Some(daemon) = Daemon::with_busybox() else {
+        return;
+    };
+    for (name, ipam, options) in [
+        ("one", json!({"Config": []}), Value::Null),
+        ("two words", json!({"Options": {}}), json!({})),
+        ("three", json!({"Options": {"a": "b"}}), json!({"a": "b"})),
+    ] {
+        let body = json!({"Name": name, "IPAM": ipam}).to_string();
+        let made = daemon.http("POST", "/networks/create", &body);
+        assert_eq!(made.status, 201, "{}", made.text());
+        let path = format!("/networks/{}", name.replace(' ', "%20"));
+        let shown = json(&daemon, &path);
+        assert_eq!(
+            (&shown["Name"], &shown["IPAM"]["Options"]),
+            (&json!(name), &options)
+        );
+    }
+    daemon.ok(&["create", "--name", "box", "busybox", "true"]);
+    let body = json!({"Container": "box", "EndpointConfig": {"MacAddress": "02:42:ac:11:00:02"}});
+    let path = "/networks/two%20words/connect";
+    let connected = daemon.http("POST", path, &body.to_string());
+    assert_eq!(connected.status, 200, "{}", connected.text());
+    let places = daemon.inspect("box")["NetworkSettings"]["Networks"].take();
+    assert_eq!(places["two words"]["MacAddress"], "02:42:ac:11:00:02");
     daemon.finish();
 }

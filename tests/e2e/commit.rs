@@ -326,3 +326,16 @@ fn a_commit_takes_the_health_check_along() {
     assert_eq!(check["Retries"], 7);
     daemon.finish();
 }
+
+#[test]
+fn a_container_that_ends_meanwhile_is_committed_as_it_ended() {
+    let Some(daemon) = Daemon::with_busybox() else {
+        return;
+    };
+    for turn in 0..20 {
+        let name = format!("short-{turn}");
+        daemon.ok(&["run", "-d", "--name", &name, "busybox", "touch", "/done"]);
+        daemon.ok(&["commit", &name]);
+    }
+    daemon.finish();
+}

@@ -145,7 +145,7 @@ fn a_network_has_both_families() {
     for (arguments, words) in [
         (
             &["--network", "dual", "--ip6", "fd00:72::1"][..],
-            "does not belong to any of network dual's subnets",
+            "does not belong to any of this network's subnets",
         ),
         (
             &["--network", "dual", "--ip6", "fd00:71::77"],
@@ -187,8 +187,8 @@ fn subnets_of_the_sixth_version_are_found_when_none_is_named() {
     let site = one.strip_suffix("::/64").unwrap_or_else(|| panic!("{one}"));
     assert!(one.starts_with("fd"), "{one}");
     assert_eq!(two, format!("{site}:1::/64"));
-    daemon.detached("a", &["--network", "one"], "sleep 1000");
-    let address = endpoint(&daemon, "a", "one")["GlobalIPv6Address"].take();
+    daemon.detached("first", &["--network", "one"], "sleep 1000");
+    let address = endpoint(&daemon, "first", "one")["GlobalIPv6Address"].take();
     assert_eq!(address, json!(format!("{site}::2")));
     // A fixed address needs a subnet that the user named.
     let output = daemon.shell(
@@ -226,16 +226,19 @@ fn subnets_of_the_sixth_version_are_found_when_none_is_named() {
     // The daemon that comes next knows all of it, and gives no address twice.
     daemon.kill_9();
     daemon.restart();
-    daemon.detached("b", &["--network", "one"], "sleep 1000");
-    let other = endpoint(&daemon, "b", "one")["GlobalIPv6Address"].take();
+    daemon.detached("second", &["--network", "one"], "sleep 1000");
+    let other = endpoint(&daemon, "second", "one")["GlobalIPv6Address"].take();
     assert!(
         other != address && !other.as_str().unwrap().is_empty(),
         "{other}"
     );
-    assert_eq!(endpoint(&daemon, "a", "one")["GlobalIPv6Address"], address);
+    assert_eq!(
+        endpoint(&daemon, "first", "one")["GlobalIPv6Address"],
+        address
+    );
     daemon.ok(&[
         "exec",
-        "b",
+        "second",
         "ping",
         "-c",
         "1",

@@ -1,6 +1,7 @@
 //! End-to-end tests: the real binary on real namespaces, images and sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bollard;
 mod boot;
 mod clients;
 mod commit;
@@ -8,10 +9,12 @@ mod compose;
 mod copy;
 mod crowd;
 mod docker;
+mod door;
 mod escapes;
 mod exec;
 mod harness;
 mod health;
+mod hostile_clients;
 mod images;
 mod ipv6;
 mod isolation;
@@ -19,7 +22,11 @@ mod levels;
 mod libraries;
 mod lifecycle;
 mod limits;
+mod log_drivers;
 mod logs;
+mod macvlan;
+mod metrics;
+mod mounts;
 mod names;
 mod namespaces;
 mod nesting;
@@ -37,5 +44,6 @@ mod shares;
 mod system;
 mod systemd;
 mod terminal;
+mod testcontainers;
 mod user_namespaces;
 mod volumes;

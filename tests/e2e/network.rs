@@ -62,6 +62,72 @@ fn published_tcp_and_udp_ports_are_answered() {
     daemon.finish();
 }
 
+/// `-p FIRST-LAST:PORT` takes the first port that is free; two ranges go side by side.
+#[test]
+fn ranges_of_ports_are_published() {
+    let Some(daemon) = Daemon::with_busybox() else {
+        return;
+    };
+    let serve = "echo page > /srv/index.html; exec httpd -f -p 80 -h /srv";
+    for (name, expected) in [("one", "8000"), ("two", "8001"), ("three", "8002")] {
+        daemon.detached(name, &["-p", "127.0.0.1:8000-8002:80"], serve);
+        let ports = daemon.ok(&["port", name, "80"]);
+        assert_eq!(ports, format!("127.0.0.1:{expected}"));
+        let address = format!("127.0.0.1:{expected}");
+        eventually("the page is served", || daemon.fetch(&address).is_some());
+    }
+    let full = daemon.gamut(&[
+        "run",
+        "-d",
+        "-p",
+        "127.0.0.1:8000-8002:80",
+        "busybox",
+        "true",
+    ]);
+    let error = full.fails(125);
+    assert!(error.contains("8000") && error.contains("8002"), "{error}");
+    let asked = daemon.inspect("two")["HostConfig"]["PortBindings"]["80/tcp"][0].take();
+    assert_eq!(asked["HostPort"], "8000-8002");
+    daemon.detached("pair", &["-p", "9000-9001:80-81"], serve);
+    let ports = daemon.ok(&["port", "pair"]);
+    assert_eq!(ports, "80/tcp -> 0.0.0.0:9000\n81/tcp -> 0.0.0.0:9001");
+    daemon.finish();
+}
+
+/// `host.docker.internal`, also by `host-gateway` under another name.
+#[test]
+fn the_host_is_reached_by_its_name() {
+    let Some(daemon) = Daemon::with_busybox() else {
+        return;
+    };
+    daemon.ok(&["network", "create", "net"]);
+    // A server of the host's own, and one that is published.
+    let serve = "echo host > /srv/index.html; exec httpd -f -p 8090 -h /srv";
+    daemon.detached("server", &["--network", "host"], serve);
+    let published = "echo published > /srv/index.html; exec httpd -f -p 80 -h /srv";
+    daemon.detached("web", &["-p", "8080:80"], published);
+    eventually("both are served", || {
+        daemon.fetch("127.0.0.1:8090").is_some() && daemon.fetch("127.0.0.1:8080").is_some()
+    });
+    for network in ["bridge", "net"] {
+        for name in ["host.docker.internal", "machine"] {
+            let fetch = |port: &str| {
+                let script = format!("timeout 5 wget -q -O - http://{name}:{port}/");
+                let options = ["--network", network, "--add-host", "machine:host-gateway"];
+                daemon.shell(&options, &script)
+            };
+            for (port, page) in [("8090", "host\n"), ("8080", "published\n")] {
+                let fetched = fetch(port);
+                assert_eq!(fetched.stdout, page, "{network} {name}: {fetched:?}");
+            }
+        }
+    }
+    // The container itself, by its own published port.
+    let itself = "timeout 5 wget -q -O - http://host.docker.internal:8080/";
+    assert_eq!(daemon.ok(&["exec", "web", "sh", "-c", itself]), "published");
+    daemon.finish();
+}
+
 #[test]
 fn publish_all_finds_ports() {
     let Some(daemon) = Daemon::start() else {

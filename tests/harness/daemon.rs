@@ -486,7 +486,15 @@ impl Daemon {
         self.assert_nothing_leaked();
         self.terminate();
         let left = self.processes();
-        assert!(left.is_empty(), "processes {left:?} outlive the daemon");
+        let tell = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let facts: Vec<&str> = status.lines().take(7).collect();
+            format!("{pid} ({line}): {}", facts.join(", "))
+        };
+        let told: Vec<String> = left.iter().map(tell).collect();
+        assert!(left.is_empty(), "processes outlive the daemon: {told:#?}");
     }
 
     /// Removes all containers, all volumes and the images that were not there at the start.

@@ -9,6 +9,7 @@
 //! runner does not swallow.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod authority;
 mod binaries;
 mod bundle;
 mod cgroup;
@@ -26,6 +27,7 @@ mod sweep;
 mod user;
 mod wait;
 
+pub use authority::Authority;
 pub use binaries::{monitor, on_path, runtime, supervisor, target_binary, unikernel};
 pub use bundle::Bundle;
 pub use cgroup::Cgroup;

@@ -215,8 +215,22 @@ impl Session {
     /// If it does not come.
     #[track_caller]
     pub fn expect(&self, text: &str) {
+        self.expect_on(&self.stdout, text);
+    }
+
+    /// Waits for a text on its standard error.
+    ///
+    /// # Panics
+    /// If it does not come.
+    #[track_caller]
+    pub fn expect_error(&self, text: &str) {
+        self.expect_on(&self.stderr, text);
+    }
+
+    #[track_caller]
+    fn expect_on(&self, buffer: &Buffer, text: &str) {
         assert!(
-            self.stdout.wait_for(text),
+            buffer.wait_for(text),
             "{}: waited in vain for {text:?}; stdout {:?}, stderr {:?}",
             self.line,
             self.stdout.text(),

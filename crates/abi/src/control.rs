@@ -112,13 +112,75 @@ pub struct Launch {
 /// (partial: the line goes on).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
-    /// Path of the newest file; older ones are PATH.1, PATH.2, ...
+    /// Path of the newest file; older ones are PATH.1, PATH.2, ... Empty: no file.
     pub path: String,
     /// A file is rotated before it grows beyond this many bytes; 0 never rotates. A single line
     /// longer than this has a file of its own.
     pub max_file_bytes: u64,
     /// How many files are kept, the newest included, at least 1.
     pub max_files: u32,
+    /// Another receiver of the same lines.
+    pub sink: Option<LogSink>,
+}
+
+/// A receiver of log lines besides the file. It never holds up the workload: what it does not take
+/// is queued, and what does not fit into the queue is dropped and counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSink {
+    /// Where it listens.
+    pub address: SinkAddress,
+    /// How it wants its lines.
+    pub format: SinkFormat,
+    /// Bytes that may wait.
+    pub max_queue_bytes: u32,
+}
+
+/// Where a [`LogSink`] listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SinkAddress {
+    /// Datagrams to a unix socket, by its path.
+    UnixDatagram(String),
+    /// A unix stream socket, by its path.
+    UnixStream(String),
+    /// UDP, as `ADDRESS:PORT` in numbers.
+    Udp(String),
+    /// TCP, as `ADDRESS:PORT` in numbers.
+    Tcp(String),
+}
+
+/// How a [`LogSink`] wants its lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SinkFormat {
+    /// The native protocol of systemd's journal; these fields go with every line.
+    Journal {
+        /// Name and value.
+        fields: Vec<(String, String)>,
+    },
+    /// A message of syslog per line.
+    Syslog {
+        /// The form.
+        style: SyslogStyle,
+        /// Number of the facility, 0..=23.
+        facility: u8,
+        /// Name of the host, in the forms that have one.
+        hostname: String,
+        /// Who speaks.
+        tag: String,
+    },
+}
+
+/// Forms of a syslog message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyslogStyle {
+    /// `<PRI>Mmm dd hh:mm:ss TAG[PID]: TEXT`, as syslog(3) writes it.
+    #[default]
+    Local,
+    /// With the name of the host (RFC 3164).
+    Rfc3164,
+    /// RFC 5424, times in seconds.
+    Rfc5424,
+    /// RFC 5424, times in microseconds.
+    Rfc5424Micro,
 }
 
 /// When a supervisor starts its process again. Delays double from 100 ms to 1 minute and start

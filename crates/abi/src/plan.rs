@@ -239,6 +239,9 @@ pub enum MountKind {
         source: String,
         /// Take the mounts below along.
         recursive: bool,
+        /// What of the source is mounted: a path below it, relative, looked up without leaving it
+        /// (openat2(2), `RESOLVE_BENEATH`). Empty for the source itself.
+        subpath: String,
     },
     /// A new instance of a file system.
     Filesystem {

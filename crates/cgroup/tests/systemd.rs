@@ -41,7 +41,12 @@ impl Scope {
 impl Drop for Scope {
     fn drop(&mut self) {
         if let Err(error) = self.0.remove() {
-            eprintln!("LEAK: {error}");
+            eprintln!("LEAK: {error}; in it:");
+            let processes = std::fs::read_to_string(self.directory().join("cgroup.procs"));
+            for pid in processes.unwrap_or_default().lines() {
+                let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+                eprintln!("{}", status.unwrap_or_default());
+            }
         }
     }
 }

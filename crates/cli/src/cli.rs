@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, error::ErrorKind};
 
+use crate::client::address::{Choice, TlsOptions};
 use crate::client::{Address, Client};
 use crate::commands::{
-    Verb, container, daemon, image, manual, network, network_change, registry, system, unikernel,
-    volume,
+    Verb, container, context, daemon, image, manual, network, network_change, registry, system,
+    unikernel, volume,
 };
 use crate::error::{EXIT_ENGINE, EXIT_FAILURE, Error};
 use crate::output::print;
@@ -28,7 +29,7 @@ struct Entry {
 
 /// Flags before the verb.
 struct Globals {
-    host: Option<String>,
+    choice: Choice,
 }
 
 /// Somebody wrote `--flag=true` or `--flag=false`, as Go's flags allow.
@@ -68,8 +69,18 @@ fn dispatch(arguments: &[OsString]) -> Result<u8, Error> {
         Ok(matches) => matches,
         Err(error) => return Ok(explain(&error)),
     };
+    let path = |name: &str| matches.get_one::<String>(name).map(Into::into);
     let globals = Globals {
-        host: matches.get_one::<String>("host").cloned(),
+        choice: Choice {
+            host: matches.get_one::<String>("host").cloned(),
+            context: matches.get_one::<String>("context").cloned(),
+            tls: TlsOptions {
+                verify: matches.get_flag("tlsverify"),
+                authority: path("tlscacert"),
+                certificate: path("tlscert"),
+                key: path("tlskey"),
+            },
+        },
     };
     let Some((name, inner)) = matches.subcommand() else {
         return Ok(EXIT_FAILURE);
@@ -122,9 +133,27 @@ pub fn command() -> Command {
             Arg::new("host")
                 .short('H')
                 .long("host")
-                .value_name("unix:///PATH")
-                .help("Socket of the engine [env: GAMUT_HOST, then DOCKER_HOST]"),
+                .value_name("ADDRESS")
+                .help("The engine: unix:///PATH, tcp://HOST[:PORT] with TLS, ssh://[USER@]HOST[:PORT] [env: GAMUT_HOST, then DOCKER_HOST]"),
         )
+        .arg(
+            Arg::new("context")
+                .short('c')
+                .long("context")
+                .value_name("NAME")
+                .help("Name of the context to use [env: DOCKER_CONTEXT]"),
+        )
+        .arg(
+            Arg::new("tlsverify")
+                .long("tlsverify")
+                .action(ArgAction::SetTrue)
+                .help("Use mutual TLS [env: DOCKER_TLS_VERIFY]"),
+        )
+        .args([
+            ("tlscacert", "Certificate of the authority [default: ca.pem in DOCKER_CERT_PATH or ~/.docker]"),
+            ("tlscert", "Certificate of this client [default: likewise, cert.pem]"),
+            ("tlskey", "Its private key [default: likewise, key.pem]"),
+        ].map(|(name, help)| Arg::new(name).long(name).value_name("FILE").help(help)))
         .arg(
             Arg::new("version")
                 .short('v')
@@ -207,7 +236,7 @@ fn manners(arg: Arg, has_boolean_values: bool) -> Arg {
 
 fn run_verb<V: Verb>(matches: &ArgMatches, globals: &Globals) -> Result<u8, Error> {
     let arguments = parsed::<V>(matches)?;
-    let address = Address::choose(globals.host.as_deref())?;
+    let address = Address::choose(&globals.choice)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -246,13 +275,19 @@ struct Noun {
     build: fn(Command) -> Command,
 }
 
-fn nouns() -> [Noun; 6] {
+fn nouns() -> [Noun; 7] {
     [
         Noun {
             name: "container",
             about: "Manage containers",
             entries: container_entries,
             build: |command| with_entries(command, container_entries()),
+        },
+        Noun {
+            name: "context",
+            about: "Manage ways to engines",
+            entries: context_entries,
+            build: |command| with_entries(command, context_entries()),
         },
         Noun {
             name: "image",
@@ -441,8 +476,59 @@ fn volume_entries() -> Vec<Entry> {
     ]
 }
 
+fn context_entries() -> Vec<Entry> {
+    vec![
+        Entry {
+            name: "create",
+            aliases: &[],
+            about: "Create a context",
+            build: plain::<context::CreateArguments>,
+            run: |matches, _| parsed::<context::CreateArguments>(matches)?.run(),
+        },
+        Entry {
+            name: "inspect",
+            aliases: &[],
+            about: "Display detailed information on one or more contexts",
+            build: plain::<context::InspectArguments>,
+            run: |matches, _| parsed::<context::InspectArguments>(matches)?.run(),
+        },
+        Entry {
+            name: "ls",
+            aliases: &["list"],
+            about: "List contexts",
+            build: plain::<context::LsArguments>,
+            run: |matches, _| parsed::<context::LsArguments>(matches)?.run(),
+        },
+        Entry {
+            name: "rm",
+            aliases: &["remove"],
+            about: "Remove one or more contexts",
+            build: plain::<context::RemoveArguments>,
+            run: |matches, _| parsed::<context::RemoveArguments>(matches)?.run(),
+        },
+        Entry {
+            name: "show",
+            aliases: &[],
+            about: "Print the name of the current context",
+            build: plain::<context::ShowArguments>,
+            run: |matches, _| parsed::<context::ShowArguments>(matches)?.run(),
+        },
+        Entry {
+            name: "use",
+            aliases: &[],
+            about: "Set the current context",
+            build: plain::<context::UseArguments>,
+            run: |matches, _| parsed::<context::UseArguments>(matches)?.run(),
+        },
+    ]
+}
+
 fn system_entries() -> Vec<Entry> {
     vec![
+        verb::<system::dial::DialArguments>(
+            "dial-stdio",
+            "Carry the API over standard input and output",
+        ),
         verb::<system::df::DfArguments>("df", "Show disk usage"),
         verb::<system::check::DumpArguments>("dump", "Print the engine's records as JSON"),
         verb::<system::events::EventsArguments>("events", "Get real time events from the server"),
@@ -479,8 +565,8 @@ fn top_entries() -> Vec<Entry> {
             build: plain::<daemon::DaemonArguments>,
             run: |matches, globals| {
                 let mut arguments = parsed::<daemon::DaemonArguments>(matches)?;
-                if arguments.host.is_none() {
-                    arguments.host.clone_from(&globals.host);
+                if arguments.host.is_empty() {
+                    arguments.host.extend(globals.choice.host.clone());
                 }
                 crate::daemon::run(arguments)
             },

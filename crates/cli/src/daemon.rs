@@ -1,17 +1,19 @@
 //! The daemon's entry point.
 
+mod doors;
 mod memory;
 mod place;
 
 use crate::commands::daemon::DaemonArguments;
 use crate::error::Error;
 use crate::notify;
-use gamut_docker_api::Server;
+use doors::Doors;
+use gamut_engine::logging::LogDefaults;
 use gamut_engine::snapshotter::Snapshotter;
 use gamut_engine::{Engine, Options};
 use place::Place;
-use std::ffi::CString;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -26,14 +28,7 @@ const BLOCKING_THREADS: usize = 8192;
 /// If the engine cannot be opened or the socket cannot be had.
 pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
     memory::bound_arenas();
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_new(&arguments.log_level)
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
-        )
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    start_log(&arguments);
     // Before there is a second thread.
     let place = Place::choose(&arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -42,8 +37,11 @@ pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
         .enable_all()
         .build()
         .map_err(|error| Error::Message(format!("start the daemon's threads: {error}")))?;
-    let socket = socket_path(&arguments, &place.run_root)?;
-    let group = arguments.group.as_deref().map(group_id).transpose()?;
+    let doors = Doors::choose(&arguments, &place.run_root)?;
+    let log = LogDefaults {
+        driver: arguments.log_driver,
+        options: log_options(&arguments.log_opt)?,
+    };
     let run_root = place.run_root.clone();
     let rootless = place.rootless.clone();
     let options = Options {
@@ -64,9 +62,11 @@ pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
         remap_users: arguments.userns_remap,
         rootless: place.rootless,
         registries: place.registries,
+        owners_only: arguments.authorization == "owner",
+        log,
         ..Options::default()
     };
-    let served = serve(&runtime, options, &socket, group);
+    let served = serve(&runtime, options, &doors);
     // The processes that keep up the namespaces are of use to workloads only.
     if rootless.is_some_and(|rootless| match &served {
         Ok(live) => *live == 0,
@@ -83,21 +83,22 @@ pub fn run(arguments: DaemonArguments) -> Result<u8, Error> {
 fn serve(
     runtime: &tokio::runtime::Runtime,
     options: Options,
-    socket: &Path,
-    group: Option<u32>,
+    doors: &Doors,
 ) -> Result<usize, Error> {
     let engine = Engine::open(options, runtime.handle().clone())
         .map_err(|error| Error::Message(error.full_message()))?;
     runtime.block_on(async {
-        let server = Server::bind(socket, group).map_err(|error| {
-            Error::Message(format!("listen at {}: {error}", socket.display()))
-        })?;
-        let wait = |kind| signal(kind).map_err(|error| Error::Message(format!("wait for signals: {error}")));
+        let server = doors.open().await?;
+        let wait = |kind| {
+            signal(kind).map_err(|error| Error::Message(format!("wait for signals: {error}")))
+        };
         let mut terminate = wait(SignalKind::terminate())?;
         let mut interrupt = wait(SignalKind::interrupt())?;
-        tokio::spawn(memory::give_back_after_removals(engine.events().subscribe()));
+        tokio::spawn(memory::give_back_after_removals(
+            engine.events().subscribe(),
+        ));
         notify::tell("READY=1");
-        tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "listening");
+        tracing::info!(addresses = %doors, version = env!("CARGO_PKG_VERSION"), "listening");
         tokio::select! {
             () = server.serve(Arc::clone(&engine)) => {}
             _ = terminate.recv() => {}
@@ -110,18 +111,30 @@ fn serve(
     })
 }
 
-fn socket_path(arguments: &DaemonArguments, run_root: &Path) -> Result<PathBuf, Error> {
-    match arguments.host.as_deref() {
-        None => Ok(run_root.join("gamut.sock")),
-        Some(host) => host
-            .strip_prefix("unix://")
-            .map(PathBuf::from)
-            .ok_or_else(|| {
-                Error::Message(format!(
-                    "cannot listen at {host}: only unix:// sockets are supported yet"
-                ))
-            }),
+/// Begins to write the daemon's own log.
+fn start_log(arguments: &DaemonArguments) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log_level)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    if arguments.log_format == "json" {
+        log.json().flatten_event(true).init();
+    } else {
+        log.init();
     }
+}
+
+/// `KEY=VALUE`s of a log driver.
+fn log_options(texts: &[String]) -> Result<BTreeMap<String, String>, Error> {
+    let pairs = texts.iter().map(|text| match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err(Error::Usage(format!(
+            "invalid value for --log-opt: {text}: use KEY=VALUE"
+        ))),
+    });
+    pairs.collect()
 }
 
 /// An executable of the engine: named by a variable, beside this one, or where packages put it.
@@ -146,21 +159,4 @@ fn program(variable: &str, name: &str) -> Result<PathBuf, Error> {
                 own.display()
             ))
         })
-}
-
-/// Number of a group given by name or number.
-fn group_id(group: &str) -> Result<u32, Error> {
-    if let Ok(number) = group.parse() {
-        return Ok(number);
-    }
-    let name = CString::new(group)
-        .map_err(|_| Error::Message(format!("group {group:?} is no name of a group")))?;
-    // SAFETY: `name` is a valid C string; the result points into static storage that is read at
-    // once, before any thread that might call getgrnam as well is started.
-    let entry = unsafe { libc::getgrnam(name.as_ptr()) };
-    if entry.is_null() {
-        return Err(Error::Message(format!("there is no group {group}")));
-    }
-    // SAFETY: not null, so it points to a valid `struct group`.
-    Ok(unsafe { (*entry).gr_gid })
 }

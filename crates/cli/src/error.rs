@@ -24,12 +24,12 @@ pub enum Error {
     },
     /// Nothing listens where the engine should.
     #[error(
-        "cannot connect to the Gamut daemon at unix://{path}: {source}. Is it running? Start it with 'gamut daemon'"
+        "cannot connect to the Gamut daemon at {address}: {source}. Is it running? Start it with 'gamut daemon'"
     )]
     Connect {
-        /// Path of the socket.
-        path: String,
-        /// Why connect(2) failed.
+        /// Where it was looked for.
+        address: String,
+        /// Why it cannot be reached.
         source: io::Error,
     },
     /// The daemon was started on demand, but did not come up.

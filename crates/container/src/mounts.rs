@@ -8,6 +8,7 @@ use crate::path::{self, Missing, RootDirectory};
 use crate::sys::{self, Errno, FilesystemContext};
 use crate::{bind, copy_up, foreign, root};
 use gamut_abi::plan::{Mount, MountIdmap, MountKind, Plan, Propagation, RootSource};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// What may be mounted over below /proc: files that describe the machine and that file systems
@@ -99,7 +100,12 @@ pub(crate) fn map_ids_within(
 }
 
 fn clone_source(mount: &Mount) -> Result<Option<OwnedFd>, Error> {
-    let MountKind::Bind { source, recursive } = &mount.kind else {
+    let MountKind::Bind {
+        source,
+        recursive,
+        subpath,
+    } = &mount.kind
+    else {
         return Ok(None);
     };
     let name = sys::c_string(source).doing("bind", source)?;
@@ -107,11 +113,26 @@ fn clone_source(mount: &Mount) -> Result<Option<OwnedFd>, Error> {
     // could have put a link there, which would lead to the host's files.
     let tree = if foreign::is_foreign(source) {
         foreign::clone_tree(source, *recursive)
+    } else if !subpath.is_empty() {
+        clone_beneath(&name, subpath, *recursive)
     } else {
         sys::clone_tree(sys::cwd(), &name, *recursive)
     };
-    let tree = tree.map_err(|errno| Error::system("bind it", errno))?;
+    let tree = tree.map_err(|errno| match subpath.as_str() {
+        "" => Error::system("bind it", errno),
+        subpath => Error::with_detail("bind it", errno, &["sub-path ", subpath].concat()),
+    })?;
     Ok(Some(tree))
+}
+
+/// Copies a part of a source. Whoever writes to the source may put links there: they are followed
+/// as long as they stay below it.
+fn clone_beneath(source: &CStr, subpath: &str, recursive: bool) -> sys::SysResult<OwnedFd> {
+    let top = sys::open(sys::cwd(), source, libc::O_PATH | libc::O_DIRECTORY)?;
+    let path = sys::c_string(subpath)?;
+    let beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+    let part = sys::openat2(top.as_fd(), &path, libc::O_PATH, 0, beneath)?;
+    sys::clone_tree(part.as_fd(), c"", recursive)
 }
 
 /// Makes every mount but those of control groups, whose namespace comes later.

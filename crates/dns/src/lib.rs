@@ -11,11 +11,15 @@
 //! its own is killed. Neither needs the daemon: what is to be known lies in files, and a namespace
 //! is found again by the supervisor's status file. When no container is left they end.
 //!
+//! The worker reads what containers send, so it gives up what the daemon may do ([`confine`]) but for
+//! entering network namespaces and leading port 53 there.
+//!
 //! Messages are parsed by ourselves ([`message`]): a resolver that forwards whole messages needs
 //! to read one question and write address records, which is a fraction of a protocol library.
 
 mod book;
 mod client;
+mod confine;
 mod error;
 mod forward;
 mod keeper;

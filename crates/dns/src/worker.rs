@@ -58,6 +58,7 @@ struct Worker {
 
 /// Serves until it ends by itself.
 pub(crate) fn run(run_root: &Path, listener: &StdListener, keeper: OwnedFd) -> Result<End> {
+    crate::confine::confine()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(16)

@@ -50,8 +50,11 @@ pub fn container(version: ApiVersion, value: &mut Value) {
     }
     let short_id: String = text(&value["Id"]).chars().take(12).collect();
     let host_name = text(&value["Config"]["Hostname"]).to_owned();
+    // A container that has never run has not been on its networks yet.
+    let names = [short_id.as_str(), host_name.as_str()];
+    let was_there = value["State"]["Status"] != "created";
     if let Some(networks) = value.pointer_mut("/NetworkSettings/Networks") {
-        endpoints(version, networks, &[&short_id, &host_name]);
+        endpoints(version, networks, if was_there { &names } else { &[] });
     }
 }
 
@@ -70,7 +73,11 @@ fn endpoints(version: ApiVersion, networks: &mut Value, names: &[&str]) {
                     aliases.push(json!(name));
                 }
             }
-            endpoint["Aliases"] = json!(aliases);
+            endpoint["Aliases"] = if aliases.is_empty() {
+                Value::Null
+            } else {
+                json!(aliases)
+            };
         }
         if version < v(44) {
             without(endpoint, &["DNSNames"]);
@@ -94,11 +101,6 @@ pub fn container_summary(version: ApiVersion, value: &mut Value) {
     if let Some(networks) = value.pointer_mut("/NetworkSettings/Networks") {
         // The list never told of short ids.
         endpoints(version, networks, &[]);
-        for (_, endpoint) in networks.as_object_mut().into_iter().flatten() {
-            if endpoint["Aliases"].as_array().is_some_and(Vec::is_empty) {
-                endpoint["Aliases"] = Value::Null;
-            }
-        }
     }
 }
 
@@ -284,6 +286,13 @@ mod tests {
         assert_eq!(
             mine(43),
             json!({"Aliases": ["db", "0123456789ab", "inside"]})
+        );
+        let mut made = newest.clone();
+        made["State"] = json!({"Status": "created"});
+        container(v(43), &mut made);
+        assert_eq!(
+            made["NetworkSettings"]["Networks"]["mine"],
+            json!({"Aliases": ["db"]})
         );
         assert_eq!(mine(47), json!({"Aliases": ["db"], "DNSNames": ["box"]}));
         assert_eq!(

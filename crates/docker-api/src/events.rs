@@ -9,10 +9,11 @@ use crate::reply::{self, Response};
 use crate::request::{ApiVersion, Request};
 use bytes::Bytes;
 use gamut_engine::events::EngineEvent;
+use gamut_engine::{Caller, Engine};
 use gamut_spec::{time, units};
 use hyper::header::ACCEPT;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -60,6 +61,24 @@ fn media_type(request: &Request) -> &'static str {
     }
 }
 
+/// Containers that a caller has been seen to own: of their end he hears, too.
+#[derive(Default)]
+struct Own(BTreeSet<String>);
+
+impl Own {
+    fn may_see(&mut self, engine: &Engine, caller: &Caller, event: &EngineEvent) -> bool {
+        if engine.is_trusted(caller) {
+            return true;
+        }
+        let is_own = event.kind == "container"
+            && (self.0.contains(&event.id) || engine.authorize_use(caller, &event.id).is_ok());
+        if is_own {
+            self.0.insert(event.id.clone());
+        }
+        is_own
+    }
+}
+
 /// Streams events as lines of JSON; ends at `until`.
 pub fn stream(request: &Request) -> Result<Response, ApiError> {
     let filters = Filters::from_request(request)?;
@@ -87,16 +106,21 @@ pub fn stream(request: &Request) -> Result<Response, ApiError> {
         None => (Vec::new(), log.subscribe()),
     };
     let (sender, reply) = body::stream();
+    let (engine, caller) = (Arc::clone(&request.engine), request.caller.clone());
+    let mut own = Own::default();
     tokio::spawn(async move {
-        let wanted = |event: &EngineEvent| {
-            until_ns.is_none_or(|until| event.time_ns <= until) && matches(event, &filters)
+        let mut wanted = |event: &EngineEvent| {
+            own.may_see(&engine, &caller, event)
+                && until_ns.is_none_or(|until| event.time_ns <= until)
+                && matches(event, &filters)
         };
-        for line in past
-            .iter()
-            .filter(|event| wanted(event))
-            .filter_map(|event| line(event))
-        {
-            if sender.send(Ok(line)).await.is_err() {
+        for event in past.iter() {
+            if !wanted(event) {
+                continue;
+            }
+            if let Some(line) = line(event)
+                && sender.send(Ok(line)).await.is_err()
+            {
                 return;
             }
         }

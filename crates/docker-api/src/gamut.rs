@@ -4,7 +4,7 @@ use crate::error::ApiError;
 use crate::hijack::{self, Output, Stdio};
 use crate::reply::{self, Response};
 use crate::request::{Request, blocking};
-use gamut_image::{MAX_UNIKERNEL_BYTES, UnikernelOptions};
+use gamut_image::{MAX_UNIKERNEL_BYTES, Package, UnikernelOptions};
 use gamut_spec::reference::Reference;
 use serde_json::{Value, json};
 use std::io::Read;
@@ -50,7 +50,8 @@ pub async fn debug(request: Request, name: &str) -> Result<Response, ApiError> {
     Ok(hijack::respond(request, stdio, |_| async {}))
 }
 
-/// `POST /gamut/v1/unikernels`: makes an image of the unikernel in the body, an ELF file. Query:
+/// `POST /gamut/v1/unikernels`: makes an image of the unikernel in the body, an ELF file, or with
+/// content type `application/x-tar` an archive of `unikernel` and `files/PATH`. Query:
 /// `name`, `addTo` (name of an image whose unikernel form it is to be), `memory` in bytes, and any
 /// number of `arg`, `cmd`, `env`, `label`, `expose` and `volume`.
 pub async fn pack(request: Request) -> Result<Response, ApiError> {
@@ -76,23 +77,37 @@ pub async fn pack(request: Request) -> Result<Response, ApiError> {
         exposed_ports: texts("expose"),
         volumes: texts("volume"),
     };
+    let content_type = request.headers.get("content-type");
+    let is_archive = content_type.is_some_and(|kind| kind == "application/x-tar");
     let (engine, caller) = (Arc::clone(&request.engine), request.caller.clone());
     let body = request.into_reader();
     let id = blocking(&engine, &caller, move |engine, caller| {
-        let mut program = Vec::new();
-        body.take(MAX_UNIKERNEL_BYTES + 1)
-            .read_to_end(&mut program)
-            .map_err(|source| gamut_engine::Error::system("read the unikernel", source))?;
-        if program.len() as u64 > MAX_UNIKERNEL_BYTES {
-            return Err(gamut_engine::Error::invalid(format!(
-                "the file is larger than {MAX_UNIKERNEL_BYTES} bytes"
-            )));
-        }
+        let package = if is_archive {
+            engine.read_unikernel_package(body)?
+        } else {
+            Package {
+                program: read_program(body)?,
+                files: Vec::new(),
+            }
+        };
         let names = (name.as_ref(), beside.as_ref());
-        engine.pack_unikernel(caller, program, memory_bytes, &options, names.0, names.1)
+        engine.pack_unikernel(caller, package, memory_bytes, &options, names.0, names.1)
     })
     .await?;
     Ok(reply::json(&json!({ "Id": id })))
+}
+
+fn read_program(body: impl Read) -> gamut_engine::Result<Vec<u8>> {
+    let mut program = Vec::new();
+    body.take(MAX_UNIKERNEL_BYTES + 1)
+        .read_to_end(&mut program)
+        .map_err(|source| gamut_engine::Error::system("read the unikernel", source))?;
+    if program.len() as u64 > MAX_UNIKERNEL_BYTES {
+        return Err(gamut_engine::Error::invalid(format!(
+            "the file is larger than {MAX_UNIKERNEL_BYTES} bytes"
+        )));
+    }
+    Ok(program)
 }
 
 /// `GET /gamut/v1/refusals`: what each level cannot do, and why.

@@ -37,6 +37,23 @@ fn find(engine: &Engine, name: &str) -> Result<Image, ApiError> {
 /// Before this version, `shared-size` means nothing.
 const SHARED_SIZE_SINCE: ApiVersion = ApiVersion(1, 42);
 
+/// As [`find`], of one that is built in as well: it need not be pulled. Clients that look before
+/// they make a container (compose) find it here.
+async fn find_or_load(request: &Request, name: &str) -> Result<Image, ApiError> {
+    let found = find(&request.engine, name);
+    if found.is_ok() {
+        return found;
+    }
+    let built_in = name.to_owned();
+    let load = move |engine: &Arc<Engine>, _: &gamut_engine::Caller| {
+        Ok(engine.images().ensure_builtin(&built_in).unwrap_or(false))
+    };
+    if request.blocking(load).await? {
+        return find(&request.engine, name);
+    }
+    found
+}
+
 /// `GET /images/json`
 pub async fn list(request: Request) -> Result<Response, ApiError> {
     let filters = Filters::from_request(&request)?;
@@ -159,19 +176,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 
 /// `GET /images/{name}/json`
 pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError> {
-    let mut found = find(&request.engine, name);
-    if found.is_err() {
-        // One that is built in need not be pulled: clients that look before they make a container
-        // (compose) find it here.
-        let built_in = name.to_owned();
-        let load = move |engine: &Arc<Engine>, _: &gamut_engine::Caller| {
-            Ok(engine.images().ensure_builtin(&built_in).unwrap_or(false))
-        };
-        if request.blocking(load).await? {
-            found = find(&request.engine, name);
-        }
-    }
-    let image = found?;
+    let image = find_or_load(&request, name).await?;
     let config = &image.config;
     let mut execution = serde_json::to_value(&config.config)
         .map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?;
@@ -229,7 +234,7 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
 
 /// `GET /images/{name}/history`
 pub async fn history(request: Request, name: &str) -> Result<Response, ApiError> {
-    let image = find(&request.engine, name)?;
+    let image = find_or_load(&request, name).await?;
     let steps = request.engine.images().history(&image);
     let list: Vec<Value> = steps
         .iter()
@@ -265,7 +270,7 @@ pub async fn tag(request: Request, name: &str) -> Result<Response, ApiError> {
         ));
     }
     let name = name.to_owned();
-    find(&request.engine, &name)?;
+    find_or_load(&request, &name).await?;
     request
         .blocking(move |engine, caller| engine.tag_image(caller, &name, &target))
         .await?;
@@ -345,7 +350,7 @@ fn all_tags(engine: &Engine, names: Vec<String>) -> Vec<String> {
 }
 
 /// `GET /images/get`, `GET /images/{name}/get`: an archive.
-pub fn save(request: &Request, mut names: Vec<String>) -> Result<Response, ApiError> {
+pub async fn save(request: Request, mut names: Vec<String>) -> Result<Response, ApiError> {
     names.extend(
         request
             .texts("names")
@@ -358,7 +363,8 @@ pub fn save(request: &Request, mut names: Vec<String>) -> Result<Response, ApiEr
     }
     // Before the answer has begun, so that a missing image is a proper error.
     for name in &names {
-        find(&request.engine, name)
+        find_or_load(&request, name)
+            .await
             .map_err(|_| ApiError::new(ErrorKind::NotFound, format!("No such image: {name}")))?;
     }
     let names = all_tags(&request.engine, names);

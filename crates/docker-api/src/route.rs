@@ -20,6 +20,7 @@ pub async fn answer(request: Request) -> Result<Response, ApiError> {
     let method = request.method.clone();
     let owned = request.segments.clone();
     let path: Vec<&str> = owned.iter().map(String::as_str).collect();
+    crate::authorization::check(&request, &path)?;
     if let Some(answer) = elsewhere(&request, &path) {
         return answer;
     }
@@ -81,10 +82,10 @@ async fn get(request: Request, path: &[&str]) -> Result<Response, ApiError> {
         }
         ["images", "search"] => registry::search(request).await,
         ["images", "json"] => images::list(request).await,
-        ["images", "get"] => images::save(&request, Vec::new()),
+        ["images", "get"] => images::save(request, Vec::new()).await,
         ["images", name @ .., "json"] => images::inspect(request, &name.join("/")).await,
         ["images", name @ .., "history"] => images::history(request, &name.join("/")).await,
-        ["images", name @ .., "get"] => images::save(&request, vec![name.join("/")]),
+        ["images", name @ .., "get"] => images::save(request, vec![name.join("/")]).await,
         ["volumes"] => volumes::list(request).await,
         ["volumes", name] => volumes::inspect(request, name).await,
         ["networks"] => networks::list(&request),

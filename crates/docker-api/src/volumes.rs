@@ -31,9 +31,10 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
     filters.check(&["dangling", "driver", "label", "label!", "name"])?;
     let dangling = filters.flag("dangling")?;
     let volumes = request
-        .blocking(move |engine, _| {
+        .blocking(move |engine, caller| {
             let wanted = |record: &VolumeRecord| {
-                filters.match_labels(&record.labels)
+                engine.may_use(caller, record.provenance.uid)
+                    && filters.match_labels(&record.labels)
                     && filters.any("name", |name| record.name.contains(name.as_str()))
                     && filters.any("driver", |driver| driver == "local")
                     && dangling.is_none_or(|dangling| {

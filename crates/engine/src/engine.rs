@@ -69,6 +69,7 @@ pub struct Engine {
     pub(crate) index: Index,
     pub(crate) store: Collection,
     pub(crate) volumes: Volumes,
+    pub(crate) volume_holders: crate::volume_mount::Holders,
     pub(crate) images: ImageStore,
     pub(crate) networking: Networking,
     pub(crate) events: EventLog,
@@ -109,6 +110,7 @@ impl Engine {
     /// If another engine has the data root, or the system does not allow what is needed; each
     /// message says what to do.
     pub fn open(options: Options, runtime: Handle) -> Result<Arc<Self>> {
+        options.log.check()?;
         let data_root = &options.data_root;
         for (directory, mode) in [
             (data_root.clone(), 0o710),
@@ -161,6 +163,7 @@ impl Engine {
             index: Index::default(),
             store,
             volumes,
+            volume_holders: crate::volume_mount::Holders::default(),
             images,
             networking,
             events: EventLog::default(),

@@ -30,6 +30,8 @@ pub struct EngineEvent {
 pub struct EventLog {
     remembered: Mutex<VecDeque<Arc<EngineEvent>>>,
     sender: broadcast::Sender<Arc<EngineEvent>>,
+    /// How often what happened.
+    counts: Mutex<BTreeMap<(&'static str, String), u64>>,
 }
 
 impl Default for EventLog {
@@ -38,6 +40,7 @@ impl Default for EventLog {
         Self {
             remembered: Mutex::new(VecDeque::new()),
             sender,
+            counts: Mutex::default(),
         }
     }
 }
@@ -64,6 +67,11 @@ impl EventLog {
             id: id.to_owned(),
             attributes,
         });
+        // What follows a colon is the command of a session, or the state of health.
+        let verb = event.action.split(':').next().unwrap_or_default();
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry((kind, verb.to_owned())).or_default() += 1;
+        drop(counts);
         // Under the lock, so that `subscribe_since` sees each event exactly once.
         let mut remembered = self.lock();
         if remembered.len() == REMEMBERED {
@@ -71,6 +79,15 @@ impl EventLog {
         }
         remembered.push_back(Arc::clone(&event));
         let _ = self.sender.send(event);
+    }
+
+    /// How often what happened since the engine was opened, by kind and action.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<(&'static str, String), u64> {
+        self.counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Events from now on.

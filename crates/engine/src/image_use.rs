@@ -2,9 +2,9 @@
 
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
-use gamut_abi::guest::{GUEST_ABI_VERSION, elf};
+use gamut_abi::guest::{elf, rofs, solo5};
 use gamut_image::{
-    Image, ImportOptions, Progress, PruneFilter, PullOptions, Removal, UnikernelOptions,
+    Image, ImportOptions, Package, Progress, PruneFilter, PullOptions, Removal, UnikernelOptions,
 };
 use gamut_spec::reference::Reference;
 use std::collections::BTreeMap;
@@ -112,20 +112,18 @@ impl Engine {
     pub fn pack_unikernel(
         &self,
         _caller: &Caller,
-        mut program: Vec<u8>,
+        package: Package,
         memory_bytes: Option<u64>,
         options: &UnikernelOptions,
         name: Option<&Reference>,
         beside: Option<&Reference>,
     ) -> Result<String> {
+        let Package { mut program, files } = package;
         let refused = |error| Error::invalid(format!("the file is no unikernel: {error}"));
         let note = elf::unikernel_note(&program).map_err(refused)?;
-        if note.abi_version == 0 || note.abi_version > GUEST_ABI_VERSION {
-            return Err(Error::invalid(format!(
-                "abi_version: the unikernel was built for guest ABI version {}, this engine has version {GUEST_ABI_VERSION}; build it with this engine's libos",
-                note.abi_version
-            )));
-        }
+        note.check_version()
+            .map_err(|error| Error::invalid(format!("the unikernel's {error}")))?;
+        let files = pack_files(&program, &files)?;
         if let Some(memory_bytes) = memory_bytes {
             let least_bytes = note.least_memory_bytes();
             if memory_bytes < least_bytes {
@@ -137,13 +135,21 @@ impl Engine {
         }
         let id = self
             .images
-            .pack_unikernel(&program, options, name, beside)
+            .pack_unikernel(&program, files.as_deref(), options, name, beside)
             .map_err(|error| failed(&error))?;
         let shown = name
             .or(beside)
             .map_or_else(|| id.clone(), Reference::familiar);
         self.image_event("import", &id, &shown);
         Ok(id)
+    }
+
+    /// Reads the archive that a unikernel is packed from.
+    ///
+    /// # Errors
+    /// As [`Package::read`].
+    pub fn read_unikernel_package(&self, archive: impl Read) -> Result<Package> {
+        Package::read(archive).map_err(|error| failed(&error))
     }
 
     /// Gives an image a further name.
@@ -202,4 +208,24 @@ impl Engine {
         self.emit_removals(&pruned.removals);
         Ok(pruned)
     }
+}
+
+/// The image of a unikernel's read-only file system; none without files.
+fn pack_files(program: &[u8], files: &[(String, Vec<u8>)]) -> Result<Option<Vec<u8>>> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    if matches!(solo5::manifest(program), Ok(Some(_))) {
+        return Err(Error::invalid(
+            "images of Solo5 have no read-only file system; build the files into the program, or \
+             give them to it on a block device",
+        ));
+    }
+    let files: Vec<(&str, &[u8])> = files
+        .iter()
+        .map(|(path, content)| (path.as_str(), content.as_slice()))
+        .collect();
+    rofs::build(&files)
+        .map(Some)
+        .map_err(|error| Error::invalid(format!("the files of the unikernel: {error}")))
 }

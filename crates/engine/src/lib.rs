@@ -5,6 +5,7 @@
 //! killed and started again at any time, and joins what it finds (run directories) with what
 //! should be (records) in [`container::reconcile`].
 
+mod authorization;
 pub mod container;
 pub mod engine;
 pub mod error;
@@ -13,6 +14,8 @@ pub mod files;
 pub mod health;
 mod host_ports;
 mod image_use;
+pub mod local_volume;
+pub mod logging;
 pub mod logs;
 pub mod networking;
 pub mod options;
@@ -21,6 +24,8 @@ pub mod snapshotter;
 pub mod store;
 pub mod system;
 pub mod volume;
+mod volume_block;
+mod volume_mount;
 mod volume_use;
 
 pub use engine::{Caller, Engine};

@@ -120,7 +120,7 @@ impl Engine {
                 "Bad parameters: you must choose at least one stream",
             ));
         }
-        if container.read(|record| record.spec.log.driver == "none") {
+        if container.read(|record| !record.spec.log.is_kept()) {
             return Err(Error::conflict(
                 "configured logging driver does not support reading",
             ));

@@ -1,5 +1,6 @@
 //! How an engine is set up.
 
+use crate::logging::LogDefaults;
 use crate::snapshotter::Snapshotter;
 use std::path::PathBuf;
 
@@ -35,6 +36,11 @@ pub struct Options {
     /// What is said about registries, as JSON: mirrors, which are insecure. The first of these
     /// files that is there counts; `/etc/gamut/registries.json` by default.
     pub registries: Vec<PathBuf>,
+    /// Users other than root may use only what they have made, and make only what reaches nobody
+    /// else.
+    pub owners_only: bool,
+    /// Log driver and options of containers that do not say otherwise.
+    pub log: LogDefaults,
     /// Prepared network namespaces kept in the pool.
     pub pool_size: usize,
 }
@@ -88,6 +94,8 @@ impl Default for Options {
             remap_users: false,
             rootless: None,
             registries: vec![PathBuf::from("/etc/gamut/registries.json")],
+            owners_only: false,
+            log: LogDefaults::default(),
             pool_size: 4,
         }
     }

@@ -28,7 +28,7 @@ pub struct VolumeRecord {
     pub provenance: Provenance,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Options of the driver, only shown.
+    /// Options of the driver; see [`crate::local_volume`].
     pub options: BTreeMap<String, String>,
     /// It was made without a name of its own.
     pub anonymous: bool,
@@ -163,6 +163,11 @@ impl Volumes {
                 (fresh, true)
             }
         };
+        if name.len() == 1 {
+            return Err(Error::invalid(
+                "volume name is too short, names should be at least two alphanumeric characters",
+            ));
+        }
         if !id::is_object_name(&name) {
             return Err(Error::invalid(format!(
                 "create {name}: {name:?} includes invalid characters for a local volume name, only \
@@ -233,6 +238,8 @@ impl Volumes {
         if !records.contains_key(name) {
             return Err(no_volume(name));
         }
+        crate::volume_mount::unmount(&self.path(name))
+            .map_err(|source| Error::system(format!("unmount the volume {name}"), source))?;
         // Renamed first, so that a kill in between leaves either the volume or a leftover that
         // the next start sweeps, never half a volume.
         let doomed = self.directory.join(format!("{REMOVING}{name}"));

@@ -1,20 +1,59 @@
 //! Volumes as the engine sees them: who uses them, and what happens to them.
 
-use crate::container::record::{ContainerRecord, Provenance};
+use crate::container::record::{ContainerRecord, Provenance, ResolvedMount};
 use crate::container::remove::Pruned;
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
+use crate::local_volume::LocalMount;
 use crate::system::usage;
 use crate::volume::VolumeRecord;
+use crate::volume_block;
 use gamut_spec::error::ErrorKind;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+/// The volumes of a container, each with its mount.
+fn volumes_of(record: &ContainerRecord) -> impl Iterator<Item = (&str, &ResolvedMount)> {
+    let mounts = record.mounts.iter();
+    mounts.filter_map(|mount| Some((mount.volume.as_deref()?, mount)))
+}
 
 impl Engine {
     /// Notes that something happened to a volume.
     pub(crate) fn volume_event(&self, action: &str, name: &str) {
         let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
         self.events.emit("volume", action, name, attributes);
+    }
+
+    /// Tells of volumes that were made with a container.
+    pub(crate) fn volumes_made(&self, names: &[String]) {
+        for name in names {
+            self.volume_event("create", name);
+        }
+    }
+
+    /// Tells that a container which is about to start has its volumes.
+    pub(crate) fn volumes_mounted(&self, record: &ContainerRecord) {
+        for (name, mount) in volumes_of(record) {
+            let attributes = [
+                ("container", record.id.as_str()),
+                ("destination", &mount.destination),
+                ("driver", "local"),
+                ("propagation", &mount.propagation),
+                ("read/write", if mount.readonly { "false" } else { "true" }),
+            ];
+            let own = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            self.events.emit("volume", "mount", name, own.into());
+        }
+    }
+
+    /// Tells that a container has ended, and needs its volumes no more.
+    pub(crate) fn volumes_unmounted(&self, record: &ContainerRecord) {
+        for (name, _) in volumes_of(record) {
+            let attributes = [("container", record.id.as_str()), ("driver", "local")];
+            let own = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            self.events.emit("volume", "unmount", name, own.into());
+        }
     }
 
     /// Makes a volume, or returns the one that has the name.
@@ -28,21 +67,47 @@ impl Engine {
         options: BTreeMap<String, String>,
         labels: BTreeMap<String, String>,
     ) -> Result<VolumeRecord> {
-        if let Some(option) = options.keys().next() {
-            return Err(Error::invalid(format!(
-                "create volume: the driver option {option:?} is not supported yet"
-            )));
+        if !self.is_trusted(caller) && !options.is_empty() {
+            return Err(Self::denied(caller, "a volume with options"));
+        }
+        if let Some(name) = name {
+            self.authorize_volume(caller, name)?;
         }
         let provenance = Provenance {
             uid: caller.peer_uid,
             client: caller.client.clone(),
             purpose: labels.get("gamut.purpose").cloned().unwrap_or_default(),
         };
-        let (record, fresh) = self.volumes.create(name, labels, options, provenance, "")?;
+        let (record, fresh) = self.make_volume(name, labels, options, provenance, "")?;
         if fresh {
             self.volume_event("create", &record.name);
         }
         Ok(record)
+    }
+
+    /// Makes a volume with what its options ask for, or finds the one that has the name: then the
+    /// second is false. `container` is whose it is, if it is anonymous.
+    pub(crate) fn make_volume(
+        &self,
+        name: Option<&str>,
+        labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
+        provenance: Provenance,
+        container: &str,
+    ) -> Result<(VolumeRecord, bool)> {
+        LocalMount::parse(&options)
+            .map_err(|error| Error::invalid(format!("create {}: {error}", name.unwrap_or(""))))?;
+        let block_bytes = volume_block::bytes(&options)?;
+        let (record, fresh) = self
+            .volumes
+            .create(name, labels, options, provenance, container)?;
+        if let Some(bytes) = block_bytes.filter(|_| fresh)
+            && let Err(error) = volume_block::make(&self.volumes.path(&record.name), bytes)
+        {
+            self.volumes.remove(&record.name)?;
+            return Err(error);
+        }
+        Ok((record, fresh))
     }
 
     /// All volumes by name.
@@ -117,7 +182,7 @@ impl Engine {
         let mut pruned = Pruned::default();
         for record in self.volumes.list() {
             let idle = (all || record.anonymous) && self.volume_users(&record.name).is_empty();
-            if !idle || !wanted(&record) {
+            if !idle || !wanted(&record) || !self.may_use(caller, record.provenance.uid) {
                 continue;
             }
             let bytes = usage::tree_bytes(&self.volumes.path(&record.name));

@@ -54,4 +54,7 @@ pub use store::prune::{PruneFilter, Pruned};
 pub use store::remove::Removal;
 pub use store::usage::{DiskUsage, ImageUsage};
 pub use store::{Image, ImageStore, ImageSummary};
-pub use unikernel::{MAX_UNIKERNEL_BYTES, UNIKERNEL_PATH, UnikernelOptions};
+pub use unikernel::{
+    MAX_UNIKERNEL_BYTES, Package, UNIKERNEL_FILES_PATH, UNIKERNEL_PATH, UnikernelOptions,
+    fuzz_unikernel_package,
+};

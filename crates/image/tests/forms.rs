@@ -42,7 +42,7 @@ fn both() -> (tempfile::TempDir, ImageStore, String, String) {
     let archive = linux().docker_archive(&["x:1"]);
     store.load(&archive[..], &NoProgress).unwrap();
     let unikernel = store
-        .pack_unikernel(PROGRAM, &options(), None, Some(&name("x:1")))
+        .pack_unikernel(PROGRAM, None, &options(), None, Some(&name("x:1")))
         .unwrap();
     (dir, store, linux().id(), unikernel)
 }
@@ -69,7 +69,8 @@ fn a_packed_unikernel_is_the_same_each_time() {
     let (_dir, first) = store();
     let (_dir2, second) = store();
     let tag = name("u:1");
-    let pack = |store: &ImageStore| store.pack_unikernel(PROGRAM, &options(), Some(&tag), None);
+    let pack =
+        |store: &ImageStore| store.pack_unikernel(PROGRAM, None, &options(), Some(&tag), None);
     let id = pack(&first).unwrap();
     assert_eq!(pack(&first).unwrap(), id);
     assert_eq!(pack(&second).unwrap(), id);
@@ -106,7 +107,7 @@ fn a_linux_image_has_no_unikernel_form() {
         matches!(error, Error::OtherForm { .. }) && error.to_string().contains("pack --add-to"),
         "{error}"
     );
-    let missing = store.pack_unikernel(PROGRAM, &options(), None, Some(&name("y:1")));
+    let missing = store.pack_unikernel(PROGRAM, None, &options(), None, Some(&name("y:1")));
     assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(store.list().unwrap().len(), 1);
     assert_clean(&store);

@@ -14,6 +14,7 @@ pub mod process;
 pub mod unikernel;
 mod user_namespace;
 
+pub use compile::SUBPATH_OPTION;
 pub use container::{ContainerLevel, ContainerOptions};
 pub use contract::{Context, Isolation};
 pub use error::{Error, Refusal};

@@ -14,6 +14,7 @@ use crate::link;
 use crate::namespace::NetworkNamespace;
 use crate::netlink::NetlinkSocket;
 use crate::network::Network;
+use crate::shaping::{self, Bandwidth};
 use crate::sysctl;
 
 /// Name of a workload's first interface.
@@ -32,6 +33,11 @@ pub struct EndpointConfig {
     pub mac: Option<MacAddress>,
     /// Its IPv6 address, where the network has such.
     pub ipv6: Option<Ipv6Place>,
+    /// Kernel settings: names below `/proc/sys/net`, and values. [`plug`] makes them, a prepared
+    /// namespace does not.
+    pub sysctls: Vec<(String, String)>,
+    /// How much passes it.
+    pub bandwidth: Bandwidth,
 }
 
 /// The IPv6 side of an interface.
@@ -55,6 +61,8 @@ impl EndpointConfig {
             gateway: Some(network.gateway()),
             mac: None,
             ipv6: None,
+            sysctls: Vec::new(),
+            bandwidth: Bandwidth::default(),
         }
     }
 }
@@ -210,15 +218,7 @@ impl Wire {
         let inner = link::find(&mut wire.socket, interface)?.ok_or_else(|| missing(interface))?;
         wire.index = inner.index;
         wire.host_index = inner.peer_index.unwrap_or_default();
-        if network.ipv6().is_some() {
-            // Its address and its route are the engine's to give, not a neighbour's.
-            for (setting, value) in [("accept_ra", "0"), ("disable_ipv6", "0")] {
-                sysctl::write(&format!("ipv6/conf/{interface}/{setting}"), value)?;
-            }
-        } else {
-            // Without this the interface would announce a link-local address.
-            sysctl::write_if_present(&format!("ipv6/conf/{interface}/disable_ipv6"), "1")?;
-        }
+        prepare_ipv6(interface, network.ipv6().is_some())?;
         wire.socket.execute(vec![link::bring_up(wire.index)])?;
         // The kernel opens the way some time after both ends are up; until then it drops packets.
         // Done here, a workload's first packet is never the victim.
@@ -228,29 +228,10 @@ impl Wire {
 
     /// Gives the interface, which is up already, its addresses and the default route.
     fn configure(&mut self, config: &EndpointConfig) -> Result<Endpoint> {
-        let mac = config
-            .mac
-            .unwrap_or_else(|| MacAddress::from_ipv4(config.address));
-        if !mac.is_unicast() {
-            return Err(Error::InvalidArgument(format!(
-                "MAC address {mac} is not that of a single host"
-            )));
+        let mac = settle(&mut self.socket, self.index, config)?;
+        if let Some(rate) = config.bandwidth.ingress_bits_per_second {
+            self.network.limit(self.host_index, rate)?;
         }
-        let mut requests = vec![
-            link::set_mac(self.index, mac),
-            inet::add_address(self.index, config.address.into(), config.prefix),
-        ];
-        requests.extend(
-            config
-                .ipv6
-                .map(|ipv6| inet::add_address(self.index, ipv6.address.into(), ipv6.prefix)),
-        );
-        let gateways = [
-            config.gateway.map(IpAddr::V4),
-            config.ipv6.and_then(|ipv6| ipv6.gateway).map(IpAddr::V6),
-        ];
-        requests.extend(gateways.into_iter().flatten().map(inet::set_default_route));
-        self.socket.execute(requests)?;
         Ok(Endpoint {
             network: self.network.name().to_owned(),
             host_interface: self.host_interface.clone(),
@@ -264,6 +245,60 @@ impl Wire {
             mtu: self.network.mtu(),
         })
     }
+}
+
+/// Says whether an interface of the calling thread's namespace, which is down, has IPv6.
+pub(crate) fn prepare_ipv6(interface: &str, has_ipv6: bool) -> Result<()> {
+    if !has_ipv6 {
+        // Without this the interface would announce a link-local address.
+        return sysctl::write_if_present(&format!("ipv6/conf/{interface}/disable_ipv6"), "1");
+    }
+    // Its address and its route are the engine's to give, not a neighbour's.
+    for (setting, value) in [("accept_ra", "0"), ("disable_ipv6", "0")] {
+        sysctl::write(&format!("ipv6/conf/{interface}/{setting}"), value)?;
+    }
+    Ok(())
+}
+
+/// Gives an interface, which is up already, its addresses, the default routes, and the limit of what
+/// it sends.
+pub(crate) fn settle(
+    socket: &mut NetlinkSocket,
+    index: u32,
+    config: &EndpointConfig,
+) -> Result<MacAddress> {
+    let mac = config
+        .mac
+        .unwrap_or_else(|| MacAddress::from_ipv4(config.address));
+    if !mac.is_unicast() {
+        return Err(Error::InvalidArgument(format!(
+            "MAC address {mac} is not that of a single host"
+        )));
+    }
+    let mut requests = vec![
+        link::set_mac(index, mac),
+        inet::add_address(index, config.address.into(), config.prefix),
+    ];
+    requests.extend(
+        config
+            .ipv6
+            .map(|ipv6| inet::add_address(index, ipv6.address.into(), ipv6.prefix)),
+    );
+    let gateways = [
+        config.gateway.map(IpAddr::V4),
+        config.ipv6.and_then(|ipv6| ipv6.gateway).map(IpAddr::V6),
+    ];
+    requests.extend(gateways.into_iter().flatten().map(inet::set_default_route));
+    let egress = config.bandwidth.egress_bits_per_second;
+    requests.extend(egress.map(|rate| shaping::limit(index, rate)));
+    socket.execute(requests)?;
+    Ok(mac)
+}
+
+/// Makes the kernel settings of an endpoint, in whose namespace the calling thread is.
+pub(crate) fn apply_sysctls(config: &EndpointConfig) -> Result<()> {
+    let mut settings = config.sysctls.iter();
+    settings.try_for_each(|(name, value)| sysctl::write(name, value))
 }
 
 /// Connects a namespace, which may be a running workload's, by a further interface. On failure
@@ -280,7 +315,10 @@ pub fn plug(
     namespace.inside(|| {
         let socket = NetlinkSocket::route()?;
         let mut wire = Wire::lay(network, namespace, interface, socket)?;
-        let configured = wire.configure(config);
+        let configured = wire.configure(config).and_then(|endpoint| {
+            apply_sysctls(config)?;
+            Ok(endpoint)
+        });
         if configured.is_err()
             && let Err(error) = network.detach(&wire.host_interface)
         {

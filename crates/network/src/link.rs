@@ -6,11 +6,13 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind,
-    InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+    InfoMacVlan, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage, MacVlanMode, State,
 };
 
 use crate::address::MacAddress;
 use crate::error::Result;
+use crate::macvlan::MacvlanMode;
 use crate::netlink::{NetlinkSocket, Request};
 
 /// What the kernel tells of a link.
@@ -91,6 +93,42 @@ pub(crate) fn list(socket: &mut NetlinkSocket) -> Result<Vec<Link>> {
             _ => None,
         })
         .collect())
+}
+
+/// A macvlan interface to be made in another namespace, on a parent here.
+pub(crate) struct MacvlanLink<'a> {
+    pub parent: u32,
+    pub mode: MacvlanMode,
+    pub name: &'a str,
+    pub namespace: BorrowedFd<'a>,
+    pub mac: MacAddress,
+    pub mtu: u32,
+}
+
+/// Makes a macvlan interface, down.
+pub(crate) fn create_macvlan(wanted: &MacvlanLink<'_>) -> Request {
+    let mode = match wanted.mode {
+        MacvlanMode::Bridge => MacVlanMode::Bridge,
+        MacvlanMode::Private => MacVlanMode::Private,
+        MacvlanMode::Vepa => MacVlanMode::Vepa,
+        MacvlanMode::Passthru => MacVlanMode::Passthrough,
+    };
+    let mut message = named(wanted.name);
+    message.attributes.extend([
+        LinkAttribute::Link(wanted.parent),
+        LinkAttribute::NetNsFd(wanted.namespace.as_raw_fd()),
+        LinkAttribute::Address(wanted.mac.0.to_vec()),
+        LinkAttribute::Mtu(wanted.mtu),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::MacVlan),
+            LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(mode)])),
+        ]),
+    ]);
+    Request::new(
+        "make a macvlan interface",
+        RouteNetlinkMessage::NewLink(message),
+    )
+    .with_flags(NLM_F_CREATE | NLM_F_EXCL)
 }
 
 /// Makes a bridge, down. Its own hardware address keeps it from changing with the ports.

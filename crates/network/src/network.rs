@@ -16,6 +16,7 @@ use crate::inet::{self, Family};
 use crate::link;
 use crate::namespace::NetworkNamespace;
 use crate::netlink::NetlinkSocket;
+use crate::shaping;
 use crate::statistics::InterfaceStatistics;
 
 /// How the names of our host-side interfaces begin. Followed by eight hexadecimal digits.
@@ -415,6 +416,12 @@ impl Network {
             }
             std::thread::sleep(OPENING / 1000);
         }
+    }
+
+    /// Limits what a host end sends, which is what its workload receives.
+    pub(crate) fn limit(&self, host_index: u32, bits_per_second: u64) -> Result<()> {
+        let request = shaping::limit(host_index, bits_per_second);
+        self.socket().execute(vec![request])
     }
 
     /// The host end belongs to a workload now, or is gone.

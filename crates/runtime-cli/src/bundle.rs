@@ -11,6 +11,7 @@ use gamut_isolation::contract::RootSource;
 use oci_spec::runtime::{Process, Spec};
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Largest `config.json` that is read, in bytes.
@@ -124,7 +125,23 @@ impl Bundle {
         let linux = self.spec.linux().as_ref();
         let configured = linux
             .and_then(|linux| linux.cgroups_path().as_ref())
-            .is_some_and(|path| !path.as_os_str().is_empty());
+            .filter(|path| !path.as_os_str().is_empty());
+        if let Some(path) = configured.filter(|_| systemd_cgroup)
+            && path
+                .as_os_str()
+                .as_bytes()
+                .split(|byte| *byte == b':')
+                .count()
+                != 3
+        {
+            return Err(Error::Content {
+                path: self.path.join("config.json"),
+                problem: format!(
+                    "linux.cgroupsPath: with --systemd-cgroup it must be SLICE:PREFIX:NAME, not {}",
+                    path.display()
+                ),
+            });
+        }
         let options = CompileOptions {
             id: id.to_owned(),
             root: RootSource::Directory(root.to_owned()),
@@ -132,7 +149,7 @@ impl Bundle {
             bundle: Some(self.path.clone()),
             exact_bind_flags: true,
             network: Network::Config,
-            cgroup_path: match (configured, systemd_cgroup) {
+            cgroup_path: match (configured.is_some(), systemd_cgroup) {
                 (true, _) => None,
                 (false, true) => Some(format!("system.slice:gamut-runtime:{id}")),
                 (false, false) => Some(format!("/gamut-runtime/{id}")),

@@ -120,6 +120,7 @@ fn record(id: &str, bundle: &Bundle, rootfs: &Path, plan: &Plan, level: Isolatio
         id: id.to_owned(),
         bundle: bundle.path.clone(),
         cgroup_path: plan.cgroup.as_ref().map(|group| group.path.clone()),
+        systemd_cgroup: plan.cgroup.as_ref().is_some_and(|group| group.systemd),
         created_ns: gamut_spec::time::now_ns(),
         annotations: bundle.annotations(),
         rootfs: rootfs.to_owned(),

@@ -38,6 +38,9 @@ pub struct Record {
     pub bundle: PathBuf,
     /// Its control group, if it has one.
     pub cgroup_path: Option<String>,
+    /// systemd has made that group, and is to know of its limits and of its end.
+    #[serde(default)]
+    pub systemd_cgroup: bool,
     /// When it was made, in nanoseconds since the epoch.
     pub created_ns: u64,
     /// Annotations of its configuration.
@@ -228,6 +231,9 @@ impl Container {
     pub fn group(&self) -> Result<Option<Group>, Error> {
         match &self.record.cgroup_path {
             None => Ok(None),
+            Some(path) if self.record.systemd_cgroup => {
+                Ok(Some(Group::at_systemd(&Hierarchies::detect()?, path)?))
+            }
             Some(path) => Ok(Some(Group::at(&Hierarchies::detect()?, path)?)),
         }
     }
@@ -277,6 +283,7 @@ fn cut_off(id: &str, directory: PathBuf) -> Container {
             id: id.to_owned(),
             bundle: PathBuf::new(),
             cgroup_path: None,
+            systemd_cgroup: false,
             created_ns: 0,
             annotations: BTreeMap::new(),
             rootfs: PathBuf::new(),

@@ -3,12 +3,11 @@
 use crate::bundle::Bundle;
 use crate::error::Error;
 use crate::state::{Container, Record};
-use gamut_abi::guest::note::Note;
 use gamut_abi::oci::JAIL_DIRECTORY;
 use gamut_isolation::Refusal;
 use gamut_isolation::contract::RootSource;
 use gamut_isolation::unikernel::{
-    Host, Jail, JailDirectory, JailRecord, Places, find_program, is_unikernel, jail,
+    Host, Jail, JailDirectory, JailRecord, Places, Program, find_program, is_unikernel, jail,
 };
 use gamut_spec::isolation::IsolationLevel;
 use std::path::{Path, PathBuf};
@@ -23,10 +22,7 @@ const ANNOTATION: &str = "dev.gamut.isolation";
 const INSTALLED: &str = "/usr/libexec/gamut/gamut-monitor";
 
 /// The unikernel of a bundle.
-pub struct Unikernel {
-    image: PathBuf,
-    note: Note,
-}
+pub struct Unikernel(Program);
 
 /// Its jail, not made yet.
 pub struct Prepared {
@@ -64,8 +60,9 @@ pub fn find(name: &str, bundle: &Bundle, root: &Path) -> Result<Option<Unikernel
     if !wanted {
         return Ok(None);
     }
-    let (image, note) = find_program(&root, program)?;
-    Ok(Some(Unikernel { image, note }))
+    find_program(&root, program)
+        .map(|program| Some(Unikernel(program)))
+        .map_err(Error::from)
 }
 
 impl Unikernel {
@@ -78,13 +75,14 @@ impl Unikernel {
         let monitor = monitor()?;
         let places = Places {
             monitor: &monitor,
-            image: &self.image,
+            image: &self.0.image,
+            files: self.0.files.as_deref(),
             config: &directory.config(),
             status: &directory.status(),
             debug: &directory.debug(),
             resolv_conf: &directory.resolv_conf(),
         };
-        let jail = jail(&bundle.spec, &self.note, &places, Host::read())?;
+        let jail = jail(&bundle.spec, &self.0.note, &places, Host::read())?;
         Ok(Prepared { jail, directory })
     }
 }

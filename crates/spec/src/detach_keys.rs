@@ -13,12 +13,26 @@ pub struct KeySequence {
     bytes: Vec<u8>,
 }
 
-/// A key that there is not.
+/// Longest sequence. Nobody types more, and watching costs time with the square of it.
+const MAX_KEYS: usize = 32;
+
+/// No sequence of keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid detach keys ({text}) provided: unknown key \"{key}\"")]
-pub struct UnknownKey {
-    text: String,
-    key: String,
+pub enum InvalidKeys {
+    /// A key that there is not.
+    #[error("invalid detach keys ({text}) provided: unknown key \"{key}\"")]
+    Unknown {
+        /// The whole sequence.
+        text: String,
+        /// The key.
+        key: String,
+    },
+    /// Too many keys.
+    #[error("invalid detach keys provided: {count} keys, more than {MAX_KEYS}")]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
 }
 
 impl Default for KeySequence {
@@ -47,10 +61,14 @@ impl fmt::Display for KeySequence {
 }
 
 impl FromStr for KeySequence {
-    type Err = UnknownKey;
+    type Err = InvalidKeys;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let unknown = |key: &str| UnknownKey {
+        let count = text.split(',').count();
+        if count > MAX_KEYS {
+            return Err(InvalidKeys::TooMany { count });
+        }
+        let unknown = |key: &str| InvalidKeys::Unknown {
             text: text.to_owned(),
             key: key.to_owned(),
         };
@@ -137,6 +155,21 @@ impl Watch {
     }
 }
 
+/// Any text is parsed, and any input watched, without panic: the sequence up to the first line
+/// end, then the input.
+pub fn fuzz_detach_keys(data: &[u8]) {
+    let mut parts = data.splitn(2, |byte| *byte == b'\n');
+    let text = String::from_utf8_lossy(parts.next().unwrap_or_default());
+    let Ok(keys) = text.parse::<KeySequence>() else {
+        return;
+    };
+    let mut watch = keys.watch();
+    for piece in parts.next().unwrap_or_default().chunks(3) {
+        let _ = watch.filter(piece);
+    }
+    let _ = watch.finish();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +185,14 @@ mod tests {
         for bad in ["", "ctrl-", "ctrl-A", "ab", "a,,b", "ctrl-é", "é"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+        let long = ["a"; MAX_KEYS].join(",");
+        assert!(parse(&long).is_ok());
+        assert_eq!(
+            parse(&format!("{long},a")),
+            Err(InvalidKeys::TooMany {
+                count: MAX_KEYS + 1
+            })
+        );
     }
 
     #[test]

@@ -30,6 +30,15 @@ pub struct NameFiles {
     pub hosts: String,
 }
 
+impl NameFiles {
+    /// Whether a name server is at this address.
+    #[must_use]
+    pub fn names_server(&self, address: IpAddr) -> bool {
+        let (servers, _) = resolver(&self.resolv_conf);
+        servers.contains(&address.to_string())
+    }
+}
+
 /// Writes the text. `disk_bytes` are the sizes of the block devices, in their order.
 ///
 /// # Errors

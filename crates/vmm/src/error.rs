@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+pub use gamut_abi::guest::elf::ImageError;
+
 /// A failure of the monitor or of what it was given. Of the guest's own failures tells
 /// [`crate::ending::Ending`].
 #[derive(Debug, thiserror::Error)]
@@ -100,25 +102,5 @@ impl Error {
     /// The last error of the system.
     pub fn last(operation: impl Into<String>) -> Self {
         Self::system(operation, io::Error::last_os_error())
-    }
-}
-
-/// What is wrong with an ELF file, its note, or the memory it is to be put into.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {problem}")]
-pub struct ImageError {
-    /// The header, segment or note.
-    pub field: String,
-    /// Cause and way out.
-    pub problem: String,
-}
-
-impl ImageError {
-    /// Names a field and what is wrong with it.
-    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            problem: problem.into(),
-        }
     }
 }

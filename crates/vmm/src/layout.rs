@@ -22,8 +22,8 @@ use gamut_abi::guest::LOWEST_ADDRESS;
 use gamut_abi::guest::note::Note;
 use serde::{Deserialize, Serialize};
 
-use crate::elf::Elf;
 use crate::error::ImageError;
+use gamut_abi::guest::elf::{Elf, Segment};
 
 /// Size of a small page.
 pub const PAGE_BYTES: u64 = 4096;
@@ -160,7 +160,7 @@ fn memory_size(note: &Note, wanted_bytes: Option<u64>) -> Result<u64, ImageError
 /// Checks that segments lie in memory, above the monitor's area, and share no page with others of
 /// other rights.
 pub(crate) fn check_segments(elf: &Elf, memory_bytes: u64) -> Result<(), ImageError> {
-    let mut below: Option<&crate::elf::Segment> = None;
+    let mut below: Option<&Segment> = None;
     for segment in &elf.segments {
         let name = format!("segment at {:#x}", segment.memory.start);
         if segment.memory.start < LOWEST_ADDRESS {
@@ -200,7 +200,6 @@ pub(crate) fn check_segments(elf: &Elf, memory_bytes: u64) -> Result<(), ImageEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::elf::Segment;
 
     fn elf(segments: &[(u64, u64, bool)]) -> Elf {
         Elf {
@@ -214,7 +213,6 @@ mod tests {
                     is_executable: !is_writable,
                 })
                 .collect(),
-            notes: Vec::new(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The machine monitor: one guest, its memory, processor and devices, in a jail.
 //!
 //! ```text
-//! ELF file ─[elf, note]─► [layout] ─[prepare]─► memory ─[kvm]─► a processor at privilege level 3
+//! ELF file ─[prepare::Image]─► [layout] ─[prepare]─► memory ─[kvm]─► a processor at privilege level 3
 //!                                                                │ port write
 //!          [net] taps, [block] files, console ◄─[request]────────┘
 //! ```
@@ -16,13 +16,11 @@
 compile_error!("the monitor knows x86-64 only");
 
 pub mod block;
-mod bytes;
 pub mod clock;
 pub mod config_text;
 pub mod control;
 mod debug;
 pub mod device;
-pub mod elf;
 pub mod ending;
 mod entropy;
 pub mod error;
@@ -34,7 +32,6 @@ pub mod machine;
 pub mod memory;
 pub mod monitor;
 pub mod net;
-pub mod note;
 pub mod pages;
 pub mod paging;
 pub mod prepare;

@@ -21,6 +21,7 @@ use crate::error::{Error, ImageError, Result};
 use crate::kvm::KvmMachine;
 use crate::machine::{Guest, Own};
 use crate::memory::{FileView, map_file_for_reading};
+use crate::net::question::RESOLVER;
 use crate::net::{self, Tap};
 use crate::prepare::{Image, prepare};
 use crate::report::{RIP, Scene, report};
@@ -225,7 +226,7 @@ pub(crate) fn open_image(path: &str) -> Result<ImageFile> {
 pub(crate) fn solo5_manifest(path: &str, file: &[u8]) -> Result<Option<Manifest>> {
     gamut_abi::guest::solo5::manifest(file).map_err(|error| Error::Image {
         path: path.to_owned(),
-        problem: ImageError::new(error.field, error.problem),
+        problem: error,
     })
 }
 
@@ -266,12 +267,13 @@ fn devices(
     disks: Vec<FileDisk>,
     control: &Arc<Control>,
 ) -> Result<Devices> {
+    let mut poller = Poller::new(Arc::clone(control), taps.iter().map(Tap::descriptor));
+    for (index, tap) in taps.iter().enumerate() {
+        poller = poller.with_more(index, tap.answer_descriptors());
+    }
     Ok(Devices {
         clock: Box::new(machine.clock(None)?),
-        waiter: Box::new(Poller::new(
-            Arc::clone(control),
-            taps.iter().map(Tap::descriptor),
-        )),
+        waiter: Box::new(poller),
         nics: taps
             .into_iter()
             .map(|tap| Box::new(tap) as Box<dyn Nic>)
@@ -292,6 +294,11 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
     let debug_path = config.debug_socket_path.as_deref();
     let debugging = debug_path.map(Debugging::open).transpose()?;
     let status = StatusFile::open(config.status_path.clone())?;
+    let names = NameFiles {
+        resolv_conf: read_optional(config.resolv_conf_path.as_ref())?,
+        hosts: read_optional(config.hosts_path.as_ref())?,
+    };
+    let asks_resolver = names.names_server(RESOLVER.into());
     if let Some(manifest) = solo5_manifest(path, image_file.view.bytes())? {
         if is_translated(config.accelerator) {
             return Err(Error::Image {
@@ -303,7 +310,16 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
                 ),
             });
         }
-        let taps = net::open_all()?;
+        if config.rofs_path.is_some() {
+            return Err(Error::Image {
+                path: path.clone(),
+                problem: ImageError::new(
+                    "read-only file system",
+                    "images of Solo5 have none; take its file out of the image",
+                ),
+            });
+        }
+        let taps = net::open_all(asks_resolver)?;
         let attached = solo5::attach_by_config(path, manifest, taps, &config.blocks)?;
         let arguments = config.args.get(1..).unwrap_or_default().join(" ");
         let bytes = config.memory_bytes;
@@ -325,14 +341,10 @@ fn assemble(config_path: &str, control: &Arc<Control>) -> Result<Assembly> {
         .iter()
         .map(FileDisk::open)
         .collect::<Result<Vec<_>>>()?;
-    let taps = net::open_all()?;
+    let taps = net::open_all(asks_resolver)?;
     image
         .check_devices(taps.len(), disks.len())
         .map_err(refused)?;
-    let names = NameFiles {
-        resolv_conf: read_optional(config.resolv_conf_path.as_ref())?,
-        hosts: read_optional(config.hosts_path.as_ref())?,
-    };
     let nics: Vec<_> = taps.iter().map(|tap| tap.config.clone()).collect();
     let disk_bytes: Vec<u64> = disks.iter().map(Disk::bytes).collect();
     let text = config_text::build(&config, &nics, &disk_bytes, &names).map_err(|problem| {

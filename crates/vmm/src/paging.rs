@@ -127,7 +127,7 @@ impl<'memory> PageTables<'memory> {
 
     fn get(&self, slot: u64) -> Result<u64, TablesFull> {
         let bytes = self.room.get(self.place(slot)?).ok_or(TablesFull)?;
-        crate::bytes::u64_at(bytes, 0).ok_or(TablesFull)
+        gamut_abi::guest::bytes::u64_at(bytes, 0).ok_or(TablesFull)
     }
 
     fn set(&mut self, slot: u64, entry: u64) -> Result<(), TablesFull> {
@@ -153,7 +153,7 @@ mod tests {
         let mut table = BASE;
         for shift in [39, 30, 21, 12] {
             let at = usize::try_from(table - BASE + index(address, shift) * 8).unwrap();
-            let entry = crate::bytes::u64_at(room, at)?;
+            let entry = gamut_abi::guest::bytes::u64_at(room, at)?;
             if entry & PRESENT == 0 {
                 return None;
             }

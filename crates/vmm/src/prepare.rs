@@ -7,7 +7,6 @@ use gamut_abi::guest::boot::{BOOT_MAGIC, BootBlock};
 use gamut_abi::guest::hypercall::PORTS;
 use gamut_abi::guest::note::{NEEDS_BLOCK, NEEDS_NETWORK, Note};
 
-use crate::elf::Elf;
 use crate::error::{Error, ImageError, Result};
 use crate::layout::{
     BOOT_ADDRESS, CLOCK_ADDRESS, CONFIG_TEXT, DESCRIPTORS_ADDRESS, Layout, PAGE_BYTES, PAGE_TABLES,
@@ -15,7 +14,8 @@ use crate::layout::{
 };
 use crate::memory::{GuestMemory, bytes_of};
 use crate::paging::{PageTables, Rights};
-use crate::{entropy, note, tables};
+use crate::{entropy, tables};
+use gamut_abi::guest::elf::{Elf, unikernel_note};
 
 /// An ELF file that can be a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,8 @@ impl Image {
     /// Names what is wrong with it, and how to build it right.
     pub fn parse(file: &[u8]) -> std::result::Result<Self, ImageError> {
         let elf = Elf::parse(file)?;
-        let note = note::find(file, &elf.notes)?;
+        let note = unikernel_note(file)?;
+        note.check_version()?;
         Ok(Self { elf, note })
     }
 

@@ -190,8 +190,8 @@ pub fn frames(registers: &Registers, memory: &GuestMemory) -> Vec<u64> {
             break;
         };
         let (Some(next), Some(address)) = (
-            crate::bytes::u64_at(bytes, 0),
-            crate::bytes::u64_at(bytes, 8),
+            gamut_abi::guest::bytes::u64_at(bytes, 0),
+            gamut_abi::guest::bytes::u64_at(bytes, 8),
         ) else {
             break;
         };

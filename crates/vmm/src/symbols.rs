@@ -1,7 +1,7 @@
 //! Names of addresses, from the symbol table of an ELF file.
 
-use crate::bytes::{u16_at, u32_at, u64_at};
-use crate::elf::symbol_table;
+use gamut_abi::guest::bytes::{u16_at, u32_at, u64_at};
+use gamut_abi::guest::elf::symbol_table;
 
 const SYMBOL_BYTES: usize = 24;
 const STT_FUNC: u8 = 2;

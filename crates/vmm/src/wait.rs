@@ -10,26 +10,46 @@ use crate::device::{Lost, Waiter, Woken};
 /// Waits by ppoll(2) on the guest's taps and on the control's wake-up call.
 pub struct Poller {
     control: Arc<Control>,
-    /// The wake-up call first.
+    /// The wake-up call first, then the network devices, then what else brings them frames.
     descriptors: Vec<libc::pollfd>,
+    nics: usize,
+    /// Which device each of the last ones belongs to.
+    owners: Vec<usize>,
+}
+
+fn polled(fd: i32) -> libc::pollfd {
+    libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    }
 }
 
 impl Poller {
     /// Waits on descriptors of network devices, which must stay open.
     #[must_use]
     pub fn new(control: Arc<Control>, nics: impl IntoIterator<Item = i32>) -> Self {
-        let descriptors = std::iter::once(control.wake_descriptor())
+        let descriptors: Vec<_> = std::iter::once(control.wake_descriptor())
             .chain(nics)
-            .map(|fd| libc::pollfd {
-                fd,
-                events: libc::POLLIN,
-                revents: 0,
-            })
+            .map(polled)
             .collect();
         Self {
             control,
+            nics: descriptors.len() - 1,
             descriptors,
+            owners: Vec::new(),
         }
+    }
+
+    /// Waits as well on descriptors that bring a network device frames beside its own. They must
+    /// stay open; an error of theirs is for the device to read.
+    #[must_use]
+    pub fn with_more(mut self, nic: usize, descriptors: impl IntoIterator<Item = i32>) -> Self {
+        for descriptor in descriptors {
+            self.descriptors.push(polled(descriptor));
+            self.owners.push(nic);
+        }
+        self
     }
 }
 
@@ -55,10 +75,11 @@ impl Waiter for Poller {
                 _ => Err(Lost(format!("wait for frames: {error}"))),
             };
         }
-        let Some((wake, nics)) = self.descriptors.split_first() else {
+        let Some((wake, others)) = self.descriptors.split_first() else {
             return Ok(Woken::Timeout);
         };
-        if let Some(index) = nics.iter().position(|nic| nic.revents & gone() != 0) {
+        let mut nics = others.iter().take(self.nics);
+        if let Some(index) = nics.position(|nic| nic.revents & gone() != 0) {
             return Err(Lost(format!(
                 "network device {index} is gone: its interface was deleted"
             )));
@@ -75,9 +96,11 @@ impl Waiter for Poller {
     }
 
     fn frames(&self) -> u64 {
-        let nics = self.descriptors.iter().skip(1).take(64).enumerate();
-        nics.filter(|(_, nic)| nic.revents & libc::POLLIN != 0)
-            .fold(0, |frames, (index, _)| frames | 1 << index)
+        let owners = (0..self.nics).chain(self.owners.iter().copied());
+        let polled = self.descriptors.iter().skip(1).zip(owners);
+        polled
+            .filter(|(one, owner)| one.revents != 0 && *owner < 64)
+            .fold(0, |frames, (_, owner)| frames | 1 << owner)
     }
 }
 

@@ -13,6 +13,8 @@ fn on_terminal(daemon: &Daemon, words: &[&str]) -> Output {
     output
 }
 
+const NONE: [char; 0] = [];
+
 /// Bytes by which text can do something to a terminal, or end a line.
 fn control(text: &str) -> Vec<char> {
     let is_harmful = |c: &char| c.is_control() && !matches!(c, '\n' | '\t');
@@ -115,7 +117,7 @@ fn no_line_of_the_engines_log_is_written_by_others() {
         !log.lines().any(|line| line.starts_with("ERROR gamut")),
         "{log}"
     );
-    assert_eq!(control(&log), [], "{log:?}");
+    assert_eq!(control(&log), NONE, "{log:?}");
     daemon.finish();
 }
 
@@ -170,7 +172,7 @@ fn what_an_image_or_container_says_of_itself_does_nothing_to_the_terminal() {
         let output = on_terminal(&daemon, words);
         assert_eq!(output.code, 0, "{words:?}: {output:#?}");
         let text = &output.stdout;
-        assert_eq!(control(text), [], "{words:?}: {text:?}");
+        assert_eq!(control(text), NONE, "{words:?}: {text:?}");
     }
     // Errors that repeat what the image wanted.
     daemon.import(
@@ -179,9 +181,9 @@ fn what_an_image_or_container_says_of_itself_does_nothing_to_the_terminal() {
         &[&format!("ENTRYPOINT {}", serde_json::json!([HOSTILE]))],
     );
     let output = on_terminal(&daemon, &["run", "--rm", "bad"]);
-    assert_eq!(control(&output.stdout), [], "{output:#?}");
+    assert_eq!(control(&output.stdout), NONE, "{output:#?}");
     let output = daemon.gamut(&["run", "--rm", "bad"]);
     assert!(output.code != 0, "{output:#?}");
-    assert_eq!(control(&output.stderr), [], "{output:#?}");
+    assert_eq!(control(&output.stderr), NONE, "{output:#?}");
     daemon.finish();
 }

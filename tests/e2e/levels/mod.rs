@@ -3,8 +3,11 @@
 //! The image `probe` has two forms, a script for Linux and a unikernel, which do the same.
 //! `--isolation` picks.
 
+mod debug;
+mod images;
 mod kills;
 mod lifecycle;
+mod names;
 mod network;
 mod run;
 mod unikernel;

@@ -20,7 +20,7 @@ use gamut_libos::{env, info, shutdown};
 
 use packet::Hop;
 
-app!(main, needs = NEEDS_NETWORK);
+app!(main, needs = NEEDS_NETWORK, default_memory_bytes = 8 << 20);
 
 static FORWARDED: [Metric; 2] = [
     Metric::counter("forward_frames_from_0_total", "Frames from device 0."),

@@ -5,7 +5,7 @@
 use gamut_libos::prelude::*;
 use gamut_libos::{clock, env};
 
-app!(main);
+app!(main, default_memory_bytes = 8 << 20);
 
 async fn main() -> Result<(), Error> {
     println!("Hello from a unikernel!");

@@ -7,7 +7,7 @@ use gamut_libos::http::{Request, Response, Server};
 use gamut_libos::prelude::*;
 use gamut_libos::start::NEEDS_NETWORK;
 
-app!(main, needs = NEEDS_NETWORK);
+app!(main, needs = NEEDS_NETWORK, default_memory_bytes = 8 << 20);
 
 async fn main() -> Result<(), Error> {
     let port = match env::var("PORT") {

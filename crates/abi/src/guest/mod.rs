@@ -15,6 +15,7 @@
 //! from memory that the other can write is hostile: it is copied once, then checked.
 
 pub mod boot;
+pub mod bytes;
 pub mod config;
 pub mod control_line;
 pub mod elf;

@@ -4,6 +4,11 @@
 //! a [`Note`]. Beside it stands Xen's note of type [`NOTE_TYPE_PVH_ENTRY`] (name `Xen`, 32-bit
 //! entry), by which other monitors boot the same file (Xen's `xen/include/public/elfnote.h`).
 
+use super::GUEST_ABI_VERSION;
+use super::bytes::{u32_at, u64_at};
+use super::elf::ImageError;
+use alloc::format;
+
 /// Name of the note's owner, with its terminating zero.
 pub const NOTE_NAME: &[u8] = b"Gamut\0";
 
@@ -50,22 +55,34 @@ impl Note {
         self.minimum_memory_bytes.max(2 * super::LOWEST_ADDRESS)
     }
 
+    /// Checks that the image was built for a guest ABI that is known here.
+    ///
+    /// # Errors
+    /// If it is a later one, with the way out.
+    pub fn check_version(&self) -> Result<(), ImageError> {
+        if (1..=GUEST_ABI_VERSION).contains(&self.abi_version) {
+            return Ok(());
+        }
+        Err(ImageError::new(
+            "Gamut note",
+            format!(
+                "it was built for version {} of the guest ABI, this version of Gamut knows up to \
+                 {GUEST_ABI_VERSION}; upgrade Gamut or build it with an older gamut-libos",
+                self.abi_version
+            ),
+        ))
+    }
+
     /// Reads a note's description. Longer ones (of later versions) are read as far as known.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..NOTE_BYTES)?;
-        let word = |at: usize| -> Option<u32> {
-            Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-        };
-        let double = |at: usize| -> Option<u64> {
-            Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
-        };
         Some(Self {
-            abi_version: word(0)?,
-            needs: word(4)?,
-            stack_bytes: double(8)?,
-            minimum_memory_bytes: double(16)?,
-            default_memory_bytes: double(24)?,
+            abi_version: u32_at(bytes, 0)?,
+            needs: u32_at(bytes, 4)?,
+            stack_bytes: u64_at(bytes, 8)?,
+            minimum_memory_bytes: u64_at(bytes, 16)?,
+            default_memory_bytes: u64_at(bytes, 24)?,
         })
     }
 }

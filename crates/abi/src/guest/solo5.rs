@@ -6,7 +6,8 @@
 //! A manifest is an array of devices that the image declares by name. The monitor fills in what
 //! each of them is ([`Manifest::attach_block`], [`Manifest::attach_net`]) and hands a copy over.
 
-use super::elf::{NotUnikernel, description};
+use super::bytes::u32_at as word;
+use super::elf::{ImageError, description};
 use super::note::{NEEDS_BLOCK, NEEDS_NETWORK, Note};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -78,22 +79,17 @@ pub struct Manifest {
     devices: Vec<Device>,
 }
 
-const fn wrong(field: &'static str, problem: &'static str) -> NotUnikernel {
-    NotUnikernel { field, problem }
+fn wrong(field: &'static str, problem: &'static str) -> ImageError {
+    ImageError::new(field, problem)
 }
 
 const MANIFEST: &str = "MFT1";
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    let field = bytes.get(at..at.checked_add(4)?)?;
-    Some(u32::from_le_bytes(field.try_into().ok()?))
-}
 
 /// The manifest of a Solo5 image. `None` if the file is something else.
 ///
 /// # Errors
 /// If it is none that this ABI can run, or its manifest is malformed.
-pub fn manifest(file: &[u8]) -> Result<Option<Manifest>, NotUnikernel> {
+pub fn manifest(file: &[u8]) -> Result<Option<Manifest>, ImageError> {
     let Some(abi) = description(file, OWNER, TYPE_ABI)? else {
         return Ok(None);
     };
@@ -117,7 +113,7 @@ pub fn manifest(file: &[u8]) -> Result<Option<Manifest>, NotUnikernel> {
     }
     let found = description(file, OWNER, TYPE_MANIFEST)?
         .and_then(|range| file.get(range))
-        .ok_or(wrong("PT_NOTE", "it is a Solo5 image without a manifest"))?;
+        .ok_or_else(|| wrong("PT_NOTE", "it is a Solo5 image without a manifest"))?;
     Manifest::parse(found).map(Some)
 }
 
@@ -137,11 +133,11 @@ impl Manifest {
     ///
     /// # Errors
     /// Names what is wrong with it.
-    pub fn parse(description: &[u8]) -> Result<Self, NotUnikernel> {
-        let size = wrong(MANIFEST, "note does not fall within valid size");
-        let bytes = description.get(PADDING_BYTES..).ok_or(size)?;
-        let version = word(bytes, 0).ok_or(size)?;
-        let count = word(bytes, 4).ok_or(size)?;
+    pub fn parse(description: &[u8]) -> Result<Self, ImageError> {
+        let size = || wrong(MANIFEST, "note does not fall within valid size");
+        let bytes = description.get(PADDING_BYTES..).ok_or_else(size)?;
+        let version = word(bytes, 0).ok_or_else(size)?;
+        let count = word(bytes, 4).ok_or_else(size)?;
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         if version != MANIFEST_VERSION {
             return Err(wrong(MANIFEST, "the manifest's version is not 1"));
@@ -150,7 +146,7 @@ impl Manifest {
             return Err(wrong(MANIFEST, "too many entries, maximum 63"));
         }
         if bytes.len() != HEADER_BYTES + count * ENTRY_BYTES {
-            return Err(size);
+            return Err(size());
         }
         let mut devices = Vec::new();
         let entries = bytes.get(HEADER_BYTES..).unwrap_or_default();
@@ -244,7 +240,7 @@ impl Manifest {
 }
 
 /// The device of an entry; none for a reserved one.
-fn read_entry(index: usize, entry: &[u8]) -> Result<Option<Device>, NotUnikernel> {
+fn read_entry(index: usize, entry: &[u8]) -> Result<Option<Device>, ImageError> {
     let name = entry.get(..NAME_BYTES).unwrap_or_default();
     let end = name.iter().position(|byte| *byte == 0);
     let kind = word(entry, TYPE_AT).unwrap_or(0);

@@ -1,8 +1,8 @@
-//! HTTP/1.1 over the unix socket: requests, answers, streams.
+//! HTTP/1.1 over a connection to the engine: requests, answers, streams.
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 
 use http_body_util::BodyExt as _;
@@ -11,17 +11,20 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
-use super::address::Address;
+use super::address::{Address, Endpoint};
 use super::autostart;
 use super::body::RequestBody;
 use super::hijack::Hijacked;
 use super::json_stream::Splitter;
 use super::query::Query;
+use super::stream::{self, Connected};
 use crate::error::Error;
 
-/// Version prefix of all requests. Fixed: asking first would cost a round trip per command.
+/// Version prefix of all requests. Fixed: asking first would cost a round trip per command. Of older
+/// versions the engine takes less: annotations, several networks, parts of volumes.
 const API_VERSION: &str = "/v1.51";
 const JSON_TYPE: &str = "application/json";
 /// An answer that is collected as a whole is not longer than this.
@@ -30,7 +33,7 @@ const ANSWER_LIMIT_BYTES: usize = 256 * 1024 * 1024;
 /// A client of one engine. Idle connections are kept for the next request.
 #[derive(Debug)]
 pub struct Client {
-    socket: PathBuf,
+    endpoint: Endpoint,
     may_start_daemon: bool,
     idle: Mutex<Vec<SendRequest<RequestBody>>>,
 }
@@ -97,7 +100,7 @@ impl Client {
     #[must_use]
     pub fn new(address: &Address) -> Self {
         Self {
-            socket: address.socket.clone(),
+            endpoint: address.endpoint.clone(),
             may_start_daemon: address.is_default,
             idle: Mutex::new(Vec::new()),
         }
@@ -281,32 +284,76 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<RequestBody>, Error> {
-        let stream = match UnixStream::connect(&self.socket).await {
-            Ok(stream) => stream,
-            Err(error) if self.may_start_daemon && is_absent(&error) => {
-                autostart::start_and_connect(&self.socket).await?
+        match self.open().await? {
+            Connected::Unix(stream) => handshake(stream).await,
+            Connected::Other(stream) => handshake(stream).await,
+        }
+    }
+
+    /// The engine's bytes, and bytes to the engine.
+    ///
+    /// # Errors
+    /// Connection failures.
+    pub async fn dial(&self) -> Result<(Reading, Writing), Error> {
+        Ok(match self.open().await? {
+            Connected::Unix(stream) => {
+                let (reader, writer) = stream.into_split();
+                (Box::pin(reader), Box::pin(writer))
             }
-            Err(source) => {
-                return Err(Error::Connect {
-                    path: self.socket.display().to_string(),
-                    source,
-                });
+            Connected::Other(stream) => {
+                let (reader, writer) = tokio::io::split(stream);
+                (Box::pin(reader), Box::pin(writer))
             }
+        })
+    }
+
+    async fn open(&self) -> Result<Connected, Error> {
+        let failed = |source| Error::Connect {
+            address: self.endpoint.to_string(),
+            source,
         };
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(|source| Error::Http {
-                    operation: "connect".into(),
-                    source,
-                })?;
-        tokio::spawn(async move {
-            // A broken connection shows in the request that uses it.
-            let _ = connection.with_upgrades().await;
-        });
-        Ok(sender)
+        match &self.endpoint {
+            Endpoint::Unix(socket) => match UnixStream::connect(socket).await {
+                Ok(stream) => Ok(Connected::Unix(stream)),
+                Err(error) if self.may_start_daemon && is_absent(&error) => {
+                    let stream = autostart::start_and_connect(socket).await?;
+                    Ok(Connected::Unix(stream))
+                }
+                Err(source) => Err(failed(source)),
+            },
+            Endpoint::Tls { host, port, files } => {
+                let connected = stream::connect_tls(host, *port, files).await;
+                connected.map(Connected::Other).map_err(failed)
+            }
+            Endpoint::Ssh { destination, port } => {
+                let started = stream::start_ssh(destination, *port);
+                started.map(Connected::Other).map_err(failed)
+            }
+        }
     }
 }
+
+async fn handshake<S>(stream: S) -> Result<SendRequest<RequestBody>, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|source| Error::Http {
+            operation: "connect".into(),
+            source,
+        })?;
+    tokio::spawn(async move {
+        // A broken connection shows in the request that uses it.
+        let _ = connection.with_upgrades().await;
+    });
+    Ok(sender)
+}
+
+/// Bytes of the engine.
+pub type Reading = Pin<Box<dyn AsyncRead + Send>>;
+/// Bytes to the engine.
+pub type Writing = Pin<Box<dyn AsyncWrite + Send>>;
 
 /// Whether nothing listens at the socket (as opposed to: we may not connect to it).
 fn is_absent(error: &io::Error) -> bool {

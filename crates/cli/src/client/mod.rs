@@ -1,4 +1,4 @@
-//! Client of the Engine API over a unix socket.
+//! Client of the Engine API, over a unix socket, TLS or ssh.
 
 pub mod address;
 pub mod autostart;
@@ -8,6 +8,7 @@ pub mod hijack;
 pub mod http;
 pub mod json_stream;
 pub mod query;
+pub mod stream;
 
 pub use address::Address;
 pub use hijack::Hijacked;

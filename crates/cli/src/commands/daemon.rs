@@ -1,5 +1,6 @@
 //! `gamut daemon`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -15,9 +16,35 @@ pub struct DaemonArguments {
     /// [default: /run/gamut; of an ordinary user $XDG_RUNTIME_DIR/gamut]
     #[arg(long, value_name = "DIR")]
     pub run_root: Option<PathBuf>,
-    /// Socket to listen on [default: RUN_ROOT/gamut.sock]
-    #[arg(short = 'H', long, value_name = "unix:///PATH")]
-    pub host: Option<String>,
+    /// Where to listen, several times if need be: unix:///PATH, or tcp://ADDRESS[:PORT] with
+    /// --tlsverify [default: unix://RUN_ROOT/gamut.sock]
+    #[arg(short = 'H', long, value_name = "ADDRESS")]
+    pub host: Vec<String>,
+    /// Serve clients on TCP that show a certificate of the authority
+    #[arg(long)]
+    pub tlsverify: bool,
+    /// Certificate of the authority [default: DOCKER_CERT_PATH or ~/.docker, ca.pem]
+    #[arg(long, value_name = "FILE")]
+    pub tlscacert: Option<PathBuf>,
+    /// Certificate of this engine [default: likewise, cert.pem]
+    #[arg(long, value_name = "FILE")]
+    pub tlscert: Option<PathBuf>,
+    /// Its private key [default: likewise, key.pem]
+    #[arg(long, value_name = "FILE")]
+    pub tlskey: Option<PathBuf>,
+    /// Whom to serve: `none` tells nobody apart, `owner` lets users other than root use only what
+    /// they have made
+    #[arg(long, value_name = "MODE", default_value = "none", value_parser = ["none", "owner"])]
+    pub authorization: String,
+    /// Where to serve /metrics, /healthz and /readyz without TLS, and nothing else
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_addr: Option<SocketAddr>,
+    /// Log driver of containers that do not say otherwise
+    #[arg(long, value_name = "DRIVER", default_value = "json-file")]
+    pub log_driver: String,
+    /// Its options
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub log_opt: Vec<String>,
     /// Name of the default network's bridge
     #[arg(long, value_name = "NAME", default_value = "gamut0")]
     pub bridge: String,
@@ -44,6 +71,9 @@ pub struct DaemonArguments {
     #[arg(long, value_name = "LEVEL", default_value = "info",
           value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub log_level: String,
+    /// How the daemon's own log is written
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub log_format: String,
     /// Group that may use the socket
     #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,

@@ -1,6 +1,7 @@
 //! The verbs: one type each, its fields are its flags.
 
 pub mod container;
+pub mod context;
 pub mod daemon;
 pub mod image;
 pub mod manual;

@@ -34,6 +34,12 @@ pub struct CreateArguments {
     /// Auxiliary IPv4 or IPv6 addresses used by network driver
     #[arg(long, value_name = "NAME=IP")]
     pub aux_address: Vec<String>,
+    /// The network from which to copy the configuration
+    #[arg(long, value_name = "NETWORK")]
+    pub config_from: Option<String>,
+    /// Create a configuration only network
+    #[arg(long)]
+    pub config_only: bool,
     /// Driver to manage the network
     #[arg(short, long, value_name = "DRIVER", default_value = "bridge")]
     pub driver: String,
@@ -52,9 +58,12 @@ pub struct CreateArguments {
     /// Set IPAM driver specific options
     #[arg(long, value_name = "KEY=VALUE")]
     pub ipam_opt: Vec<String>,
+    /// Enable or disable IPv4 address assignment
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ipv4: Option<bool>,
     /// Enable or disable IPv6 address assignment
-    #[arg(long)]
-    pub ipv6: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ipv6: Option<bool>,
     /// Set metadata on a network
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub label: Vec<String>,
@@ -92,8 +101,17 @@ impl Verb for CreateArguments {
             "Options": options("--opt", &self.opt)?,
             "Labels": files::labels(&[], &self.label)?,
         });
-        if self.ipv6 {
-            body["EnableIPv6"] = true.into();
+        if let Some(ipv4) = self.ipv4 {
+            body["EnableIPv4"] = ipv4.into();
+        }
+        if let Some(ipv6) = self.ipv6 {
+            body["EnableIPv6"] = ipv6.into();
+        }
+        if self.config_only {
+            body["ConfigOnly"] = true.into();
+        }
+        if let Some(from) = &self.config_from {
+            body["ConfigFrom"] = json!({"Network": from});
         }
         let answer = client
             .post("/networks/create", &Query::new(), &body)

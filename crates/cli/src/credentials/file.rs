@@ -79,6 +79,21 @@ impl ConfigFile {
         })
     }
 
+    /// The context that `context use` has chosen.
+    #[must_use]
+    pub fn current_context(&self) -> Option<&str> {
+        let name = self.fields.get("currentContext")?.as_str()?;
+        (!name.is_empty()).then_some(name)
+    }
+
+    /// Chooses a context; `None` is the default one.
+    pub fn set_current_context(&mut self, name: Option<&str>) {
+        match name {
+            Some(name) => self.fields.insert("currentContext".to_owned(), name.into()),
+            None => self.fields.remove("currentContext"),
+        };
+    }
+
     /// The helper that has a server's credentials: `credHelpers` before `credsStore`.
     #[must_use]
     pub fn helper_for(&self, server: &str) -> Option<&str> {

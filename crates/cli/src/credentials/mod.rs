@@ -12,7 +12,7 @@ use gamut_spec::reference::Reference;
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-use file::ConfigFile;
+pub use file::ConfigFile;
 
 /// The server by which Docker Hub is kept.
 const HUB: &str = "https://index.docker.io/v1/";

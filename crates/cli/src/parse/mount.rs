@@ -79,6 +79,22 @@ impl Draft {
             "bind-propagation" => {
                 self.bind.insert("Propagation".into(), value.into());
             }
+            "bind-recursive" => {
+                let field = match value {
+                    "enabled" => None,
+                    "disabled" => Some("NonRecursive"),
+                    "writable" => Some("ReadOnlyNonRecursive"),
+                    "readonly" => Some("ReadOnlyForceRecursive"),
+                    _ => {
+                        return Err(format!(
+                            "invalid value for bind-recursive: {value}: use enabled, disabled, writable or readonly"
+                        ));
+                    }
+                };
+                if let Some(field) = field {
+                    self.bind.insert(field.into(), true.into());
+                }
+            }
             "volume-driver" => {
                 self.driver.insert("Name".into(), value.into());
             }
@@ -126,6 +142,9 @@ impl Draft {
         }
         if self.kind == "tmpfs" && !self.source.is_empty() {
             return Err("cannot use 'source' with a tmpfs".into());
+        }
+        if self.bind.contains_key("ReadOnlyForceRecursive") && !self.is_read_only {
+            return Err("option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction".into());
         }
         let mut mount = json!({"Type": self.kind, "Target": self.target});
         let options = [
@@ -202,6 +221,10 @@ mod tests {
                    "TmpfsOptions": {"SizeBytes": 1 << 20, "Mode": 0o1777}})
         );
         assert_eq!(
+            parse("type=bind,src=/a,dst=/b,ro,bind-recursive=readonly").unwrap()["BindOptions"],
+            json!({"ReadOnlyForceRecursive": true})
+        );
+        assert_eq!(
             parse("type=bind,\"src=/a,b\",dst=/c,ro=false").unwrap()["Source"],
             "/a,b"
         );
@@ -213,6 +236,8 @@ mod tests {
             "",
             "type=bind,target=/x",
             "type=tmpfs,source=x,target=/x",
+            "type=bind,source=/x,target=/y,bind-recursive=readonly",
+            "type=bind,source=/x,target=/y,bind-recursive=maybe",
             "type=bind,source=/x",
             "type=bind,source=/x,target=/y,tmpfs-size=1",
             "bogus=1,target=/x",

@@ -46,6 +46,21 @@ impl Attachment {
         Ok(())
     }
 
+    /// The setting of `--mac-address`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for what the long form has said already, and for networks without addresses
+    /// of one's own.
+    pub fn mac_address(&mut self, address: &str) -> Result<(), Error> {
+        let is_shared = matches!(self.network.as_str(), "host" | "none");
+        if is_shared || self.network.starts_with("container:") {
+            return Err(Error::Usage(
+                "conflicting options: mac-address and the network mode".to_owned(),
+            ));
+        }
+        self.set("MacAddress", address.into(), "--mac-address")
+    }
+
     /// The settings of `--ip`, `--ip6`, `--network-alias` and `--link`.
     ///
     /// # Errors

@@ -224,6 +224,7 @@ pub fn bind(source: &str, destination: &str) -> Mount {
         kind: MountKind::Bind {
             source: source.to_owned(),
             recursive: true,
+            subpath: String::new(),
         },
         attributes_set: 0,
         attributes_clear: 0,

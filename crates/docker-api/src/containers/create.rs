@@ -1,16 +1,15 @@
 //! `POST /containers/create`: Docker's words to the engine's.
 
-use super::ports;
+use super::{mounts, ports};
 use crate::error::ApiError;
 use crate::reply::{self, Response};
 use crate::request::{ApiVersion, Request};
 use gamut_engine::container::spec::{
-    BlkioDevice, ContainerSpec, DeviceMapping, EndpointSpec, IpcMode, LogSpec, MountSource,
-    MountSpec, NamespaceMode, NetworkMode, ResourceSpec, RestartPolicy, Ulimit,
+    BlkioDevice, ContainerSpec, DeviceMapping, EndpointSpec, IpcMode, LogSpec, NamespaceMode,
+    NetworkMode, ResourceSpec, RestartPolicy, Ulimit,
 };
 use gamut_spec::error::ErrorKind;
 use gamut_spec::isolation::IsolationLevel;
-use gamut_spec::units;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,7 +115,10 @@ pub struct WireResources {
     blkio_device_write_iops: Vec<WireBlkio>,
     cpu_period: Option<i64>,
     cpu_quota: Option<i64>,
+    // Go's decoder does not tell upper from lower case, which docker-py counts on.
+    #[serde(alias = "CPURealtimePeriod")]
     cpu_realtime_period: Option<i64>,
+    #[serde(alias = "CPURealtimeRuntime")]
     cpu_realtime_runtime: Option<i64>,
     #[serde(deserialize_with = "null_as_default")]
     cpuset_cpus: String,
@@ -224,7 +226,7 @@ struct WireHostConfig {
     #[serde(deserialize_with = "null_as_default")]
     volumes_from: Vec<String>,
     #[serde(deserialize_with = "null_as_default")]
-    mounts: Vec<WireMount>,
+    mounts: Vec<Value>,
     console_size: Option<(u16, u16)>,
     #[serde(deserialize_with = "null_as_default")]
     annotations: BTreeMap<String, String>,
@@ -284,51 +286,7 @@ struct WireLogConfig {
     config: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct WireMount {
-    #[serde(rename = "Type")]
-    kind: String,
-    #[serde(deserialize_with = "null_as_default")]
-    source: String,
-    target: String,
-    read_only: bool,
-    /// Gamut's own.
-    #[serde(rename = "IDMap")]
-    idmap: bool,
-    bind_options: Option<WireBindOptions>,
-    volume_options: Option<WireVolumeOptions>,
-    tmpfs_options: Option<WireTmpfsOptions>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct WireBindOptions {
-    #[serde(deserialize_with = "null_as_default")]
-    propagation: String,
-    non_recursive: bool,
-    create_mountpoint: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct WireVolumeOptions {
-    no_copy: bool,
-    #[serde(deserialize_with = "null_as_default")]
-    labels: BTreeMap<String, String>,
-    driver_config: Option<Value>,
-    #[serde(deserialize_with = "null_as_default")]
-    subpath: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct WireTmpfsOptions {
-    size_bytes: Option<u64>,
-    mode: Option<u32>,
-}
-
-fn unsupported(what: &str) -> ApiError {
+pub(super) fn unsupported(what: &str) -> ApiError {
     ApiError::new(
         ErrorKind::Unsupported,
         format!("{what} is not supported yet"),
@@ -377,24 +335,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
         .transpose()?;
     let (network, network_name) = network_mode(&host.network_mode, body.network_disabled)?;
     let endpoints = endpoints(body.networking_config, &network, &network_name)?;
-    let mut mounts = Vec::new();
-    for text in &host.binds {
-        mounts.push(parse_bind(text)?);
-    }
-    for mount in host.mounts {
-        mounts.push(mount_into_domain(mount)?);
-    }
-    for (destination, options) in host.tmpfs {
-        mounts.push(MountSpec {
-            destination,
-            source: MountSource::Tmpfs { options },
-            readonly: false,
-            propagation: String::new(),
-            idmap: false,
-            no_copy: true,
-            bind_text: String::new(),
-        });
-    }
+    let mounts = mounts::into_domain(&host.binds, host.mounts, host.tmpfs)?;
     let mut exposed_ports = BTreeSet::new();
     for text in body.exposed_ports.keys() {
         exposed_ports.insert(ports::parse_port(text)?);
@@ -472,7 +413,7 @@ fn into_domain(body: Body) -> Result<ContainerSpec, ApiError> {
         cgroup_parent,
         masked_paths: host.masked_paths,
         readonly_paths: host.readonly_paths,
-        log: log_config(host.log_config)?,
+        log: log_config(host.log_config),
         platform: None,
     })
 }
@@ -568,157 +509,9 @@ fn namespace_mode(what: &str, text: &str) -> Result<NamespaceMode, ApiError> {
     }
 }
 
-fn log_config(config: WireLogConfig) -> Result<LogSpec, ApiError> {
-    let mut log = LogSpec::default();
-    if !config.driver.is_empty() {
-        log.driver = config.driver;
-    }
-    for (key, value) in &config.config {
-        let bad = || ApiError::invalid(format!("invalid value for log option {key}: {value:?}"));
-        match key.as_str() {
-            "max-size" => {
-                log.max_file_bytes = units::parse_bytes(value)
-                    .filter(|bytes| *bytes > 0)
-                    .ok_or_else(bad)?;
-            }
-            "max-file" => {
-                log.max_files = value
-                    .parse()
-                    .ok()
-                    .filter(|files: &u32| *files > 0)
-                    .ok_or_else(bad)?;
-            }
-            "compress" | "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "mode"
-            | "max-buffer-size" => {}
-            other => {
-                return Err(ApiError::invalid(format!(
-                    "unknown log opt '{other}' for {} log driver",
-                    log.driver
-                )));
-            }
-        }
-    }
-    log.options = config.config;
-    Ok(log)
-}
-
-/// `SOURCE:DESTINATION[:OPTIONS]`, where SOURCE is a path or a volume's name.
-fn parse_bind(text: &str) -> Result<MountSpec, ApiError> {
-    let bad = || ApiError::invalid(format!("invalid volume specification: '{text}'"));
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, destination, options) = match parts.as_slice() {
-        [destination] => ("", *destination, ""),
-        [source, destination] => (*source, *destination, ""),
-        [source, destination, options] => (*source, *destination, *options),
-        _ => return Err(bad()),
-    };
-    if source.is_empty() && parts.len() > 1 {
-        return Err(bad());
-    }
-    if !destination.starts_with('/') {
-        let kind = if source.starts_with('/') {
-            "bind"
-        } else {
-            "volume"
-        };
-        return Err(ApiError::invalid(format!(
-            "invalid volume specification: '{text}': invalid mount config for type \"{kind}\": \
-             invalid mount path: '{destination}' mount path must be absolute"
-        )));
-    }
-    let mut mount = MountSpec {
-        destination: destination.to_owned(),
-        source: if source.starts_with('/') {
-            MountSource::Bind {
-                path: source.to_owned(),
-                create: true,
-                non_recursive: false,
-            }
-        } else {
-            MountSource::Volume {
-                name: source.to_owned(),
-                labels: BTreeMap::new(),
-            }
-        },
-        readonly: false,
-        propagation: String::new(),
-        idmap: false,
-        no_copy: false,
-        bind_text: text.to_owned(),
-    };
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => mount.readonly = true,
-            "rw" => mount.readonly = false,
-            "nocopy" => mount.no_copy = true,
-            "idmap" => mount.idmap = true,
-            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {
-                option.clone_into(&mut mount.propagation);
-            }
-            // SELinux relabelling: nothing to do where there is none.
-            "z" | "Z" => {}
-            "consistent" | "cached" | "delegated" => {}
-            _ => {
-                return Err(ApiError::invalid(format!(
-                    "invalid volume specification: '{text}': invalid mode: {options}"
-                )));
-            }
-        }
-    }
-    Ok(mount)
-}
-
-fn mount_into_domain(mount: WireMount) -> Result<MountSpec, ApiError> {
-    let bind = mount.bind_options.unwrap_or_default();
-    let volume = mount.volume_options.unwrap_or_default();
-    let tmpfs = mount.tmpfs_options.unwrap_or_default();
-    if !volume.subpath.is_empty() {
-        return Err(unsupported("a volume sub-path"));
-    }
-    let driver = volume
-        .driver_config
-        .as_ref()
-        .and_then(|config| config["Name"].as_str());
-    if !matches!(driver, None | Some("" | "local")) {
-        return Err(unsupported("a volume driver other than local"));
-    }
-    let source = match mount.kind.as_str() {
-        "bind" => MountSource::Bind {
-            path: mount.source,
-            create: bind.create_mountpoint,
-            non_recursive: bind.non_recursive,
-        },
-        "volume" => MountSource::Volume {
-            name: mount.source,
-            labels: volume.labels,
-        },
-        "tmpfs" => {
-            let mut options = Vec::new();
-            if let Some(size) = tmpfs.size_bytes.filter(|size| *size > 0) {
-                options.push(format!("size={size}"));
-            }
-            if let Some(mode) = tmpfs.mode.filter(|mode| *mode > 0) {
-                options.push(format!("mode={mode:o}"));
-            }
-            MountSource::Tmpfs {
-                options: options.join(","),
-            }
-        }
-        other => {
-            return Err(ApiError::invalid(format!(
-                "invalid mount config for type \"{other}\": mount type unknown"
-            )));
-        }
-    };
-    Ok(MountSpec {
-        destination: mount.target,
-        source,
-        readonly: mount.read_only,
-        propagation: bind.propagation,
-        idmap: mount.idmap,
-        no_copy: volume.no_copy,
-        bind_text: String::new(),
-    })
+/// What the driver makes of its options is the engine's to say.
+fn log_config(config: WireLogConfig) -> LogSpec {
+    LogSpec::asked(&config.driver, config.config)
 }
 
 fn device(device: &WireDevice) -> DeviceMapping {
@@ -756,10 +549,6 @@ impl WireResources {
             }
         }
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
-        if self.cpu_realtime_period.unwrap_or(0) != 0 || self.cpu_realtime_runtime.unwrap_or(0) != 0
-        {
-            return Err(unsupported("--cpu-rt-period and --cpu-rt-runtime"));
-        }
         let blkio_weight = match self.blkio_weight.unwrap_or(0) {
             0 => None,
             weight @ 10..=1000 => u16::try_from(weight).ok(),
@@ -809,6 +598,8 @@ impl WireResources {
             nano_cpus: positive("CPUs", self.nano_cpus)?,
             cpu_period_us: positive("CPU period", self.cpu_period)?,
             cpu_quota_us: self.cpu_quota.filter(|quota| *quota != 0),
+            cpu_realtime_period_us: positive("real-time period", self.cpu_realtime_period)?,
+            cpu_realtime_runtime_us: positive("real-time runtime", self.cpu_realtime_runtime)?,
             cpuset_cpus: text(self.cpuset_cpus),
             cpuset_mems: text(self.cpuset_mems),
             memory_bytes: positive("memory limit", self.memory)?,
@@ -903,7 +694,6 @@ mod tests {
             json!({"PortBindings": {"99999/tcp": []}}),
             json!({"Memory": -5}),
             json!({"Runtime": "magic"}),
-            json!({"LogConfig": {"Type": "json-file", "Config": {"max-size": "x"}}}),
         ] {
             assert!(
                 spec(json!({"Image": "x", "HostConfig": host})).is_err(),

@@ -5,6 +5,7 @@ use crate::error::ApiError;
 use crate::hijack::{self, End, Output, Stdio};
 use crate::reply::{self, Response};
 use crate::request::Request;
+use gamut_engine::Engine;
 use gamut_engine::container::exec::ExecRequest;
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -44,6 +45,9 @@ struct CreateBody {
 /// `POST /containers/{id}/exec`
 pub async fn create(mut request: Request, name: &str) -> Result<Response, ApiError> {
     let body: CreateBody = request.json().await?.unwrap_or_default();
+    if body.privileged && !request.engine.is_trusted(&request.caller) {
+        return Err(Engine::denied(&request.caller, "exec --privileged").into());
+    }
     hijack::detach_keys(body.tty, &body.detach_keys)?;
     let exec = ExecRequest {
         command: body.cmd.unwrap_or_default(),

@@ -45,13 +45,14 @@ fn describe(engine: &Engine, record: &ContainerRecord) -> Value {
         .args
         .split_first()
         .map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
-    let log_path = if record.spec.log.driver == "none" {
-        String::new()
-    } else {
+    // Docker tells of the files of this driver only.
+    let log_path = if record.spec.log.driver == "json-file" {
         engine
             .container_log_path(&record.id)
             .to_string_lossy()
             .into_owned()
+    } else {
+        String::new()
     };
     json!({
         "Id": record.id,
@@ -207,6 +208,15 @@ fn runtime(record: &ContainerRecord) -> &str {
     }
 }
 
+/// The word for isolation that was asked for, as far as it is one of Docker's; what the level is
+/// stands beside `Machine`.
+fn isolation(record: &ContainerRecord) -> &str {
+    match record.spec.isolation.as_str() {
+        "default" => "default",
+        _ => "",
+    }
+}
+
 /// A bare `NAME` in what was asked for takes a variable of the image away; it is shown.
 fn environment(record: &ContainerRecord) -> Vec<&str> {
     let bare = record.spec.environment.iter();
@@ -229,7 +239,9 @@ fn host_config(record: &ContainerRecord) -> Value {
         .mounts
         .iter()
         .filter_map(|mount| match &mount.source {
-            MountSource::Tmpfs { options } => Some((mount.destination.clone(), json!(options))),
+            MountSource::Tmpfs { options } if mount.mount_text.is_empty() => {
+                Some((mount.destination.clone(), json!(options)))
+            }
             _ => None,
         })
         .collect();
@@ -277,7 +289,7 @@ fn host_config(record: &ContainerRecord) -> Value {
         "ShmSize": spec.shm_size_bytes.unwrap_or(64 << 20),
         "Runtime": runtime(record),
         // Of Docker's words only those of Windows; ours stands beside `Machine`.
-        "Isolation": record.spec.isolation,
+        "Isolation": isolation(record),
         "CpuShares": limits.cpu_shares.unwrap_or(0),
         "Memory": limits.memory_bytes.unwrap_or(0),
         "NanoCpus": limits.nano_cpus.unwrap_or(0),
@@ -290,8 +302,8 @@ fn host_config(record: &ContainerRecord) -> Value {
         "BlkioDeviceWriteIOps": [],
         "CpuPeriod": limits.cpu_period_us.unwrap_or(0),
         "CpuQuota": limits.cpu_quota_us.unwrap_or(0),
-        "CpuRealtimePeriod": 0,
-        "CpuRealtimeRuntime": 0,
+        "CpuRealtimePeriod": limits.cpu_realtime_period_us.unwrap_or(0),
+        "CpuRealtimeRuntime": limits.cpu_realtime_runtime_us.unwrap_or(0),
         "CpusetCpus": limits.cpuset_cpus.as_deref().unwrap_or(""),
         "CpusetMems": limits.cpuset_mems.as_deref().unwrap_or(""),
         "Devices": spec.devices.iter().map(|device| json!({
@@ -391,16 +403,17 @@ fn host_config_mounts(spec: &ContainerSpec) -> Vec<Value> {
         .iter()
         .filter(|mount| mount.bind_text.is_empty())
         .filter_map(|mount| {
+            if !mount.mount_text.is_empty() {
+                return serde_json::from_str(&mount.mount_text).ok();
+            }
+            // Records of earlier versions do not hold it.
             let (kind, source) = match &mount.source {
                 MountSource::Bind { path, .. } => ("bind", path.as_str()),
                 MountSource::Volume { name, .. } => ("volume", name.as_str()),
                 MountSource::Tmpfs { .. } => return None,
             };
-            let mut value = json!({"Type": kind, "Source": source, "Target": mount.destination});
-            if mount.readonly {
-                value["ReadOnly"] = json!(true);
-            }
-            Some(value)
+            let target = &mount.destination;
+            Some(json!({"Type": kind, "Source": source, "Target": target, "ReadOnly": mount.readonly}))
         })
         .collect()
 }
@@ -416,7 +429,7 @@ pub fn mounts(record: &ContainerRecord) -> Vec<Value> {
                 "Type": mount.kind.as_str(),
                 "Source": mount.source,
                 "Destination": mount.destination,
-                "Mode": if mount.readonly { "ro" } else { "" },
+                "Mode": mount.mode,
                 "RW": !mount.readonly,
                 "Propagation": "",
             });

@@ -68,8 +68,9 @@ pub async fn list(request: Request) -> Result<Response, ApiError> {
         || filters.has("status")
         || filters.has("exited");
     let values = request
-        .blocking(move |engine, _| {
-            let records = engine.containers();
+        .blocking(move |engine, caller| {
+            let mut records = engine.containers();
+            records.retain(|record| engine.may_use(caller, record.provenance.uid));
             let links = engine.names_of_links(&records);
             let mut values = Vec::new();
             for record in &records {

@@ -5,9 +5,9 @@ use crate::error::ApiError;
 use crate::reply::{self, Response};
 use crate::request::{ApiVersion, Request};
 use bytes::Bytes;
+use gamut_engine::logging;
 use gamut_engine::logs::{LogLine, LogQuery, Stream};
 use gamut_spec::time;
-use serde_json::Value;
 
 /// Bytes gathered before a chunk goes out.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -16,7 +16,7 @@ const CHUNK_BYTES: usize = 32 << 10;
 pub fn logs(request: &Request, name: &str) -> Result<Response, ApiError> {
     let record = request.engine.container(name)?;
     let terminal = record.spec.terminal;
-    let details = request.flag("details").then(|| Value::from("").to_string());
+    let details = request.flag("details").then(|| logging::details(&record));
     let query = LogQuery {
         since_ns: timestamp(request.text("since"))?.unwrap_or(0),
         until_ns: timestamp(request.text("until"))?.filter(|until| *until != 0),
@@ -53,7 +53,8 @@ pub fn logs(request: &Request, name: &str) -> Result<Response, ApiError> {
                         text.extend_from_slice(padded(line.time_ns).as_bytes());
                         text.push(b' ');
                     }
-                    if details.is_some() {
+                    if let Some(details) = &details {
+                        text.extend_from_slice(details.as_bytes());
                         text.push(b' ');
                     }
                     text.append(&mut line.text);

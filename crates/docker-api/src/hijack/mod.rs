@@ -1,5 +1,6 @@
 //! Connections that leave HTTP: the client's raw bytes to a supervisor's stream, and back.
 
+mod plain;
 mod unread;
 
 use self::unread::Unread;
@@ -7,7 +8,7 @@ use crate::body::Reply;
 use crate::error::ApiError;
 use crate::reply::Response;
 use crate::request::Request;
-use gamut_spec::detach_keys::{KeySequence, UnknownKey, Watch};
+use gamut_spec::detach_keys::{InvalidKeys, KeySequence, Watch};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper_util::rt::TokioIo;
@@ -74,14 +75,15 @@ pub fn detach_keys(terminal: bool, asked: &str) -> Result<Option<KeySequence>, A
         "" => Ok(KeySequence::default()),
         asked => asked.parse(),
     };
-    let keys = keys.map_err(|error: UnknownKey| ApiError::invalid(error.to_string()))?;
+    let keys = keys.map_err(|error: InvalidKeys| ApiError::invalid(error.to_string()))?;
     Ok(terminal.then_some(keys))
 }
 
-/// Answers with a switch to raw bytes and connects the client with `stdio`. `finish` runs when the
-/// client is to be let go, before its connection is closed.
+/// Connects the client with `stdio`. `finish` runs when the client is to be let go, before its
+/// connection is closed.
 ///
-/// Clients that ask for `Upgrade: tcp` get 101, old ones 200; both then speak raw bytes.
+/// Clients that ask for an upgrade get 101, and the connection is theirs for raw bytes both ways.
+/// The others get 200 and the output as the answer's body.
 #[must_use]
 pub fn respond<F>(
     request: Request,
@@ -91,9 +93,33 @@ pub fn respond<F>(
 where
     F: Future<Output = ()> + Send,
 {
+    let media_type =
+        if stdio.form == Output::Raw || request.version < crate::request::ApiVersion(1, 42) {
+            RAW
+        } else {
+            MULTIPLEXED
+        };
+    let mut response = if request.headers.get(UPGRADE).is_some() {
+        upgrade(request, stdio, finish)
+    } else {
+        plain::respond(request, stdio, finish)
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+/// Switches to raw bytes.
+fn upgrade<F>(
+    request: Request,
+    stdio: Stdio,
+    finish: impl FnOnce(End) -> F + Send + 'static,
+) -> Response
+where
+    F: Future<Output = ()> + Send,
+{
     let request_id = request.caller.request_id.clone();
     let upgraded = hyper::upgrade::on(request.http);
-    let form = stdio.form;
     tokio::spawn(async move {
         let outcome = async {
             let client = upgraded.await.map_err(io::Error::other)?;
@@ -118,18 +144,8 @@ where
     });
     let mut response = Response::new(Reply::Whole(None));
     let headers = response.headers_mut();
-    let asked = request.headers.get(UPGRADE).is_some();
-    let media_type = if form == Output::Raw || request.version < crate::request::ApiVersion(1, 42) {
-        RAW
-    } else {
-        MULTIPLEXED
-    };
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
-    // hyper hands the connection over only after a 101 (or CONNECT), so old clients that did not
-    // ask get one as well: they read past the headers without looking at the status.
-    let _ = asked;
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response
 }

@@ -68,7 +68,11 @@ async fn connect(mut request: Incoming, ours: DuplexStream, answer: Sender) {
             let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
                 break;
             };
-            if answer.send(Ok(Bytes::copy_from_slice(bytes))).await.is_err() {
+            if answer
+                .send(Ok(Bytes::copy_from_slice(bytes)))
+                .await
+                .is_err()
+            {
                 break;
             }
         }

@@ -1,9 +1,7 @@
 //! Making a container: everything decided and on disk, nothing started.
 
 use super::live::Container;
-use super::record::{
-    ContainerRecord, MountKind, Provenance, RecordedState, ResolvedMount, ResolvedProcess,
-};
+use super::record::{ContainerRecord, Provenance, RecordedState, ResolvedProcess};
 use super::spec::{
     ContainerSpec, EndpointSpec, IpcMode, MountSource, NamespaceMode, NetworkMode, RestartPolicy,
 };
@@ -20,7 +18,6 @@ use gamut_spec::isolation::IsolationLevel;
 use gamut_spec::{id, signal, time};
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -47,6 +44,8 @@ impl Engine {
     ) -> Result<Created> {
         let (level, image) = self.find_image(&spec)?;
         adopt_image_defaults(&mut spec, &image);
+        crate::logging::resolve(&mut spec.log, &self.options.log)?;
+        self.authorize_container(caller, &spec)?;
         let endpoints = self.resolve_endpoints(&mut spec)?;
         let mut warnings = self.check(&spec)?;
         warnings.extend(health::resolve(&mut spec, &image.config.config)?);
@@ -250,6 +249,7 @@ impl Engine {
             self.discard_volumes(&made);
             return Err(error);
         }
+        self.volumes_made(&made);
         Ok(Arc::new(Container::new(record)))
     }
 
@@ -321,14 +321,6 @@ impl Engine {
                 spec.stop_signal
             )));
         }
-        match spec.log.driver.as_str() {
-            "json-file" | "local" | "none" => {}
-            other => {
-                return Err(Error::invalid(format!(
-                    "logger: no log driver named '{other}' is registered"
-                )));
-            }
-        }
         if let Some(adjustment) = spec.oom_score_adj
             && !(-1000..=1000).contains(&adjustment)
         {
@@ -356,178 +348,6 @@ impl Engine {
         warnings.extend(super::rootless::warnings(spec, &self.options));
         Ok(warnings)
     }
-
-    /// Volumes are made here, so that `create` tells of what is wrong with them.
-    fn resolve_mounts(
-        &self,
-        id: &str,
-        spec: &ContainerSpec,
-        provenance: &Provenance,
-        made: &mut Vec<String>,
-    ) -> Result<Vec<ResolvedMount>> {
-        let mut mounts: Vec<ResolvedMount> = Vec::new();
-        for mount in &spec.mounts {
-            let destination = clean_path(&mount.destination)?;
-            if mounts.iter().any(|have| have.destination == destination) {
-                return Err(Error::invalid(format!(
-                    "Duplicate mount point: {destination}"
-                )));
-            }
-            if let (MountSource::Volume { name, .. }, false) =
-                (&mount.source, mount.bind_text.is_empty())
-                && self.volumes.get(name).is_err()
-            {
-                check_driver(&spec.volume_driver, name)?;
-            }
-            mounts.push(self.resolve_mount(id, mount, destination, provenance, made)?);
-        }
-        for text in &spec.volumes_from {
-            for mount in self.mounts_from(text)? {
-                if !mounts
-                    .iter()
-                    .any(|have| have.destination == mount.destination)
-                {
-                    mounts.push(mount);
-                }
-            }
-        }
-        for path in &spec.anonymous_volumes {
-            let destination = clean_path(path)?;
-            if mounts.iter().any(|have| have.destination == destination) {
-                continue;
-            }
-            check_driver(&spec.volume_driver, "")?;
-            let (volume, _) = self.volumes.create(
-                None,
-                std::collections::BTreeMap::new(),
-                std::collections::BTreeMap::new(),
-                provenance.clone(),
-                id,
-            )?;
-            made.push(volume.name.clone());
-            self.volume_event("create", &volume.name);
-            mounts.push(self.volume_mount(&volume.name, true, destination));
-        }
-        Ok(mounts)
-    }
-
-    /// The binds and volumes of another container (`NAME[:MODE]`), for one that is to share them.
-    fn mounts_from(&self, text: &str) -> Result<Vec<ResolvedMount>> {
-        let (name, mode) = text.split_once(':').unwrap_or((text, ""));
-        let mut readonly = false;
-        for word in mode.split(',').filter(|word| !word.is_empty()) {
-            match word {
-                "ro" => readonly = true,
-                "rw" | "z" | "Z" => {}
-                _ => {
-                    return Err(Error::invalid(format!(
-                        "invalid volumes-from specification: '{text}': invalid mode: {mode}"
-                    )));
-                }
-            }
-        }
-        let mut mounts = self.index.find(name)?.read(|record| record.mounts.clone());
-        mounts.retain(|mount| mount.kind != MountKind::Tmpfs);
-        for mount in &mut mounts {
-            mount.readonly |= readonly;
-            // The first one has filled it, or will.
-            mount.copy_up = false;
-        }
-        Ok(mounts)
-    }
-
-    fn volume_mount(&self, volume: &str, anonymous: bool, destination: String) -> ResolvedMount {
-        ResolvedMount {
-            destination,
-            kind: MountKind::Volume,
-            source: self.volumes.path(volume).to_string_lossy().into_owned(),
-            volume: Some(volume.to_owned()),
-            anonymous,
-            readonly: false,
-            propagation: String::new(),
-            options: String::new(),
-            non_recursive: false,
-            copy_up: true,
-            idmap: false,
-        }
-    }
-
-    fn resolve_mount(
-        &self,
-        id: &str,
-        mount: &super::spec::MountSpec,
-        destination: String,
-        provenance: &Provenance,
-        made: &mut Vec<String>,
-    ) -> Result<ResolvedMount> {
-        let mut resolved = match &mount.source {
-            MountSource::Volume { name, labels } => {
-                let (volume, fresh) = self.volumes.create(
-                    Some(name),
-                    labels.clone(),
-                    std::collections::BTreeMap::new(),
-                    provenance.clone(),
-                    id,
-                )?;
-                if fresh {
-                    made.push(volume.name.clone());
-                    self.volume_event("create", &volume.name);
-                }
-                self.volume_mount(&volume.name, name.is_empty(), destination)
-            }
-            MountSource::Bind {
-                path,
-                create,
-                non_recursive,
-            } => {
-                if !path.starts_with('/') {
-                    return Err(Error::invalid(format!(
-                        "invalid mount config for type \"bind\": invalid mount path: '{path}' \
-                         mount path must be absolute"
-                    )));
-                }
-                if !create && !Path::new(path).exists() {
-                    return Err(Error::invalid(format!(
-                        "invalid mount config for type \"bind\": bind source path does not exist: {path}"
-                    )));
-                }
-                ResolvedMount {
-                    kind: MountKind::Bind,
-                    source: path.clone(),
-                    volume: None,
-                    non_recursive: *non_recursive,
-                    copy_up: false,
-                    ..self.volume_mount("", false, destination)
-                }
-            }
-            MountSource::Tmpfs { options } => ResolvedMount {
-                kind: MountKind::Tmpfs,
-                source: String::new(),
-                volume: None,
-                options: options.clone(),
-                copy_up: false,
-                ..self.volume_mount("", false, destination)
-            },
-        };
-        resolved.readonly = mount.readonly;
-        resolved.propagation.clone_from(&mount.propagation);
-        resolved.copy_up &= !mount.no_copy;
-        resolved.idmap = mount.idmap;
-        Ok(resolved)
-    }
-}
-
-/// Refuses a driver of a volume that has to be made, unless it is the only one there is.
-fn check_driver(driver: &str, volume: &str) -> Result<()> {
-    if matches!(driver, "" | "local") {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::NotFound,
-        format!(
-            "create {volume}: error looking up volume plugin {driver}: plugin \"{driver}\" not found"
-        ),
-    ))
 }
 
 /// Checks the name of a container.
@@ -546,31 +366,6 @@ pub fn check_name(name: &str) -> Result<()> {
 fn with_tag(image: &str) -> String {
     gamut_spec::reference::Reference::parse(image)
         .map_or_else(|_| image.to_owned(), |reference| reference.familiar())
-}
-
-/// An absolute path without `.`, `..` and doubled slashes.
-fn clean_path(path: &str) -> Result<String> {
-    if !path.starts_with('/') {
-        return Err(Error::invalid(format!(
-            "invalid mount path: '{path}' mount path must be absolute"
-        )));
-    }
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    if parts.is_empty() {
-        return Err(Error::invalid(
-            "invalid specification: destination can't be '/'".to_owned(),
-        ));
-    }
-    Ok(format!("/{}", parts.join("/")))
 }
 
 /// What the image says and the user did not.

@@ -4,7 +4,9 @@ use super::spec::{ContainerSpec, EndpointSpec, NetworkMode};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::networking::attach::check_endpoint;
+use crate::networking::bandwidth;
 use crate::networking::record::{BRIDGE, HOST, NONE};
+use std::collections::BTreeMap;
 
 impl Engine {
     /// Looks up the networks that a container is to be on: that of its mode first, the others by
@@ -41,6 +43,7 @@ impl Engine {
             }
         };
         let own = self.network(own)?;
+        bandwidth::of(&BTreeMap::new(), &BTreeMap::new(), &spec.annotations)?;
         let mut endpoints = Vec::new();
         for mut endpoint in described {
             let name = match endpoint.network.as_str() {

@@ -14,6 +14,7 @@ mod health;
 pub mod index;
 mod links;
 pub mod live;
+mod mounts;
 pub mod name;
 pub mod oci;
 pub mod query;

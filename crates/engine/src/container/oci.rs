@@ -9,9 +9,10 @@ use super::apparmor::AppArmor;
 use super::capabilities;
 use super::record::{ContainerRecord, MountKind, ResolvedMount};
 use super::security::SecurityOptions;
-use super::spec::{IpcMode, NamespaceMode, NetworkMode};
+use super::spec::{IpcMode, NamespaceMode, NetworkMode, RecursiveReadonly};
 use super::systemd;
 use crate::error::{Error, Result};
+use gamut_isolation::SUBPATH_OPTION;
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -445,6 +446,14 @@ fn user_mount(mount: &ResolvedMount, has_own_ids: bool) -> Value {
     // Volumes are the engine's: they hold the ids of the inside, whoever has them mounted.
     if has_own_ids && (mount.idmap || mount.kind == MountKind::Volume) {
         options.push("idmap");
+    }
+    let mut options = owned(&options);
+    // Mounts below a source would otherwise be a way to write to it.
+    if mount.readonly && !mount.non_recursive && mount.recursive_readonly != RecursiveReadonly::No {
+        options.push("rro".to_owned());
+    }
+    if !mount.subpath.is_empty() {
+        options.push(format!("{SUBPATH_OPTION}={}", mount.subpath));
     }
     json!({
         "destination": mount.destination, "type": "bind", "source": mount.source,

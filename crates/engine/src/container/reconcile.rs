@@ -111,6 +111,10 @@ impl Engine {
             .flat_map(|(container, _)| container.read(crate::networking::leases_of))
             .collect();
         self.networking.restore(&leases);
+        for (container, _) in &live {
+            self.keep_volumes(&container.record());
+        }
+        self.unmount_idle_volumes();
         // A supervisor may have started it again since: its status tells the process.
         let pids = live.iter().map(|(container, level)| {
             let status = level.status(&container.id).ok().flatten();

@@ -1,6 +1,6 @@
 //! What the store keeps about a container.
 
-use super::spec::{ContainerSpec, EndpointSpec, NetworkMode, PublishedPort};
+use super::spec::{ContainerSpec, EndpointSpec, NetworkMode, PublishedPort, RecursiveReadonly};
 use super::user_namespace::IdRange;
 use crate::health::Health;
 use crate::networking::record::BRIDGE;
@@ -161,6 +161,15 @@ pub struct ResolvedMount {
     /// Its files show the ids of the inside.
     #[serde(default)]
     pub idmap: bool,
+    /// What of the source is mounted, relative to it; empty for all.
+    #[serde(default)]
+    pub subpath: String,
+    /// Whether a read-only mount makes the mounts below it read-only too.
+    #[serde(default)]
+    pub recursive_readonly: RecursiveReadonly,
+    /// The options of a `-v` argument, only shown.
+    #[serde(default)]
+    pub mode: String,
 }
 
 /// Kinds of mounts.

@@ -89,7 +89,8 @@ impl Engine {
                 }
                 match self.volumes.remove(name) {
                     Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                    _ => {}
+                    Err(_) => {}
+                    Ok(()) => self.volume_event("destroy", name),
                 }
             }
         }
@@ -165,7 +166,10 @@ impl Engine {
         for container in self.index.all() {
             let _turn = container.operate();
             let idle = !container.phase().is_live() && !container.life().borrow().removed;
-            if !idle || !container.read(|record| wanted(record)) {
+            let picked = |record: &super::record::ContainerRecord| {
+                self.may_use(caller, record.provenance.uid) && wanted(record)
+            };
+            if !idle || !container.read(picked) {
                 continue;
             }
             let bytes = crate::system::usage::tree_bytes(&self.container_directory(&container.id));

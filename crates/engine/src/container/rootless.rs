@@ -41,6 +41,8 @@ fn asked(resources: &ResourceSpec) -> Vec<(&'static str, &'static str)> {
         nano_cpus,
         cpu_period_us,
         cpu_quota_us,
+        cpu_realtime_period_us,
+        cpu_realtime_runtime_us,
         cpuset_cpus,
         cpuset_mems,
         memory_bytes,
@@ -74,6 +76,13 @@ fn asked(resources: &ResourceSpec) -> Vec<(&'static str, &'static str)> {
             nano_cpus.is_some() || cpu_period_us.is_some() || cpu_quota_us.is_some(),
             (
                 "The processor limit (--cpus, --cpu-period, --cpu-quota)",
+                "cpu",
+            ),
+        ),
+        (
+            cpu_realtime_period_us.is_some() || cpu_realtime_runtime_us.is_some(),
+            (
+                "The real-time limit (--cpu-rt-period, --cpu-rt-runtime)",
                 "cpu",
             ),
         ),

@@ -210,6 +210,24 @@ pub struct MountSpec {
     pub idmap: bool,
     /// The mount as a `-v` argument spelled it, for `HostConfig.Binds`; empty for `--mount`.
     pub bind_text: String,
+    /// Whether a read-only mount makes the mounts below it read-only too.
+    #[serde(default)]
+    pub recursive_readonly: RecursiveReadonly,
+    /// The mount as `HostConfig.Mounts` spelled it (JSON), only shown; empty for others.
+    #[serde(default)]
+    pub mount_text: String,
+}
+
+/// What a read-only mount means for the mounts below its source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecursiveReadonly {
+    /// They are read-only, too, where the kernel can do that.
+    #[default]
+    IfPossible,
+    /// They stay as they are.
+    No,
+    /// They are read-only, or it is an error.
+    Forced,
 }
 
 /// What a mount shows.
@@ -230,6 +248,12 @@ pub enum MountSource {
         name: String,
         /// Labels, if it has to be made.
         labels: BTreeMap<String, String>,
+        /// Options of the driver, if it has to be made.
+        #[serde(default)]
+        options: BTreeMap<String, String>,
+        /// What of the volume is mounted, relative to it; empty for all.
+        #[serde(default)]
+        subpath: String,
     },
     /// A fresh tmpfs with options in mount(8)'s words (`size=64m,mode=1770`).
     Tmpfs {
@@ -369,6 +393,10 @@ pub struct ResourceSpec {
     pub cpu_period_us: Option<u64>,
     /// Microseconds per period; -1 for no limit.
     pub cpu_quota_us: Option<i64>,
+    /// Length of a period of real-time scheduling in microseconds.
+    pub cpu_realtime_period_us: Option<u64>,
+    /// Microseconds per period for real-time processes.
+    pub cpu_realtime_runtime_us: Option<u64>,
     /// Processors, in list format.
     pub cpuset_cpus: Option<String>,
     /// Memory nodes, in list format.
@@ -412,13 +440,13 @@ pub struct BlkioDevice {
 /// Limits of a container's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSpec {
-    /// Name of the driver as the client knows it: `json-file` (bounded, ours) or `none`.
+    /// Name of the driver as the client knows it, one of [`crate::logging::DRIVERS`].
     pub driver: String,
     /// Bytes per file.
     pub max_file_bytes: u64,
     /// Files kept.
     pub max_files: u32,
-    /// The options as given, only shown.
+    /// The options, those of the engine's settings included.
     pub options: BTreeMap<String, String>,
 }
 

@@ -5,9 +5,9 @@ use super::live::Container;
 use super::oci::{self, Surroundings};
 use super::record::{ContainerRecord, MountKind, Phase};
 use super::spec::{IpcMode, NamespaceMode, NetworkMode, RestartPolicy};
-use super::volume_content;
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
+use crate::logging;
 use crate::networking::Connection;
 use crate::store::Durability;
 use gamut_abi::control;
@@ -187,7 +187,7 @@ impl Engine {
             create_cwd: true,
             init: record.spec.init,
             root,
-            log: self.log_of(record),
+            log: self.log_of(record)?,
             restart: supervisor_policy(record.spec.restart),
             open_stdin: record.spec.open_stdin,
             stdin_once: record.spec.stdin_once,
@@ -199,6 +199,7 @@ impl Engine {
         }
         let run = self.watch(container, level)?;
         let starts = container.life().borrow().starts;
+        self.volumes_mounted(record);
         level.start(&context, id)?;
         let life = container.await_life(&self.runtime, ANSWER_LIMIT, |life| {
             life.starts > starts || life.ended_run >= run
@@ -237,15 +238,24 @@ impl Engine {
         }
     }
 
-    fn log_of(&self, record: &ContainerRecord) -> Option<control::Log> {
-        (record.spec.log.driver != "none").then(|| control::Log {
-            path: self
-                .container_log_path(&record.id)
+    /// Where its output goes; `None` if nowhere.
+    fn log_of(&self, record: &ContainerRecord) -> Result<Option<control::Log>> {
+        let log = &record.spec.log;
+        let sink = logging::sink_of(record, &self.hostname)?;
+        let path = log.is_kept().then(|| {
+            self.container_log_path(&record.id)
                 .to_string_lossy()
-                .into_owned(),
-            max_file_bytes: record.spec.log.max_file_bytes,
-            max_files: record.spec.log.max_files,
-        })
+                .into_owned()
+        });
+        if path.is_none() && sink.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(control::Log {
+            path: path.unwrap_or_default(),
+            max_file_bytes: log.max_file_bytes,
+            max_files: log.max_files,
+            sink,
+        }))
     }
 
     fn runtime_config(
@@ -289,42 +299,29 @@ impl Engine {
         format!("/{}/{}", parent.trim_matches('/'), record.id)
     }
 
-    /// Makes missing sources of bind mounts and fills fresh volumes.
+    /// Makes missing sources of bind mounts, mounts volumes that are mounts, and fills fresh ones.
     fn ready_mounts(&self, record: &ContainerRecord, layers: &[std::path::PathBuf]) -> Result<()> {
         for mount in &record.mounts {
-            match (mount.kind, &mount.volume) {
-                (MountKind::Bind, _) if !Path::new(&mount.source).exists() => {
-                    fs::DirBuilder::new()
-                        .recursive(true)
-                        .mode(0o755)
-                        .create(&mount.source)
-                        .map_err(|source| {
-                            Error::system(
-                                format!("make the bind mount's source {}", mount.source),
-                                source,
-                            )
-                        })?;
-                }
-                (MountKind::Volume, Some(volume)) => {
-                    let known = self.volumes.get(volume)?;
-                    let populate = mount.copy_up && !known.populated;
-                    if populate {
-                        volume_content::copy_up(
-                            layers,
-                            &mount.destination,
-                            Path::new(&mount.source),
-                        )?;
-                    }
-                    self.volumes.used(volume, populate)?;
-                }
-                _ => {}
+            if mount.kind == MountKind::Bind && !Path::new(&mount.source).exists() {
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o755)
+                    .create(&mount.source)
+                    .map_err(|source| {
+                        Error::system(
+                            format!("make the bind mount's source {}", mount.source),
+                            source,
+                        )
+                    })?;
             }
         }
-        Ok(())
+        self.hold_volumes(record, &record.id)?;
+        self.fill_volumes(record, layers)
     }
 
     /// `was_wanted`: it was to run before, so that the engine tries again when it is opened next.
     fn note_failed_start(&self, container: &Container, error: &Error, was_wanted: bool) {
+        self.let_go_of_volumes(&container.record(), &container.id);
         let message = error.full_message();
         let code = exit_code_of_failed_start(&message);
         let mut leases = Vec::new();
@@ -359,7 +356,7 @@ fn exit_code_of_failed_start(message: &str) -> i32 {
         || message.contains("no such file or directory")
     {
         127
-    } else if message.contains("permission denied") {
+    } else if message.contains("permission denied") || message.contains("exec format error") {
         126
     } else {
         128

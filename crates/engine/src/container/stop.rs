@@ -309,6 +309,14 @@ fn merge(limits: &mut ResourceSpec, changes: &ResourceSpec) {
     take(&mut limits.nano_cpus, &changes.nano_cpus);
     take(&mut limits.cpu_period_us, &changes.cpu_period_us);
     take(&mut limits.cpu_quota_us, &changes.cpu_quota_us);
+    take(
+        &mut limits.cpu_realtime_period_us,
+        &changes.cpu_realtime_period_us,
+    );
+    take(
+        &mut limits.cpu_realtime_runtime_us,
+        &changes.cpu_realtime_runtime_us,
+    );
     take(&mut limits.cpuset_cpus, &changes.cpuset_cpus);
     take(&mut limits.cpuset_mems, &changes.cpuset_mems);
     take(&mut limits.memory_bytes, &changes.memory_bytes);

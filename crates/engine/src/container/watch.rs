@@ -187,7 +187,10 @@ impl Engine {
         }
         drop(moving);
         if ended {
+            let record = container.record();
+            self.let_go_of_volumes(&record, &container.id);
             self.connection_events("disconnect", &container.id, &leases);
+            self.volumes_unmounted(&record);
         }
         let health = container.read(health_status);
         let started_ns = container.read(|record| record.state.started_ns);

@@ -173,6 +173,10 @@ impl Engine {
         };
         let layers = self.image_layers(container)?;
         let copy = self.copied(&directory, layers)?;
+        // What is mounted in the view stays there without being mounted here.
+        let holder = format!("files of {}", container.id);
+        self.hold_volumes(&record, &holder)?;
+        let let_go = LetGo(|| self.let_go_of_volumes(&record, &holder));
         match &copy {
             Some(copy) => self.fill_volumes(&record, std::slice::from_ref(copy))?,
             None => {
@@ -180,39 +184,24 @@ impl Engine {
                 self.fill_volumes(&record, layers)?;
             }
         }
-        View::open(&Parts {
+        let view = View::open(&Parts {
             layers,
             writable: Some(&directory),
             copy: copy.as_deref(),
             binds: &binds(&record, &directory),
             readonly: record.spec.readonly_root,
-        })
-        .map_err(failed)
+        });
+        drop(let_go);
+        view.map_err(failed)
     }
 }
 
-impl Engine {
-    /// Fills fresh volumes from the image, as the first start would: after a copy into one it
-    /// would not be empty any more.
-    fn fill_volumes(&self, record: &ContainerRecord, layers: &[PathBuf]) -> Result<()> {
-        for mount in record.mounts.iter().filter(|mount| mount.copy_up) {
-            let Some(volume) = &mount.volume else {
-                continue;
-            };
-            if self.volumes.get(volume)?.populated {
-                continue;
-            }
-            let target = Path::new(&mount.source);
-            let fill = || match fs::read_dir(target)?.next() {
-                None => super::copy::from_layers(layers, &mount.destination, target),
-                Some(_) => Ok(()),
-            };
-            fill().map_err(|source| {
-                Error::system(format!("fill the volume at {}", mount.destination), source)
-            })?;
-            self.volumes.used(volume, true)?;
-        }
-        Ok(())
+/// Does something when it is dropped.
+struct LetGo<F: Fn()>(F);
+
+impl<F: Fn()> Drop for LetGo<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 
@@ -224,6 +213,7 @@ pub(super) fn binds(record: &ContainerRecord, directory: &Path) -> Vec<Bind> {
             source: directory.join(name),
             destination: format!("/etc/{name}"),
             readonly: record.spec.readonly_root,
+            subpath: String::new(),
             recursive: false,
             make: false,
         })
@@ -238,6 +228,7 @@ pub(super) fn binds(record: &ContainerRecord, directory: &Path) -> Vec<Bind> {
             source: PathBuf::from(&mount.source),
             destination: mount.destination.clone(),
             readonly: mount.readonly,
+            subpath: mount.subpath.clone(),
             recursive: mount.kind == MountKind::Bind && !mount.non_recursive,
             make: true,
         });

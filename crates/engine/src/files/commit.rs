@@ -5,13 +5,14 @@ use super::changes::{Change, Trees, changes, pack_changes};
 use super::node::Node;
 use super::pack::pack_tree;
 use super::view::View;
-use crate::container::live::Container;
+use crate::container::live::{Container, Life};
 use crate::container::record::{ContainerRecord, Phase};
 use crate::engine::{Caller, Engine};
 use crate::error::{Error, Result};
 use crate::health::Healthcheck;
 use crate::snapshotter::copied_root;
 use gamut_image::{CommitOptions, ExecutionConfig};
+use gamut_spec::error::ErrorKind;
 use gamut_spec::reference::Reference;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What a commit was asked for.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +42,8 @@ pub struct CommitRequest {
 
 /// File that marks a container as frozen for a commit.
 const FROZEN: &str = "frozen-for-commit";
+/// How long after its process a container's end may take to be known.
+const ENDING: Duration = Duration::from_secs(2);
 
 fn forget(mark: &Path) {
     if let Err(error) = std::fs::remove_file(mark) {
@@ -117,7 +121,11 @@ impl Engine {
     ) -> Result<String> {
         let container = self.index.find(name_or_id)?;
         let frozen = if request.pause && container.phase() == Phase::Running {
-            Some(self.freeze_for_commit(caller, &container)?)
+            match self.freeze_for_commit(caller, &container) {
+                Ok(mark) => Some(mark),
+                Err(error) if error.kind() == ErrorKind::Conflict && self.ends(&container) => None,
+                Err(error) => return Err(error),
+            }
         } else {
             None
         };
@@ -133,6 +141,13 @@ impl Engine {
         attributes.insert("comment".to_owned(), request.message.clone());
         self.emit_container(&container, "commit", attributes);
         Ok(id)
+    }
+
+    /// Whether a container that could not be frozen was about to end, and has ended.
+    fn ends(&self, container: &Container) -> bool {
+        let ended = |life: &Life| !life.live;
+        container.phase() != Phase::Paused
+            && container.await_life(&self.runtime, ENDING, ended).is_ok()
     }
 
     /// Freezes a container, and leaves a mark: a daemon that dies meanwhile must not leave it so.

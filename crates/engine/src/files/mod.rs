@@ -20,6 +20,8 @@ mod tests;
 mod view;
 mod walk;
 
+pub(crate) use view::open_beneath;
+
 use std::io;
 use std::path::{Path, PathBuf};
 

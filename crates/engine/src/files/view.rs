@@ -22,6 +22,8 @@ pub(super) struct Bind {
     /// Where in the container.
     pub destination: String,
     pub readonly: bool,
+    /// What of the source is mounted, relative to it; empty for all.
+    pub subpath: String,
     /// With the mounts below the source.
     pub recursive: bool,
     /// Make the destination if it is missing; otherwise leave the mount out.
@@ -369,9 +371,33 @@ fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     descriptor(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
 }
 
+/// A part of a source, found without leaving it: its links are somebody else's.
+fn clone_beneath(source: &Path, subpath: &str) -> io::Result<OwnedFd> {
+    let part = open_beneath(source, subpath)?;
+    let flags =
+        libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH.cast_unsigned();
+    // SAFETY: the name is valid for the call; empty, it means the descriptor itself.
+    descriptor(unsafe { libc::syscall(libc::SYS_open_tree, part.as_raw_fd(), c"".as_ptr(), flags) })
+}
+
+/// Opens (`O_PATH`) a part of a volume; links lead no further than the volume.
+///
+/// # Errors
+/// Those of openat2(2); `EXDEV` for a way out.
+pub(crate) fn open_beneath(source: &Path, subpath: &str) -> io::Result<OwnedFd> {
+    let top = open_directory(source)?;
+    let path = sys::c_string(subpath.as_bytes())?;
+    let beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+    sys::openat2(top.as_fd(), &path, libc::O_PATH, beneath)
+}
+
 /// Mounts something of the host; what is not there any more is left out.
 fn bind(root: BorrowedFd<'_>, bind: &Bind) -> io::Result<()> {
-    let tree = match clone_tree(&bind.source, bind.recursive) {
+    let cloned = match bind.subpath.as_str() {
+        "" => clone_tree(&bind.source, bind.recursive),
+        subpath => clone_beneath(&bind.source, subpath),
+    };
+    let tree = match cloned {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         tree => Node::from_fd(tree?)?,
     };

@@ -1,8 +1,10 @@
 //! Connecting containers that exist to networks, and disconnecting them.
 
 use super::Networking;
-use super::connect::{WayOut, WaysOut, default_address, v4};
+use super::bandwidth;
+use super::connect::{Wanted, WayOut, WaysOut, default_address, v4};
 use super::live::Live;
+use super::options;
 use super::ports;
 use super::record::{Addresses, HOST, NONE, NetworkRecord};
 use crate::container::etc_files;
@@ -15,6 +17,7 @@ use crate::store::Durability;
 use gamut_isolation::contract::Feature;
 use gamut_network::{NetworkNamespace, Subnet};
 use gamut_spec::error::ErrorKind;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn forbidden(message: impl Into<String>) -> Error {
@@ -63,7 +66,7 @@ impl Engine {
         self.level_of(&container)?
             .admit(&[Feature::ChangingNetworks])?;
         let namespace = namespace(&record)?;
-        let interface = free_interface(&namespace)?;
+        let interface = free_interface(&namespace, &network, &endpoint)?;
         let moving = self.networking.moving();
         let mut added = Vec::new();
         let plugged = self
@@ -73,8 +76,11 @@ impl Engine {
                 self.networking.plug(
                     &namespace,
                     &(live, &endpoint),
-                    &interface,
-                    WayOut::default(),
+                    Wanted {
+                        interface: &interface,
+                        is_way_out: WayOut::default(),
+                        annotations: &record.spec.annotations,
+                    },
                     &mut added,
                 )
             })
@@ -93,7 +99,7 @@ impl Engine {
             });
         if !matches!(plugged, Ok(true)) {
             for lease in &added {
-                self.networking.unplug(lease);
+                self.networking.unplug(&namespace, lease);
             }
         }
         drop(moving);
@@ -165,7 +171,7 @@ impl Engine {
             .cloned()
             .partition(|lease| lease.network_id == id);
         // First, so that what is on record never holds more than there is.
-        self.networking.detach(&gone)?;
+        self.networking.detach(&namespace, &gone)?;
         let changed = self.change_networks(
             &container,
             &record,
@@ -175,7 +181,7 @@ impl Engine {
         );
         if matches!(changed, Ok(true)) {
             for lease in &gone {
-                self.networking.unplug(lease);
+                self.networking.unplug(&namespace, lease);
             }
         }
         drop(moving);
@@ -234,22 +240,27 @@ impl Engine {
 
 impl Networking {
     /// Takes the interfaces of leases away at once.
-    fn detach(&self, leases: &[Lease]) -> Result<()> {
+    fn detach(&self, namespace: &NetworkNamespace, leases: &[Lease]) -> Result<()> {
         for lease in leases {
-            if let Some(live) = self.live(&lease.network_id) {
-                live.bridge()?
-                    .detach(&lease.host_interface)
-                    .map_err(|error| super::failed(&error))?;
-            }
+            // Without a hardware address nothing has come of it.
+            let Some(live) = self
+                .live(&lease.network_id)
+                .filter(|_| !lease.mac.is_empty())
+            else {
+                continue;
+            };
+            let detached = match live.macvlan() {
+                Some(_) => gamut_network::unplug(namespace, &lease.interface),
+                None => live.bridge()?.detach(&lease.host_interface),
+            };
+            detached.map_err(|error| super::failed(&error))?;
         }
         Ok(())
     }
 
     /// Takes back what [`Networking::plug`] gave.
-    fn unplug(&self, lease: &Lease) {
-        if !lease.host_interface.is_empty()
-            && let Err(error) = self.detach(std::slice::from_ref(lease))
-        {
+    fn unplug(&self, namespace: &NetworkNamespace, lease: &Lease) {
+        if let Err(error) = self.detach(namespace, std::slice::from_ref(lease)) {
             tracing::warn!(error = %error.full_message(), "cannot remove an interface");
         }
         if let Some(live) = self.live(&lease.network_id) {
@@ -327,6 +338,8 @@ pub(crate) fn check_endpoint(network: &NetworkRecord, endpoint: &EndpointSpec) -
             .map_err(|error| super::failed(&error))?;
     }
     gamut_network::check_link_local(&endpoint.link_local).map_err(|error| super::failed(&error))?;
+    options::check_endpoint(&endpoint.driver_options)?;
+    bandwidth::of(&endpoint.driver_options, &network.options, &BTreeMap::new())?;
     if !network.has_names() && !endpoint.aliases.is_empty() {
         return Err(Error::invalid(
             "network-scoped alias is supported only for containers in user defined networks",
@@ -334,7 +347,7 @@ pub(crate) fn check_endpoint(network: &NetworkRecord, endpoint: &EndpointSpec) -
     }
     let address = v4(endpoint.address)?;
     if let Some(address) = address {
-        check_address(&network.name, network.addresses.as_ref(), address)?;
+        check_address(network.addresses.as_ref(), address)?;
     }
     if let Some(address) = endpoint.address6 {
         if network.addresses6.is_none() && network.has_names() {
@@ -343,13 +356,12 @@ pub(crate) fn check_endpoint(network: &NetworkRecord, endpoint: &EndpointSpec) -
                 network.name
             )));
         }
-        check_address(&network.name, network.addresses6.as_ref(), address)?;
+        check_address(network.addresses6.as_ref(), address)?;
     }
     Ok(())
 }
 
 fn check_address<S: Subnet>(
-    network: &str,
     addresses: Option<&Addresses<S, S::Address>>,
     address: S::Address,
 ) -> Result<()> {
@@ -365,7 +377,7 @@ fn check_address<S: Subnet>(
     }
     if !addresses.subnet.contains(address) {
         return Err(Error::invalid(format!(
-            "invalid address {address}: it does not belong to any of network {network}'s subnets ({})",
+            "invalid address {address}: it does not belong to any of this network's subnets ({})",
             addresses.subnet
         )));
     }
@@ -403,15 +415,22 @@ fn namespace(record: &ContainerRecord) -> Result<NetworkNamespace> {
     Ok(found)
 }
 
-/// The first `ethN` that the namespace has not.
-fn free_interface(namespace: &NetworkNamespace) -> Result<String> {
+/// The name of a further interface: the first of its kind that the namespace has not.
+fn free_interface(
+    namespace: &NetworkNamespace,
+    network: &NetworkRecord,
+    endpoint: &EndpointSpec,
+) -> Result<String> {
     let taken = gamut_network::interfaces(namespace).map_err(|error| super::failed(&error))?;
-    let mut number = 0;
-    loop {
-        let name = format!("eth{number}");
-        if !taken.contains(&name) {
-            return Ok(name);
-        }
-        number += 1;
-    }
+    let name = |number| options::interface_name(&network.options, &endpoint.driver_options, number);
+    // One more than there are: of a name of its own it is that, taken or not.
+    (0..=taken.len())
+        .map(name)
+        .find(|name| !taken.contains(name))
+        .ok_or_else(|| {
+            Error::conflict(format!(
+                "the container has an interface {} already: choose another name",
+                name(0)
+            ))
+        })
 }

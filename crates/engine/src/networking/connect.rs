@@ -2,7 +2,7 @@
 
 use super::live::Live;
 use super::record::OPTION_HOST_ADDRESS;
-use super::{Connection, Networking, failed, ports};
+use super::{Connection, Networking, bandwidth, failed, options, ports};
 use crate::container::record::{ContainerRecord, Lease};
 use crate::container::spec::{EndpointSpec, NetworkMode};
 use crate::error::{Error, Result};
@@ -11,6 +11,7 @@ use gamut_network::{
     EndpointConfig, Ipv6Place, MacAddress, NamespacePool, NetworkNamespace, Prepared, Target,
 };
 use gamut_spec::error::ErrorKind;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::str::FromStr;
@@ -68,11 +69,16 @@ impl Networking {
         way_out: WaysOut,
         leases: &mut Vec<Lease>,
     ) -> Result<OwnedFd> {
+        let plain = Wanted {
+            interface: "eth0",
+            is_way_out: way_out.by(0),
+            annotations: &record.spec.annotations,
+        };
         let is_default = |(live, _): &(Arc<Live>, _)| live.record.id == self.default.record.id;
         let namespace = match wanted {
             // Prepared with its cable: the fast path.
-            [only] if is_default(only) => {
-                let config = self.lease(only, "eth0", way_out.by(0), leases)?;
+            [only] if is_default(only) && only.1.driver_options.is_empty() => {
+                let config = self.lease(only, plain, leases)?;
                 let prepared = take(&self.pool, record)?;
                 let connected = prepared.connect(&config).map_err(|error| failed(&error))?;
                 note(leases, &connected.endpoint);
@@ -82,8 +88,21 @@ impl Networking {
             _ => {
                 let namespace = take(&self.loopback_pool, record)?.into_namespace();
                 for (number, one) in wanted.iter().enumerate() {
-                    let interface = format!("eth{number}");
-                    self.plug(&namespace, one, &interface, way_out.by(number), leases)?;
+                    let interface = options::interface_name(
+                        &one.0.record.options,
+                        &one.1.driver_options,
+                        number,
+                    );
+                    self.plug(
+                        &namespace,
+                        one,
+                        Wanted {
+                            interface: &interface,
+                            is_way_out: way_out.by(number),
+                            ..plain
+                        },
+                        leases,
+                    )?;
                 }
                 namespace
             }
@@ -101,24 +120,30 @@ impl Networking {
         &self,
         namespace: &NetworkNamespace,
         wanted: &(Arc<Live>, &EndpointSpec),
-        interface: &str,
-        is_way_out: WayOut,
+        interface: Wanted<'_>,
         leases: &mut Vec<Lease>,
     ) -> Result<()> {
-        let bridge = wanted.0.bridge()?;
-        let config = self.lease(wanted, interface, is_way_out, leases)?;
-        let endpoint = gamut_network::plug(namespace, &bridge, interface, &config)
-            .map_err(|error| failed(&error))?;
-        note(leases, &endpoint);
-        add_link_local(namespace, interface, wanted.1)
+        let endpoint = if let Some(macvlan) = wanted.0.macvlan() {
+            let config = self.lease(wanted, interface, leases)?;
+            gamut_network::plug_macvlan(namespace, macvlan, interface.interface, &config)
+        } else {
+            let bridge = wanted.0.bridge()?;
+            let config = self.lease(wanted, interface, leases)?;
+            gamut_network::plug(namespace, &bridge, interface.interface, &config)
+        };
+        note(leases, &endpoint.map_err(|error| failed(&error))?);
+        add_link_local(namespace, interface.interface, wanted.1)
     }
 
     /// Leases an address for an endpoint.
     fn lease(
         &self,
         (live, endpoint): &(Arc<Live>, &EndpointSpec),
-        interface: &str,
-        is_way_out: WayOut,
+        Wanted {
+            interface,
+            is_way_out,
+            annotations,
+        }: Wanted<'_>,
         leases: &mut Vec<Lease>,
     ) -> Result<EndpointConfig> {
         let preferred = v4(endpoint.address)?;
@@ -150,6 +175,8 @@ impl Networking {
             address,
             prefix,
             gateway: gateway.filter(|_| is_way_out.fourth),
+            sysctls: options::sysctls(&endpoint.driver_options, interface)?,
+            bandwidth: bandwidth::of(&endpoint.driver_options, &live.record.options, annotations)?,
             mac,
             ipv6: ipv6.map(|place| Ipv6Place {
                 gateway: place.gateway.filter(|_| is_way_out.sixth),
@@ -166,11 +193,11 @@ impl Networking {
         ways_out: WaysOut,
         mappings: &[gamut_network::PortMapping],
     ) -> Result<()> {
-        if mappings.is_empty() {
+        if mappings.is_empty() || ways_out.port_network().is_none() {
             return Ok(());
         }
         let published = self.publish(id, ways_out.target(leases), mappings)?;
-        for (index, is_sixth) in [(ways_out.fourth, false), (ways_out.sixth, true)] {
+        for (index, is_sixth) in [(ways_out.ports.0, false), (ways_out.ports.1, true)] {
             let Some(lease) = index.and_then(|index| leases.get_mut(index)) else {
                 continue;
             };
@@ -195,6 +222,16 @@ impl Networking {
     }
 }
 
+/// What an interface is to be, beside what its endpoint and network say.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Its name.
+    pub interface: &'a str,
+    pub is_way_out: WayOut,
+    /// Those of the container.
+    pub annotations: &'a BTreeMap<String, String>,
+}
+
 /// Whether an interface has the default routes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct WayOut {
@@ -208,6 +245,8 @@ pub(super) struct WayOut {
 pub(super) struct WaysOut {
     pub fourth: Option<usize>,
     pub sixth: Option<usize>,
+    /// Those of them to which ports of the host can be led.
+    ports: (Option<usize>, Option<usize>),
 }
 
 impl WaysOut {
@@ -226,9 +265,16 @@ impl WaysOut {
                 })
                 .map(|(index, _)| index)
         };
+        let fourth = best(|live| live.gateway().is_some());
+        let sixth = best(|live| live.gateway6().is_some());
+        let led = |index: Option<usize>| {
+            let network = |index| networks.get(index);
+            index.filter(|index| network(*index).is_some_and(|(live, _)| live.macvlan().is_none()))
+        };
         Self {
-            fourth: best(|live| live.gateway().is_some()),
-            sixth: best(|live| live.gateway6().is_some()),
+            fourth,
+            sixth,
+            ports: (led(fourth), led(sixth)),
         }
     }
 
@@ -242,15 +288,15 @@ impl WaysOut {
 
     /// The network whose options say where ports are published.
     pub fn port_network(self) -> Option<usize> {
-        self.fourth.or(self.sixth)
+        self.ports.0.or(self.ports.1)
     }
 
     /// Where ports of a container with these leases lead.
     pub fn target(self, leases: &[Lease]) -> Target {
         let lease = |index: Option<usize>| index.and_then(|index| leases.get(index));
         Target {
-            ipv4: lease(self.fourth).map(|lease| lease.address),
-            ipv6: lease(self.sixth).and_then(|lease| Some(lease.ipv6?.address)),
+            ipv4: lease(self.ports.0).map(|lease| lease.address),
+            ipv6: lease(self.ports.1).and_then(|lease| Some(lease.ipv6?.address)),
         }
     }
 }

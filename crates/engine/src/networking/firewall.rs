@@ -4,7 +4,7 @@ use super::{Networking, failed, leases_of};
 use crate::container::record::Lease;
 use crate::engine::Engine;
 use crate::error::Result;
-use gamut_network::{Finding, FirewallWatch};
+use gamut_network::{Finding, FirewallWatch, Network};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,9 +62,10 @@ impl Networking {
     /// Puts rules and published ports back. `leases` are those of all containers.
     fn mend_firewall(&self, leases: &[(String, Lease)]) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
-        for live in self.all_live() {
-            let mended = live.bridge()?.reconcile_rules();
-            findings.extend(mended.map_err(|error| failed(&error))?);
+        for live in self.all_bridged() {
+            if let Some(mended) = live.while_in_force(Network::reconcile_rules) {
+                findings.extend(mended.map_err(|error| failed(&error))?);
+            }
         }
         if !findings.is_empty() {
             let ids: BTreeSet<String> = leases.iter().map(|(id, _)| id.clone()).collect();

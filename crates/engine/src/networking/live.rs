@@ -1,19 +1,23 @@
 //! A network in force: its record, its bridge, and who has which of its addresses.
 
-use super::failed;
 use super::record::{Addresses, NetworkRecord, OPTION_ICC, OPTION_MASQUERADE, OPTION_MTU};
+use super::{failed, options};
 use crate::error::{Error, Result};
-use gamut_network::{BridgeConfig, Ipam, Ipv6Config, Ipv6Place, Ipv6Subnet, Network, Subnet};
+use gamut_network::{
+    BridgeConfig, Ipam, Ipv6Config, Ipv6Place, Ipv6Subnet, MacvlanConfig, Network, Subnet,
+};
 use gamut_spec::error::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A network of the bridge driver.
+/// A network of the bridge driver, or of macvlan.
 #[derive(Debug)]
 pub(super) struct Live {
     pub record: NetworkRecord,
     ipam: Ipam,
     ipam6: Option<Ipam<Ipv6Subnet>>,
+    /// Set where it has no bridge, but an interface of the host's.
+    macvlan: Option<MacvlanConfig>,
     table: String,
     state: Mutex<State>,
 }
@@ -35,10 +39,12 @@ impl Live {
         let ipam = ipam(&record)?;
         let ipam6 = record.addresses6.as_ref().map(check).transpose();
         let ipam6 = ipam6.map_err(|error| failed(&error))?;
+        let macvlan = options::macvlan(&record)?;
         Ok(Self {
             record,
             ipam,
             ipam6,
+            macvlan,
             table: table.to_owned(),
             state: Mutex::default(),
         })
@@ -58,11 +64,44 @@ impl Live {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The interface of the host's on which it hangs, in place of a bridge.
+    pub fn macvlan(&self) -> Option<&MacvlanConfig> {
+        self.macvlan.as_ref()
+    }
+
+    /// Puts it in force: makes or adopts its bridge, or looks at its parent.
+    ///
+    /// # Errors
+    /// Those of `Network::ensure` and `MacvlanConfig::check`.
+    pub fn put_in_force(&self) -> Result<()> {
+        match &self.macvlan {
+            Some(macvlan) => macvlan.check().map_err(|error| failed(&error)),
+            None => self.bridge().map(drop),
+        }
+    }
+
+    /// The size of its largest packet in bytes.
+    ///
+    /// # Errors
+    /// As [`Live::put_in_force`].
+    pub fn mtu(&self) -> Result<u32> {
+        match &self.macvlan {
+            Some(macvlan) => macvlan.mtu().map_err(|error| failed(&error)),
+            None => self.bridge().map(|bridge| bridge.mtu()),
+        }
+    }
+
     /// Its bridge, which is made or adopted if that has not succeeded yet.
     ///
     /// # Errors
-    /// Those of `Network::ensure`.
+    /// Those of `Network::ensure`; `InvalidArgument` if it has none by its driver.
     pub fn bridge(&self) -> Result<Network> {
+        if self.macvlan.is_some() {
+            return Err(Error::invalid(format!(
+                "network {} has no bridge: its driver is {}",
+                self.record.name, self.record.driver
+            )));
+        }
         let mut state = self.lock();
         if let Some(bridge) = &state.bridge {
             return Ok(bridge.clone());
@@ -79,6 +118,14 @@ impl Live {
         })?;
         state.bridge = Some(made.clone());
         Ok(made)
+    }
+
+    /// Works on its bridge while nobody takes it down; `None` if somebody has, or it was never had.
+    /// What is repaired meanwhile is not left behind by a removal.
+    pub fn while_in_force<T>(&self, work: impl FnOnce(&Network) -> T) -> Option<T> {
+        let state = self.lock();
+        let bridge = state.bridge.as_ref().filter(|_| !state.gone);
+        bridge.map(work)
     }
 
     fn config(&self) -> BridgeConfig {
@@ -196,6 +243,9 @@ impl Live {
                 ));
             }
             state.gone = true;
+        }
+        if self.macvlan.is_some() {
+            return Ok(());
         }
         // Adopted first if need be, since what is left of it shall go.
         let removed = self

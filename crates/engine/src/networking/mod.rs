@@ -5,10 +5,12 @@
 
 mod addresses;
 pub mod attach;
+pub(crate) mod bandwidth;
 mod connect;
 mod firewall;
 mod live;
 pub mod names;
+mod options;
 mod pools;
 mod ports;
 pub mod record;
@@ -162,7 +164,7 @@ impl Networking {
                     continue;
                 }
             };
-            if let Err(error) = live.bridge() {
+            if let Err(error) = live.put_in_force() {
                 tracing::error!(network = name, error = %error.full_message(), "a network cannot be had now");
             }
             self.write().insert(id, Arc::new(live));
@@ -179,7 +181,7 @@ impl Networking {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The network with this id that has a bridge.
+    /// The network with this id that has addresses.
     fn live(&self, id: &str) -> Option<Arc<Live>> {
         if id == self.default.record.id {
             return Some(Arc::clone(&self.default));
@@ -188,9 +190,11 @@ impl Networking {
     }
 
     /// All networks that have a bridge.
-    fn all_live(&self) -> Vec<Arc<Live>> {
+    fn all_bridged(&self) -> Vec<Arc<Live>> {
         let mut all = vec![Arc::clone(&self.default)];
-        all.extend(self.read().values().cloned());
+        let known = self.read();
+        let bridged = known.values().filter(|live| live.macvlan().is_none());
+        all.extend(bridged.cloned());
         all
     }
 
@@ -296,27 +300,28 @@ impl Networking {
             }),
         };
         let (all, ids) = held(leases);
-        for live in self.all_live() {
+        for live in self.all_bridged() {
             let object = if live.record.is_predefined() {
                 "network".to_owned()
             } else {
                 format!("network {}", live.record.name)
             };
-            let bridge = match live.bridge() {
-                Ok(bridge) => bridge,
-                Err(error) => {
-                    let problem = error.full_message();
-                    note(&object, Err(gamut_network::Error::Conflict(problem)));
-                    continue;
-                }
-            };
+            if let Err(error) = live.bridge() {
+                let problem = error.full_message();
+                note(&object, Err(gamut_network::Error::Conflict(problem)));
+                continue;
+            }
             let own = own(leases, &live.record.id);
-            let outcome = if repair {
-                bridge.reconcile_among(&own, &all)
-            } else {
-                bridge.check_among(&own, &all)
-            };
-            note(&object, outcome);
+            let outcome = live.while_in_force(|bridge| {
+                if repair {
+                    bridge.reconcile_among(&own, &all)
+                } else {
+                    bridge.check_among(&own, &all)
+                }
+            });
+            if let Some(outcome) = outcome {
+                note(&object, outcome);
+            }
         }
         let outcome = if repair {
             self.ports.reconcile(&ids)
@@ -382,7 +387,7 @@ impl Networking {
         }
         let (all, _) = held(leases);
         let mut outcomes = vec![self.ports.restore(&publications)];
-        for live in self.all_live() {
+        for live in self.all_bridged() {
             // One that cannot be had was told of when it was taken up.
             if let Ok(bridge) = live.bridge() {
                 outcomes.push(bridge.reconcile_among(&own(leases, &live.record.id), &all));

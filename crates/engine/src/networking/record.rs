@@ -10,6 +10,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub(super) const RECORD_VERSION: u32 = 1;
 /// The default network.
 pub const BRIDGE: &str = "bridge";
+/// The driver of networks on an interface of the host's.
+pub const MACVLAN: &str = "macvlan";
 /// The host's own network.
 pub const HOST: &str = "host";
 /// A network of loopback interfaces only.
@@ -37,7 +39,7 @@ pub struct NetworkRecord {
     pub created_ns: u64,
     /// Who made it, through what, and why.
     pub provenance: Provenance,
-    /// `bridge`, or of the networks that are always there `host` and `null`.
+    /// `bridge` or `macvlan`, or of the networks that are always there `host` and `null`.
     pub driver: String,
     /// Its addresses; none only where there is no bridge.
     pub addresses: Option<Addresses>,

@@ -1,13 +1,13 @@
 //! Networks by name and id: looking them up, making and removing them.
 
 use super::Networking;
-use super::addresses;
 use super::live::Live;
 use super::record::{
-    BRIDGE, HOST, NONE, NetworkRecord, OPTION_BRIDGE, OPTION_HOST_ADDRESS, OPTION_ICC,
-    OPTION_MASQUERADE, OPTION_MTU, is_boolean, is_predefined,
+    BRIDGE, HOST, MACVLAN, NONE, NetworkRecord, OPTION_BRIDGE, OPTION_HOST_ADDRESS, OPTION_ICC,
+    OPTION_MASQUERADE, OPTION_MTU, is_predefined,
 };
 use super::verbs::NetworkSpec;
+use super::{addresses, options};
 use crate::container::record::Provenance;
 use crate::error::{Error, Result};
 use crate::store::Durability;
@@ -15,7 +15,6 @@ use gamut_network::Network;
 use gamut_spec::error::ErrorKind;
 use gamut_spec::{id, time};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::{Arc, PoisonError};
 
 impl Networking {
@@ -77,17 +76,17 @@ impl Networking {
     pub fn mtu_of(&self, id: &str) -> Result<u32> {
         self.live(id)
             .ok_or_else(|| Error::not_found("network", id))?
-            .bridge()
-            .map(|bridge| bridge.mtu())
+            .mtu()
     }
 
     /// Makes a network: on record, then in force. Whoever kills the daemon in between finds it
     /// in force afterwards.
     pub(super) fn create(
         &self,
-        spec: NetworkSpec,
+        mut spec: NetworkSpec,
         provenance: Provenance,
     ) -> Result<NetworkRecord> {
+        spec.ipv6 |= options::wants_ipv6(&spec.options);
         check(&spec)?;
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.records();
@@ -99,11 +98,17 @@ impl Networking {
         }
         let id =
             id::random().map_err(|source| Error::system("make the id of a network", source))?;
+        let driver = if spec.driver.is_empty() {
+            BRIDGE.to_owned()
+        } else {
+            spec.driver.clone()
+        };
         let bridge = match spec.options.get(OPTION_BRIDGE) {
+            _ if driver != BRIDGE => String::new(),
             Some(name) if !name.is_empty() => name.clone(),
             _ => format!("br-{}", id::short(&id)),
         };
-        if known.iter().any(|record| record.bridge == bridge) {
+        if driver == BRIDGE && known.iter().any(|record| record.bridge == bridge) {
             return Err(Error::new(
                 ErrorKind::Forbidden,
                 format!("bridge name {bridge} is already in use by another network"),
@@ -117,7 +122,7 @@ impl Networking {
             name: spec.name,
             created_ns: time::now_ns(),
             provenance,
-            driver: BRIDGE.to_owned(),
+            driver,
             bridge,
             internal: spec.internal,
             attachable: spec.attachable,
@@ -127,7 +132,7 @@ impl Networking {
         };
         let live = Arc::new(Live::new(record.clone(), &self.table)?);
         self.store.put(&id, &record, Durability::Disk)?;
-        if let Err(error) = live.bridge() {
+        if let Err(error) = live.put_in_force() {
             self.store.remove(&id, Durability::Disk)?;
             return Err(error);
         }
@@ -189,7 +194,7 @@ fn check(spec: &NetworkSpec) -> Result<()> {
         )));
     }
     match spec.driver.as_str() {
-        "" | BRIDGE => {}
+        "" | BRIDGE | MACVLAN => {}
         driver @ (HOST | "null") => {
             return Err(Error::new(
                 ErrorKind::Forbidden,
@@ -203,10 +208,10 @@ fn check(spec: &NetworkSpec) -> Result<()> {
                  to connect this node to swarm and try again.",
             ));
         }
-        driver @ ("macvlan" | "ipvlan") => {
+        driver @ "ipvlan" => {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("the network driver {driver} is not supported yet: use bridge"),
+                format!("the network driver {driver} is not supported yet: use bridge or macvlan"),
             ));
         }
         driver => {
@@ -225,33 +230,5 @@ fn check(spec: &NetworkSpec) -> Result<()> {
             ),
         ));
     }
-    check_options(&spec.options, spec.ipv6)
-}
-
-fn check_options(options: &BTreeMap<String, String>, ipv6: bool) -> Result<()> {
-    let smallest_mtu = if ipv6 { 1280 } else { 68 };
-    for (name, value) in options {
-        let bad = |expected: &str| {
-            Err(Error::invalid(format!(
-                "invalid value {value:?} for network option {name}: expected {expected}"
-            )))
-        };
-        match name.as_str() {
-            OPTION_ICC | OPTION_MASQUERADE if !is_boolean(value) => {
-                return bad("true or false");
-            }
-            OPTION_MTU
-                if !value
-                    .parse()
-                    .is_ok_and(|mtu: u32| (smallest_mtu..=65535).contains(&mtu)) =>
-            {
-                return bad(&format!("{smallest_mtu} to 65535 bytes"));
-            }
-            OPTION_HOST_ADDRESS if value.parse::<Ipv4Addr>().is_err() => {
-                return bad("an IPv4 address");
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+    options::check_network(&spec.options, spec.ipv6)
 }

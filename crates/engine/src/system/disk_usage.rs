@@ -91,6 +91,8 @@ impl Engine {
             .volumes
             .list()
             .into_iter()
+            // What is mounted elsewhere takes nothing here.
+            .filter(|record| record.options.is_empty())
             .map(|record| VolumeShare {
                 bytes: usage::tree_bytes(&self.volumes.path(&record.name)),
                 users: self.volume_users(&record.name).len(),

@@ -6,4 +6,7 @@ pub mod fsck;
 pub mod host;
 pub mod info;
 pub mod observe;
+mod readiness;
 pub mod usage;
+
+pub use readiness::{ProcessUsage, process_usage};

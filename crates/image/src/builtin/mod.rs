@@ -137,7 +137,7 @@ fn unikernel_form(image: &BuiltinImage, program: &[u8]) -> io::Result<Form> {
         exposed_ports: image.exposed_port.map(str::to_owned).into_iter().collect(),
         ..UnikernelOptions::default()
     };
-    unikernel::form(program, &options, COMMENT)
+    unikernel::form(program, None, &options, COMMENT)
 }
 
 /// The only layer: the program, the users and groups that a program may ask for, and /tmp.

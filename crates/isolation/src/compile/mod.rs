@@ -40,6 +40,7 @@ use crate::contract::RootSource;
 use crate::error::Error;
 use field::{absolute, invalid, text};
 use gamut_abi::plan::{self, Cgroup, NamespaceKind, Plan, Propagation};
+pub use mounts::SUBPATH_OPTION;
 use oci_spec::runtime::{Linux, Spec};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

@@ -55,6 +55,10 @@ const SUPERBLOCK_FLAGS: [&str; 10] = [
     "acl",
 ];
 
+/// Option of a bind that mounts a part of its source, looked up without leaving the source; a word
+/// of our own in the form that mount(8) keeps free ("x-").
+pub const SUBPATH_OPTION: &str = "x-gamut.subpath";
+
 /// What a mount depends on besides itself.
 struct Context<'a> {
     options: &'a CompileOptions,
@@ -258,7 +262,32 @@ fn bind_kind(
         Some(bundle) => absolute(&field, &bundle.join(source))?,
         None => absolute(&field, source)?,
     };
-    Ok(MountKind::Bind { source, recursive })
+    let subpath = subpath(entry, words)?;
+    Ok(MountKind::Bind {
+        source,
+        recursive,
+        subpath,
+    })
+}
+
+/// The part of the source that is mounted, by [`SUBPATH_OPTION`].
+fn subpath(entry: &str, words: &Options) -> Result<String, Error> {
+    let found = words
+        .data
+        .iter()
+        .find(|(_, name, _)| name == SUBPATH_OPTION);
+    let Some((index, _, value)) = found else {
+        return Ok(String::new());
+    };
+    let value = value.as_deref().unwrap_or_default();
+    let leads_up = value.split('/').any(|part| part == "..");
+    if value.is_empty() || value.starts_with('/') || leads_up {
+        return Err(invalid(
+            format!("{entry}.options[{index}]"),
+            "a sub-path is a relative path below the source, without '..'",
+        ));
+    }
+    Ok(value.to_owned())
 }
 
 fn filesystem_kind(

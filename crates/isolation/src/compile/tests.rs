@@ -437,9 +437,16 @@ fn mounts_of_each_kind() {
         bind.kind,
         MountKind::Bind {
             source: "/s".to_owned(),
-            recursive: true
+            recursive: true,
+            subpath: String::new(),
         }
     );
+    let part = one_mount(json!({"destination": "/a", "type": "bind", "source": "/s",
+        "options": ["rbind", "x-gamut.subpath=a, b/c"]}));
+    let MountKind::Bind { subpath, .. } = part.kind else {
+        panic!("a bind");
+    };
+    assert_eq!(subpath, "a, b/c");
     assert_eq!((bind.attributes_set, bind.attributes_recursive), (3, false));
     assert_eq!(bind.propagation, None);
     let shared = one_mount(json!({"destination": "/a", "type": "bind", "source": "/s",

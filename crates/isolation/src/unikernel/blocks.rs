@@ -77,6 +77,12 @@ pub(super) fn sort(mounts: &[Mount], warnings: &mut Vec<String>) -> Result<Sorte
             Some("/etc/hosts") if is_bind => sorted.hosts = Some(source),
             Some("/etc/hostname") => {}
             _ if of_linux => {}
+            Some(_) if is_bind && options.iter().any(|word| is_subpath(word)) => {
+                return Err(Error::Invalid {
+                    field: format!("mounts[{index}].options"),
+                    problem: "a part of a volume cannot be a unikernel's block device; leave volume-subpath out".to_owned(),
+                });
+            }
             Some(name) if is_bind => {
                 let read_only = options.iter().any(|word| word == "ro");
                 let block = block(sorted.blocks.len(), name, source, read_only);
@@ -93,6 +99,12 @@ pub(super) fn sort(mounts: &[Mount], warnings: &mut Vec<String>) -> Result<Sorte
         }
     }
     Ok(sorted)
+}
+
+/// Whether a word of the options asks for a part of the source only.
+fn is_subpath(word: &str) -> bool {
+    word.strip_prefix(crate::SUBPATH_OPTION)
+        .is_some_and(|rest| rest.starts_with('='))
 }
 
 fn block(index: usize, name: &str, source: PathBuf, read_only: bool) -> Result<Block, String> {

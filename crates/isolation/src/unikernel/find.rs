@@ -30,12 +30,26 @@ enum Found {
     File(PathBuf, FileType),
 }
 
+/// The path on the host of a program of a root.
+///
+/// # Errors
+/// As [`file`], and `PermissionDenied` if nobody may execute it.
+pub(super) fn program(root: &RootSource, path: &str) -> io::Result<PathBuf> {
+    let found = file(root, path)?;
+    if fs::symlink_metadata(&found)?.mode() & 0o111 == 0 {
+        return Err(io::Error::new(
+            ErrorKind::PermissionDenied,
+            "nobody may execute it",
+        ));
+    }
+    Ok(found)
+}
+
 /// The path on the host of a regular file of a root.
 ///
 /// # Errors
-/// `NotFound`, `PermissionDenied` if it is no regular file or nobody may execute it, and those of
-/// lstat(2) and readlink(2).
-pub(super) fn program(root: &RootSource, path: &str) -> io::Result<PathBuf> {
+/// `NotFound`, `PermissionDenied` if it is no regular file, and those of lstat(2) and readlink(2).
+pub(super) fn file(root: &RootSource, path: &str) -> io::Result<PathBuf> {
     let layers = match root {
         RootSource::Directory(directory) => vec![directory.clone()],
         RootSource::Layers {
@@ -52,12 +66,6 @@ pub(super) fn program(root: &RootSource, path: &str) -> io::Result<PathBuf> {
         return Err(io::Error::new(
             ErrorKind::PermissionDenied,
             "it is no regular file",
-        ));
-    }
-    if fs::symlink_metadata(&found)?.mode() & 0o111 == 0 {
-        return Err(io::Error::new(
-            ErrorKind::PermissionDenied,
-            "nobody may execute it",
         ));
     }
     Ok(found)

@@ -10,7 +10,6 @@ use super::directory::DEBUG_SOCKET;
 use super::refusals;
 use crate::contract::Feature;
 use crate::error::Error;
-use gamut_abi::guest::GUEST_ABI_VERSION;
 use gamut_abi::guest::note::Note;
 use gamut_abi::monitor::{
     Accelerator, BlockConfig, CONFIG_PATH, MONITOR_CONFIG_VERSION, MonitorConfig,
@@ -24,6 +23,7 @@ const MONITOR_PATH: &str = "/gamut-monitor";
 
 /// Name of the unikernel in the jail.
 const IMAGE_PATH: &str = "/unikernel";
+const FILES_PATH: &str = "/unikernel.rofs";
 
 /// Name of the file in which the monitor tells of the machine.
 const STATUS_PATH: &str = "/machine.json";
@@ -73,6 +73,8 @@ pub struct Places<'a> {
     pub monitor: &'a Path,
     /// The unikernel's ELF file.
     pub image: &'a Path,
+    /// The image of its read-only file system, if it has one.
+    pub files: Option<&'a Path>,
     /// Where the configuration of the monitor will be.
     pub config: &'a Path,
     /// The file in which the monitor tells of the machine.
@@ -115,7 +117,8 @@ pub struct Jail {
 /// [`Error::Refused`] for what a unikernel cannot have, [`Error::Invalid`] with the field that
 /// makes no sense.
 pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result<Jail, Error> {
-    check_note(note)?;
+    note.check_version()
+        .map_err(|error| Error::ExecutableDenied(format!("exec format error: {error}")))?;
     let process = spec
         .process()
         .as_ref()
@@ -138,7 +141,7 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
             .iter()
             .map(Block::config)
             .collect::<Vec<BlockConfig>>(),
-        rofs_path: None,
+        rofs_path: places.files.map(|_| FILES_PATH.to_owned()),
         resolv_conf_path: mounts.resolv_conf.as_ref().map(|_| RESOLV_CONF.to_owned()),
         hosts_path: mounts.hosts.as_ref().map(|_| HOSTS.to_owned()),
         accelerator,
@@ -146,8 +149,10 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
         scratch_path: translated.then(|| SCRATCH_PATH.to_owned()),
         debug_socket_path: (!translated).then(|| format!("{DEBUG_PATH}/{DEBUG_SOCKET}")),
     };
+    let files_bytes = places.files.map_or(0, file_bytes);
     let allowance_bytes = if translated {
-        TCG_ALLOWANCE_BYTES
+        // QEMU has a copy of the files, and reads it from another one.
+        TCG_ALLOWANCE_BYTES.saturating_add(files_bytes.saturating_mul(2))
     } else {
         KVM_ALLOWANCE_BYTES
     };
@@ -177,7 +182,11 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
         ),
     ];
     let resolv_conf = mounts.resolv_conf.as_ref().map(|_| places.resolv_conf);
-    for (source, destination) in [(resolv_conf, RESOLV_CONF), (mounts.hosts.as_deref(), HOSTS)] {
+    for (source, destination) in [
+        (places.files, FILES_PATH),
+        (resolv_conf, RESOLV_CONF),
+        (mounts.hosts.as_deref(), HOSTS),
+    ] {
         if let Some(source) = source {
             let options = ["ro", "nosuid", "nodev", "noexec"];
             list.push(file(source, destination, &options));
@@ -185,8 +194,11 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
     }
     list.extend(mounts.blocks.iter().map(Block::mount));
     if translated {
-        let image_bytes = std::fs::metadata(places.image).map_or(0, |metadata| metadata.len());
-        let size = format!("size={}", image_bytes.saturating_add(SCRATCH_BYTES));
+        let image_bytes = file_bytes(places.image);
+        let size = image_bytes
+            .saturating_add(files_bytes)
+            .saturating_add(SCRATCH_BYTES);
+        let size = format!("size={size}");
         list.push(
             json!({"destination": SCRATCH_PATH, "type": "tmpfs", "source": "tmpfs",
             "options": ["nosuid", "nodev", "noexec", "mode=755", size]}),
@@ -224,22 +236,15 @@ pub fn jail(spec: &Spec, note: &Note, places: &Places<'_>, host: Host) -> Result
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
 
+fn file_bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
 fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Error {
     Error::Invalid {
         field: field.into(),
         problem: problem.into(),
     }
-}
-
-fn check_note(note: &Note) -> Result<(), Error> {
-    if note.abi_version == 0 || note.abi_version > GUEST_ABI_VERSION {
-        return Err(Error::ExecutableDenied(format!(
-            "the unikernel was built for guest ABI version {}, this engine has version \
-             {GUEST_ABI_VERSION}: build it with this engine's libos, or use a later engine",
-            note.abi_version
-        )));
-    }
-    Ok(())
 }
 
 /// What the configuration asks for that a unikernel cannot have, or has no use for.

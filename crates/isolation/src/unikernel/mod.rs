@@ -52,6 +52,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// What the name of a program's read-only file system has behind the program's: `/unikernel.rofs`
+/// belongs to `/unikernel`.
+const FILES_SUFFIX: &str = ".rofs";
+
 /// Largest ELF file that is read for its note, in bytes.
 const MAX_PROGRAM_BYTES: u64 = 256 << 20;
 
@@ -99,11 +103,23 @@ pub fn is_unikernel(root: &RootSource, program: &str) -> bool {
     }
 }
 
-/// Finds the ELF file of a unikernel in a root, and what it says of itself.
+/// A unikernel in a root.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Its ELF file on the host.
+    pub image: PathBuf,
+    /// The image of its read-only file system on the host, if it has one.
+    pub files: Option<PathBuf>,
+    /// What it says of itself.
+    pub note: Note,
+}
+
+/// Finds a unikernel in a root.
 ///
 /// # Errors
-/// [`Error::ExecutableNotFound`] and [`Error::ExecutableDenied`], as for any other program.
-pub fn find_program(root: &RootSource, program: &str) -> Result<(PathBuf, Note), Error> {
+/// [`Error::ExecutableNotFound`] and [`Error::ExecutableDenied`], as for any other program;
+/// [`Error::System`] if its files cannot be read.
+pub fn find_program(root: &RootSource, program: &str) -> Result<Program, Error> {
     let path = find::program(root, program).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             Error::ExecutableNotFound(format!("exec: {program:?}: no such file or directory"))
@@ -119,10 +135,27 @@ pub fn find_program(root: &RootSource, program: &str) -> Result<(PathBuf, Note),
             source: error.into(),
         })?;
     match unikernel_note(&bytes) {
-        Ok(note) => Ok((path, note)),
+        Ok(note) => Ok(Program {
+            image: path,
+            files: find_files(root, program)?,
+            note,
+        }),
         Err(error) => Err(Error::ExecutableDenied(format!(
-            "exec: {program:?} is no unikernel: {error}"
+            "exec: {program:?}: exec format error: it is no unikernel: {error}"
         ))),
+    }
+}
+
+/// The image of a unikernel's read-only file system in a root, if there is one.
+fn find_files(root: &RootSource, program: &str) -> Result<Option<PathBuf>, Error> {
+    match find::file(root, &format!("{program}{FILES_SUFFIX}")) {
+        Ok(path) => Ok(Some(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::System {
+            operation: "find the files of the unikernel",
+            id: format!("{program}{FILES_SUFFIX}"),
+            source: error.into(),
+        }),
     }
 }
 
@@ -204,10 +237,11 @@ impl UnikernelLevel {
                 field: "process.args".to_owned(),
                 problem: "is empty; there is nothing to run".to_owned(),
             })?;
-        let (image, note) = find_program(&workload.root, program)?;
+        let program = find_program(&workload.root, program)?;
         let places = Places {
             monitor: &self.monitor,
-            image: &image,
+            image: &program.image,
+            files: program.files.as_deref(),
             config: &directory.config(),
             status: &directory.status(),
             debug: &directory.debug(),
@@ -219,7 +253,7 @@ impl UnikernelLevel {
             block_directories,
             resolv_conf,
             mut warnings,
-        } = jail(&workload.config, &note, &places, self.host)?;
+        } = jail(&workload.config, &program.note, &places, self.host)?;
         for directory in &block_directories {
             directory.ready()?;
         }

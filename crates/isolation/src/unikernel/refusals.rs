@@ -151,13 +151,8 @@ pub(super) fn admit(wanted: &[Feature]) -> Result<Vec<String>, Error> {
             Feature::HealthCommand => return Err(Error::Refused(HEALTH_COMMAND)),
             Feature::Exec => return Err(Error::Refused(EXEC)),
             Feature::ChangingNetworks => return Err(Error::Refused(NETWORK_CHANGES)),
-            Feature::Names => {
-                warnings.push(
-                    "the names of other containers are not known to a unikernel yet; use addresses, or --add-host NAME:ADDRESS"
-                        .to_owned(),
-                );
-                continue;
-            }
+            // Its monitor hands questions on to the resolver of its network namespace.
+            Feature::Names => continue,
             Feature::Confinement => "capabilities and security options",
             Feature::Ulimits => "limits of processes (--ulimit)",
             Feature::Tmpfs => "file systems in memory (--tmpfs)",

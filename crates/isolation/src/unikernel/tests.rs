@@ -58,6 +58,7 @@ fn translate(config: Value, host: Host) -> Result<Jail, Error> {
     let places = Places {
         monitor: Path::new("/lib/gamut-monitor"),
         image: Path::new("/layer/unikernel"),
+        files: None,
         config: Path::new("/run/u/monitor.json"),
         status: Path::new("/run/u/machine.json"),
         debug: Path::new("/run/u/debug"),
@@ -228,6 +229,10 @@ fn mounts_become_block_devices() {
         .unwrap_err()
         .to_string();
     assert!(error.contains(":ro"), "{error}");
+    wanted["mounts"][5]["options"] = json!(["rbind", "x-gamut.subpath=part"]);
+    let error = translate(wanted.clone(), HOST).unwrap_err().to_string();
+    assert!(error.contains("mounts[5].options"), "{error}");
+    wanted["mounts"][5]["options"] = json!(["rbind"]);
     wanted["mounts"][5]["source"] = json!("/dev/null");
     let error = translate(wanted, HOST).unwrap_err().to_string();
     assert!(error.contains("mounts[5].source"), "{error}");
@@ -276,13 +281,14 @@ fn what_a_unikernel_cannot_have_is_refused_by_name() {
     let places = Places {
         monitor: place,
         image: place,
+        files: None,
         config: place,
         status: place,
         debug: place,
         resolv_conf: place,
     };
     let error = jail(&spec, &later, &places, HOST).unwrap_err().to_string();
-    assert!(error.contains("guest ABI version 2"), "{error}");
+    assert!(error.contains("version 2 of the guest ABI"), "{error}");
 }
 
 const GUEST_VERSION: u32 = gamut_abi::guest::GUEST_ABI_VERSION;

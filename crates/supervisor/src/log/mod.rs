@@ -2,6 +2,8 @@
 
 mod file;
 mod lines;
+mod message;
+mod sink;
 mod time;
 mod writer;
 

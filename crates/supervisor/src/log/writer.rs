@@ -3,10 +3,13 @@
 use super::Stream;
 use super::file::{LogFile, rotate};
 use super::lines::{LineSplitter, PREFIX_BYTES, Prefix, find_last_newline, find_newline};
+use super::sink::Sink;
 use super::time::TimeFormat;
+use crate::sys::epoll::Epoll;
 use gamut_abi::control::Log;
 use std::io;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// Log lines that are collected before they are written.
 const BATCH_BYTES: usize = 256 << 10;
@@ -14,13 +17,15 @@ const BATCH_BYTES: usize = 256 << 10;
 /// Writes a log. Nothing here ever fails towards the workload: lines that cannot be written are
 /// counted, and a marker line says so as soon as writing works again.
 pub struct LogWriter {
-    path: PathBuf,
+    /// `None`: no file, only a sink.
+    path: Option<PathBuf>,
     max_file_bytes: u64,
     max_files: u32,
     file: Option<LogFile>,
     time: TimeFormat,
     batch: Vec<u8>,
     lost: Lost,
+    sink: Option<Sink>,
 }
 
 /// What could not be written.
@@ -37,13 +42,14 @@ impl LogWriter {
     /// # Errors
     /// Those of open(2), but a full or failing disk is not one: lines are then counted as lost.
     pub fn open(log: &Log) -> io::Result<Self> {
-        let path = PathBuf::from(&log.path);
-        let file = match LogFile::open(&path) {
-            Ok(file) => Some(file),
+        let path = (!log.path.is_empty()).then(|| PathBuf::from(&log.path));
+        let file = match path.as_deref().map(LogFile::open).transpose() {
+            Ok(file) => file,
             Err(error) if is_disk_trouble(&error) => None,
             Err(error) => return Err(error),
         };
         Ok(Self {
+            sink: log.sink.clone().map(Sink::new),
             path,
             max_file_bytes: if log.max_file_bytes == 0 {
                 u64::MAX
@@ -82,9 +88,46 @@ impl LogWriter {
         self.write_batch(time_ns);
     }
 
+    /// Sends what the sink takes, and awaits the right events of it.
+    pub(crate) fn settle(&mut self, epoll: &Epoll, now: Instant) {
+        if let Some(sink) = &mut self.sink {
+            sink.settle(epoll, now);
+        }
+    }
+
+    /// When [`Self::settle`] must be called at the latest.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.sink.as_ref().and_then(Sink::deadline)
+    }
+
+    /// The sink has got everything, or nobody is there to take it.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.sink.as_ref().is_none_or(Sink::is_flushed)
+    }
+
+    /// The last words: how many lines the sink has not got.
+    pub(crate) fn leave(&mut self, time_ns: u64) {
+        let undelivered = self.sink.as_ref().map_or(0, Sink::undelivered_lines);
+        if undelivered > 0 {
+            let text = format!(
+                "gamut: {undelivered} lines of output were not delivered by the log driver"
+            );
+            Prefix::new(self.time.format(time_ns), Stream::Stderr)
+                .put_full(text.as_bytes(), &mut self.batch);
+            self.sink = None;
+            self.write_batch(time_ns);
+        }
+    }
+
     /// Writes collected lines, after a marker if earlier ones were lost.
     fn write_batch(&mut self, time_ns: u64) {
         let mut batch = std::mem::take(&mut self.batch);
+        if let Some(sink) = &mut self.sink {
+            sink.push(&batch, time_ns);
+        }
+        if self.path.is_none() {
+            batch.clear();
+        }
         if self.lost.lines > 0 {
             let mut marker = Vec::new();
             let text = format!(
@@ -110,18 +153,21 @@ impl LogWriter {
 
     /// Writes lines into as many files as it takes. On failure says how many bytes are written.
     fn write_lines(&mut self, lines: &[u8]) -> Result<(), (usize, io::Error)> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
         let mut written = 0;
         while let Some(rest @ [_, ..]) = lines.get(written..) {
             let file = match &mut self.file {
                 Some(file) => file,
                 None => {
-                    let file = LogFile::open(&self.path).map_err(|error| (written, error))?;
+                    let file = LogFile::open(path).map_err(|error| (written, error))?;
                     self.file.insert(file)
                 }
             };
             let part = fitting(rest, file.bytes, self.max_file_bytes);
             if part.is_empty() {
-                rotate(&self.path, self.max_files).map_err(|error| (written, error))?;
+                rotate(path, self.max_files).map_err(|error| (written, error))?;
                 self.file = None;
                 continue;
             }
@@ -184,6 +230,7 @@ mod tests {
             path: path.to_str().unwrap().to_owned(),
             max_file_bytes,
             max_files,
+            sink: None,
         }
     }
 

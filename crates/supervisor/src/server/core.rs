@@ -173,7 +173,9 @@ impl Core {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.hubs.values().filter_map(Hub::deadline).min()
+        let log = self.log.as_ref().and_then(LogWriter::deadline);
+        let hubs = self.hubs.values().filter_map(Hub::deadline);
+        hubs.chain(log).min()
     }
 
     pub(super) fn tick(&mut self, now: Instant) {
@@ -184,6 +186,9 @@ impl Core {
             .collect();
         for id in due {
             self.with_hub(id, Hub::tick);
+        }
+        if let Some(log) = &mut self.log {
+            log.settle(&self.epoll, now);
         }
     }
 

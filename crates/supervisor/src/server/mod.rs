@@ -20,6 +20,7 @@ mod token;
 mod verbs;
 
 pub(crate) use launch::{discard, group_failure, make_group};
+pub(crate) use token::LOG_TOKEN;
 
 use self::core::Core;
 use crate::sys::epoll::{Epoll, Ready};
@@ -36,6 +37,9 @@ const LAUNCH_DESCRIPTOR: u32 = 3;
 
 /// Replies and events that nobody takes delay the end of the supervisor by at most this.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Log lines that their receiver does not take delay it by at most this.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs a supervisor on descriptor 3 until its work is done. Takes over the whole process:
 /// session, signals, descriptors.
@@ -113,6 +117,9 @@ impl Server {
             }
             self.tick();
         }
+        if let Some(log) = &mut self.core.log {
+            log.leave(crate::sys::clock::now_ns());
+        }
         if let Some(sandbox) = &mut self.sandbox {
             sandbox.leave();
         }
@@ -128,6 +135,8 @@ impl Server {
                 self.core
                     .with_hub(hub, |hub, tools| hub.ready(tools, part, events));
             }
+            // It is looked at in every turn.
+            Token::Log => {}
             Token::OutOfMemory => {
                 if let Some(sandbox) = &mut self.sandbox {
                     sandbox.out_of_memory.notified(Instant::now());
@@ -190,6 +199,16 @@ impl Server {
             .min()
     }
 
+    /// What the log's receiver has not taken yet delays the end by a moment only: clients wait.
+    fn log_is_flushed(&self, leaving_at: Instant, now: Instant) -> bool {
+        let patience = FAREWELL.saturating_sub(LOG_PATIENCE);
+        self.core
+            .log
+            .as_ref()
+            .is_none_or(crate::log::LogWriter::is_flushed)
+            || now + patience >= leaving_at
+    }
+
     /// Nothing is left to do, and everybody knows or had the time to.
     fn is_over(&mut self) -> bool {
         let done = match &self.sandbox {
@@ -204,10 +223,11 @@ impl Server {
         let now = Instant::now();
         let leaving_at = *self.leaving_at.get_or_insert(now + FAREWELL);
         leaving_at <= now
-            || self
-                .core
-                .connections
-                .values()
-                .all(connection::Connection::is_flushed)
+            || (self.log_is_flushed(leaving_at, now)
+                && self
+                    .core
+                    .connections
+                    .values()
+                    .all(connection::Connection::is_flushed))
     }
 }

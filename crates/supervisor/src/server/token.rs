@@ -16,7 +16,12 @@ pub(super) enum Token {
     Hub(u32, Part),
     /// The kernel ran out of memory for the group.
     OutOfMemory,
+    /// The receiver of log lines takes more, or has gone.
+    Log,
 }
+
+/// The token of the receiver of log lines.
+pub(crate) const LOG_TOKEN: u64 = 9 << 56;
 
 /// Hubs are numbered with 24 bits.
 pub(super) const HUB_MASK: u32 = 0x00ff_ffff;
@@ -36,6 +41,7 @@ impl Token {
             Self::Children => pack(1, 0, 0),
             Self::Listener => pack(2, 0, 0),
             Self::OutOfMemory => pack(3, 0, 0),
+            Self::Log => LOG_TOKEN,
             Self::Connection(id) => pack(4, 0, id),
             Self::Hub(hub, Part::Input) => pack(5, hub, 0),
             Self::Hub(hub, Part::Output(Stream::Stdout)) => pack(6, hub, 0),
@@ -58,6 +64,7 @@ impl Token {
             6 => Self::Hub(hub, Part::Output(Stream::Stdout)),
             7 => Self::Hub(hub, Part::Output(Stream::Stderr)),
             8 => Self::Hub(hub, Part::Client(number)),
+            9 => Self::Log,
             _ => return None,
         })
     }
@@ -73,6 +80,7 @@ mod tests {
             Token::Children,
             Token::Listener,
             Token::OutOfMemory,
+            Token::Log,
             Token::Connection(u32::MAX),
             Token::Hub(HUB_MASK, Part::Input),
             Token::Hub(7, Part::Output(Stream::Stdout)),

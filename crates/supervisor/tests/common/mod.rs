@@ -171,6 +171,7 @@ impl Sandbox {
             plan,
             run_directory: text(directory.path().join("run")),
             log: Some(Log {
+                sink: None,
                 path: text(directory.path().join("log/container.log")),
                 max_file_bytes: 0,
                 max_files: 1,

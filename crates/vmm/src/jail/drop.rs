@@ -90,16 +90,41 @@ fn drop_capabilities() -> Result<()> {
     Ok(())
 }
 
+/// Numbers in a row that are free, after which no descriptor is looked for.
+const FREE_NUMBERS: i32 = 64;
+
+/// One more than the highest descriptor that is open.
+fn end_of_descriptors() -> i32 {
+    let mut end: i32 = 3;
+    let mut looked_at = end;
+    while looked_at < end.saturating_add(FREE_NUMBERS) {
+        // SAFETY: plain numbers.
+        if unsafe { libc::fcntl(looked_at, libc::F_GETFD) } >= 0 {
+            end = looked_at + 1;
+        }
+        looked_at += 1;
+    }
+    end
+}
+
 /// No further descriptors but for some, no core file.
 pub(super) fn limits(further_descriptors: u64) -> Result<()> {
-    // A new descriptor gets the lowest free number: from now on, that is one too many.
-    // SAFETY: plain numbers.
-    let free = unsafe { libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 3) };
-    if free >= 0 {
-        // SAFETY: just made, and nobody else's.
-        unsafe { libc::close(free) };
+    // A new descriptor gets the lowest free number: once none is free below the limit, that is one
+    // too many. The free ones are taken rather than the limit put below them, since poll(2) waits
+    // for no more descriptors than the limit.
+    let end = end_of_descriptors();
+    loop {
+        // SAFETY: plain numbers.
+        let taken = unsafe { libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 3) };
+        if taken >= end {
+            // SAFETY: just made, and nobody else's.
+            unsafe { libc::close(taken) };
+        }
+        if taken < 0 || taken >= end {
+            break;
+        }
     }
-    let open = u64::try_from(free)
+    let open = u64::try_from(end)
         .unwrap_or(64)
         .saturating_add(further_descriptors);
     for (resource, limit) in [(libc::RLIMIT_NOFILE, open), (libc::RLIMIT_CORE, 0)] {

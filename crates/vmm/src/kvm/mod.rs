@@ -14,7 +14,6 @@ pub use state::{ProcessorState, Surroundings};
 
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
-use crate::bytes::u64_at;
 use crate::clock::{Clock, SavedClock};
 use crate::control::Control;
 use crate::device::Devices;
@@ -26,6 +25,7 @@ use crate::memory::GuestMemory;
 use crate::prepare::Prepared;
 use crate::report::{RFLAGS, RIP, RSP, Registers};
 use crate::{request, solo5, tables};
+use gamut_abi::guest::bytes::u64_at;
 
 /// A guest on KVM.
 pub struct KvmMachine {

@@ -6,6 +6,8 @@
 mod interfaces;
 mod join;
 mod netlink;
+pub mod question;
+mod resolver;
 mod tap;
 
 pub use tap::Tap;
@@ -16,16 +18,23 @@ use interfaces::{Interface, Way};
 use netlink::Netlink;
 
 /// Opens a tap for each interface of this network namespace that is for the guest, in the order of
-/// their indices.
+/// their indices. With `asks_resolver` the guest reaches the namespace's resolver
+/// ([`question::RESOLVER`]) over each of them.
 ///
 /// # Errors
 /// If one of them cannot be given to a guest, or the system refuses.
-pub fn open_all() -> Result<Vec<Tap>> {
+pub fn open_all(asks_resolver: bool) -> Result<Vec<Tap>> {
     let mut netlink = Netlink::open()?;
     let interfaces = interfaces::list(&mut netlink)?;
     interfaces
         .into_iter()
-        .map(|interface| open(&mut netlink, &interface))
+        .map(|interface| {
+            let mut tap = open(&mut netlink, &interface)?;
+            if asks_resolver {
+                tap.ask_resolver()?;
+            }
+            Ok(tap)
+        })
         .collect()
 }
 

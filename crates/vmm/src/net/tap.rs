@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
+use super::resolver::Resolver;
 use crate::config_text::NicConfig;
 use crate::device::{Lost, Nic};
 use crate::error::{Error, Result};
@@ -18,6 +19,8 @@ const NAME_PATTERN: &str = "gamut-tap%d";
 #[derive(Debug)]
 pub struct Tap {
     file: File,
+    /// Takes the guest's questions for names.
+    resolver: Option<Resolver>,
     /// What the guest is told of it.
     pub config: NicConfig,
 }
@@ -38,7 +41,12 @@ impl Tap {
         if index == 0 {
             return Err(Error::last("find the interface of the tap just made"));
         }
-        Ok((Self { file, config }, index))
+        let tap = Self {
+            file,
+            resolver: None,
+            config,
+        };
+        Ok((tap, index))
     }
 
     /// Opens a tap that somebody has prepared.
@@ -50,13 +58,34 @@ impl Tap {
                 _ => format!("open the tap: {error}"),
             },
         })?;
-        Ok(Self { file, config })
+        Ok(Self {
+            file,
+            resolver: None,
+            config,
+        })
+    }
+
+    /// Lets the guest ask the resolver of this network namespace for names.
+    ///
+    /// # Errors
+    /// If there is no descriptor left.
+    pub(super) fn ask_resolver(&mut self) -> Result<()> {
+        self.resolver = Some(Resolver::connect(self.config.mtu)?);
+        Ok(())
     }
 
     /// The descriptor to wait on.
     #[must_use]
     pub fn descriptor(&self) -> i32 {
         self.file.as_raw_fd()
+    }
+
+    /// Further descriptors to wait on: those that bring answers of the resolver. None if the guest
+    /// cannot ask it, and the file alone is the whole device.
+    #[must_use]
+    pub fn answer_descriptors(&self) -> Vec<i32> {
+        let resolver = self.resolver.iter();
+        resolver.flat_map(Resolver::descriptors).collect()
     }
 
     fn lost(&self, error: &io::Error) -> Lost {
@@ -92,6 +121,11 @@ fn attach(name: &str) -> io::Result<(File, std::ffi::CString)> {
 
 impl Nic for Tap {
     fn transmit(&mut self, frame: &[u8]) -> std::result::Result<bool, Lost> {
+        if let Some(resolver) = &mut self.resolver
+            && resolver.take(frame)
+        {
+            return Ok(true);
+        }
         loop {
             let error = match self.file.write(frame) {
                 Ok(_) => return Ok(true),
@@ -107,6 +141,11 @@ impl Nic for Tap {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> std::result::Result<Option<usize>, Lost> {
+        if let Some(resolver) = &mut self.resolver
+            && let Some(bytes) = resolver.receive(buffer)
+        {
+            return Ok(Some(bytes));
+        }
         loop {
             let error = match self.file.read(buffer) {
                 Ok(bytes) => return Ok(Some(bytes)),

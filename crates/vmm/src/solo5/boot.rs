@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use gamut_abi::guest::solo5::{DEFAULT_MEMORY_BYTES, Manifest};
 
-use crate::elf::Elf;
 use crate::error::{Error, ImageError, Result};
 use crate::layout::{
     DESCRIPTORS_ADDRESS, LARGE_PAGE_BYTES, Layout, PAGE_BYTES, RING0_STACK_ADDRESS, STUB_ADDRESS,
@@ -14,6 +13,7 @@ use crate::memory::GuestMemory;
 use crate::paging::{PageTables, Rights};
 use crate::prepare::{Prepared, put};
 use crate::tables;
+use gamut_abi::guest::elf::Elf;
 
 use super::{BOOT_INFO_ADDRESS, PAGE_TABLES, PORTS};
 

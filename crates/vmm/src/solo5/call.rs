@@ -39,7 +39,7 @@ impl<const WORDS: usize> Request<WORDS> {
         let bytes = memory
             .read(address, 8 * WORDS as u64)
             .map_err(|bad| named(what, bad))?;
-        let word = |index: usize| crate::bytes::u64_at(bytes, index * 8).unwrap_or(0);
+        let word = |index: usize| gamut_abi::guest::bytes::u64_at(bytes, index * 8).unwrap_or(0);
         Ok(Self {
             what,
             address,

@@ -1,11 +1,11 @@
 //! A processor at privilege level 0, as far as an image of Solo5 uses it: privileged instructions,
 //! and exceptions that go to the guest's own handlers (Intel SDM volume 3, chapters 6 and 7).
 
-use crate::bytes::{u16_at, u64_at};
 use crate::ending::{Ending, Fault};
 use crate::memory::{BadAddress, GuestMemory};
 use crate::report::{RFLAGS, RIP, RSP, Registers};
 use crate::tables::has_error_code;
+use gamut_abi::guest::bytes::{u16_at, u64_at};
 
 use super::decode::{Address, Decoded, Instruction, Register, decode};
 

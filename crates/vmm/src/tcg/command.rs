@@ -30,6 +30,8 @@ pub(super) const MAX_DEVICES: usize = 24;
 #[derive(Debug)]
 pub(super) struct Nic {
     pub(super) descriptor: RawFd,
+    /// It is a socket, a frame a datagram; otherwise a tap.
+    pub(super) is_socket: bool,
     pub(super) mac: [u8; 6],
 }
 
@@ -110,9 +112,10 @@ pub(super) fn arguments(parts: &Parts<'_>) -> Vec<String> {
     );
     for (index, nic) in parts.nics.iter().enumerate() {
         let mac: Vec<String> = nic.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        let kind = if nic.is_socket { "socket" } else { "tap" };
         option(
             "-netdev",
-            format!("tap,id=net{index},fd={}", nic.descriptor),
+            format!("{kind},id=net{index},fd={}", nic.descriptor),
         );
         option(
             "-device",
@@ -174,6 +177,7 @@ mod tests {
     fn devices_come_in_the_order_of_their_indices() {
         let nic = |descriptor| Nic {
             descriptor,
+            is_socket: descriptor == 5,
             mac: [2, 0, 0, 0, 0, 0xab],
         };
         let parts = Parts {
@@ -193,6 +197,7 @@ mod tests {
         for part in [
             "-m 8200K ",
             "-accel tcg,tb-size=32 ",
+            "-netdev socket,id=net0,fd=5 ",
             "-netdev tap,id=net1,fd=6 ",
             "mac=02:00:00:00:00:ab,bus=virtio-mmio-bus.1 ",
             "-add-fd fd=7,set=1 ",

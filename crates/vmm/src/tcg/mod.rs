@@ -3,6 +3,7 @@
 //! ```text
 //! [files] image, configuration text ─► QEMU [command, start] ─► the image's PVH entry
 //!    taps and block files: by descriptor, QEMU's own devices carry the requests out
+//!    taps over which the guest asks for names: [relay] ◄─► QEMU, frame by frame
 //!    console ─► standard output     control line ─[records]─► how the guest has ended
 //! ```
 //!
@@ -12,6 +13,7 @@
 mod command;
 mod files;
 pub mod records;
+mod relay;
 mod start;
 
 use std::collections::VecDeque;
@@ -30,6 +32,7 @@ use crate::machine::Guest;
 use crate::net::Tap;
 use crate::report::Registers;
 use records::{Reader, Record};
+use relay::Relay;
 pub use start::{Setup, Wanted};
 
 /// Read at once from a stream, in bytes.
@@ -47,8 +50,9 @@ pub struct TcgMachine {
     messages: Option<File>,
     control: Arc<Control>,
     layout: Layout,
-    /// Held to see when one is deleted.
+    /// Held to see when one is deleted, or for a relay.
     taps: Vec<Tap>,
+    relays: Vec<Relay>,
     output: Box<dyn Write + Send>,
     reader: Reader,
     said: VecDeque<u8>,
@@ -66,6 +70,7 @@ struct Events {
     console: bool,
     messages: bool,
     lost_tap: Option<usize>,
+    frames: bool,
 }
 
 impl TcgMachine {
@@ -79,8 +84,16 @@ impl TcgMachine {
         ]
         .into_iter()
         .map(|fd| (fd, libc::POLLIN))
-        // Frames are QEMU's; of errors one hears without asking.
-        .chain(self.taps.iter().map(|tap| (tap.descriptor(), 0)))
+        // Frames are QEMU's, but for those of a relay; of errors one hears without asking.
+        .chain(self.taps.iter().enumerate().map(|(index, tap)| {
+            let is_relayed = self.relays.iter().any(|relay| relay.tap() == index);
+            let events = if is_relayed { libc::POLLIN } else { 0 };
+            (tap.descriptor(), events)
+        }))
+        .chain(self.relays.iter().flat_map(|relay| {
+            let descriptors = relay.descriptors(&self.taps).into_iter();
+            descriptors.map(|fd| (fd, libc::POLLIN))
+        }))
         .map(|(fd, events)| libc::pollfd {
             fd,
             events,
@@ -90,6 +103,10 @@ impl TcgMachine {
         // SAFETY: the array is valid for reads and writes of its length.
         unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) };
         let has = |index: usize| polled.get(index).is_some_and(|one| one.revents != 0);
+        let has_lost = |index: usize| {
+            let events = polled.get(index).map_or(0, |one| one.revents);
+            events & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0
+        };
         if has(0) {
             self.control.take_call();
         }
@@ -97,7 +114,8 @@ impl TcgMachine {
             line: has(1),
             console: has(2),
             messages: has(3),
-            lost_tap: (0..self.taps.len()).find(|index| has(4 + index)),
+            lost_tap: (0..self.taps.len()).find(|index| has_lost(4 + index)),
+            frames: polled.iter().skip(4).any(|one| one.revents != 0),
         }
     }
 
@@ -171,6 +189,13 @@ impl TcgMachine {
             self.end(Ending::Machine(format!(
                 "network device {index} is gone: its interface was deleted"
             )));
+        }
+        if events.frames {
+            let mut relays = self.relays.iter_mut();
+            let lost = relays.find_map(|relay| relay.carry(&mut self.taps).err());
+            if let Some(lost) = lost {
+                self.end(Ending::Machine(lost.to_string()));
+            }
         }
         self.pass_stop_on();
     }

@@ -6,9 +6,9 @@ use gamut_abi::guest::control_line::{
     PANIC, READY,
 };
 
-use crate::bytes::{u16_at, u32_at, u64_at};
 use crate::ending::{Ending, Fault};
 use crate::report::Registers;
+use gamut_abi::guest::bytes::{u16_at, u32_at, u64_at};
 
 /// Kind and size of a record.
 const HEAD_BYTES: usize = 3;

@@ -10,9 +10,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use gamut_abi::guest::elf::description;
 use gamut_abi::guest::note::NOTE_TYPE_PVH_ENTRY;
 
 use super::command::{self, Disk, MAX_DEVICES, Nic, Parts};
+use super::relay::Relay;
 use super::{TcgMachine, file, files};
 use crate::block::FileDisk;
 use crate::control::Control;
@@ -21,7 +23,6 @@ use crate::error::{Error, ImageError, Result};
 use crate::jail;
 use crate::layout::{Layout, page_ceiling};
 use crate::net::Tap;
-use crate::note::Notes;
 use crate::prepare::Image;
 use crate::report::Registers;
 
@@ -35,6 +36,7 @@ pub struct Setup {
     arguments: Vec<String>,
     line: [UnixStream; 2],
     taps: Vec<Tap>,
+    relays: Vec<(Relay, OwnedFd)>,
     disks: Vec<File>,
     layout: Layout,
 }
@@ -104,13 +106,21 @@ impl Setup {
             })?;
         let (ours, theirs) =
             UnixStream::pair().map_err(system("make the control line of the guest"))?;
-        let nics: Vec<Nic> = taps
-            .iter()
-            .map(|tap| Nic {
+        let mut relays = Vec::new();
+        let mut nics = Vec::new();
+        for (index, tap) in taps.iter().enumerate() {
+            let mut nic = Nic {
                 descriptor: tap.descriptor(),
+                is_socket: false,
                 mac: tap.config.mac,
-            })
-            .collect();
+            };
+            if !tap.answer_descriptors().is_empty() {
+                let (relay, theirs) = Relay::new(index)?;
+                (nic.descriptor, nic.is_socket) = (theirs.as_raw_fd(), true);
+                relays.push((relay, theirs));
+            }
+            nics.push(nic);
+        }
         let (parts, disks): (Vec<Disk>, Vec<File>) = disks
             .into_iter()
             .map(disk)
@@ -131,6 +141,7 @@ impl Setup {
             arguments,
             line: [ours, theirs],
             taps,
+            relays,
             disks,
             layout,
         })
@@ -145,6 +156,7 @@ impl Setup {
         let [line, theirs] = self.line;
         let kept: Vec<RawFd> = std::iter::once(theirs.as_raw_fd())
             .chain(self.taps.iter().map(Tap::descriptor))
+            .chain(self.relays.iter().map(|(_, theirs)| theirs.as_raw_fd()))
             .chain(self.disks.iter().map(AsRawFd::as_raw_fd))
             .collect();
         // SAFETY: no arguments.
@@ -178,6 +190,7 @@ impl Setup {
             control,
             layout: self.layout,
             taps: self.taps,
+            relays: self.relays.into_iter().map(|(relay, _)| relay).collect(),
             output: Box::new(io::stdout()),
             reader: super::Reader::default(),
             said: std::collections::VecDeque::default(),
@@ -192,10 +205,7 @@ impl Setup {
 
 /// What is to be known before QEMU is.
 fn check(wanted: &Wanted<'_>, devices: usize) -> std::result::Result<(), ImageError> {
-    let has_entry = wanted.image.elf.notes.iter().any(|range| {
-        let notes = wanted.file.get(range.clone()).unwrap_or_default();
-        Notes(notes).any(|note| note.name == b"Xen\0" && note.kind == NOTE_TYPE_PVH_ENTRY)
-    });
+    let has_entry = description(wanted.file, b"Xen\0", NOTE_TYPE_PVH_ENTRY)?.is_some();
     if !has_entry {
         return Err(ImageError::new(
             "PVH note",

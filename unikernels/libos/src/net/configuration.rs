@@ -31,6 +31,11 @@ pub struct Device {
     pub asks_by_dhcp: bool,
 }
 
+/// The guest's own address where somebody answers on the loopback.
+const LOOPBACK: Subnet = Subnet {
+    address: IpAddr::V4(core::net::Ipv4Addr::LOCALHOST),
+    prefix: 8,
+};
 /// MTU if nobody says.
 const DEFAULT_MTU: u16 = 1500;
 /// The least that IPv4 hosts must take, and the most that a frame holds.
@@ -97,6 +102,13 @@ pub fn devices(text: &[u8]) -> Vec<Device> {
         }
     }
     devices.retain(|device| device.mac != [0; 6]);
+    // A name server on the loopback is one of the monitor's, at the other end of the cable.
+    let is_loopback = |server: IpAddr| server.is_ipv4() && server.is_loopback();
+    if name_servers(text).any(is_loopback)
+        && let Some(device) = devices.iter_mut().find(|one| !one.addresses.is_empty())
+    {
+        device.addresses.push(LOOPBACK);
+    }
     devices
 }
 

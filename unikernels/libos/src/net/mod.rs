@@ -27,7 +27,7 @@ pub use resolver::{ResolveError, resolve};
 #[cfg(feature = "ipv4")]
 pub use stack::{addresses, ready};
 #[cfg(feature = "tcp")]
-pub use tcp::{TcpError, TcpListener, TcpStream};
+pub use tcp::{TcpError, TcpListener, TcpReader, TcpStream, TcpWriter};
 #[cfg(feature = "udp")]
 pub use udp::{UdpError, UdpSocket};
 

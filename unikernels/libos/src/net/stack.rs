@@ -140,7 +140,11 @@ pub fn addresses() -> Vec<(u16, IpAddr)> {
         let mut all = Vec::new();
         for attachment in &stack.attachments {
             for subnet in attachment.interface.ip_addrs() {
-                all.push((attachment.device(), subnet.address().into()));
+                let address = IpAddr::from(subnet.address());
+                // Nobody outside reaches it there.
+                if !address.is_loopback() {
+                    all.push((attachment.device(), address));
+                }
             }
         }
         all

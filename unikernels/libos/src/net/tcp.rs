@@ -470,6 +470,10 @@ impl TcpStream {
         buffer: &mut Vec<u8>,
         most_bytes: usize,
     ) -> Result<usize, TcpError> {
+        self.take(buffer, most_bytes).await
+    }
+
+    async fn take(&self, buffer: &mut Vec<u8>, most_bytes: usize) -> Result<usize, TcpError> {
         poll_fn(|context| {
             self.poll_change(|socket| {
                 if socket.may_recv() && !socket.can_recv() {
@@ -496,6 +500,10 @@ impl TcpStream {
     /// # Errors
     /// If the connection is broken or closed on our side.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<usize, TcpError> {
+        self.put(bytes).await
+    }
+
+    async fn put(&self, bytes: &[u8]) -> Result<usize, TcpError> {
         poll_fn(|context| {
             self.poll_change(|socket| match socket.send_slice(bytes) {
                 Ok(0) if !bytes.is_empty() => {
@@ -514,12 +522,23 @@ impl TcpStream {
     ///
     /// # Errors
     /// If the connection is broken or closed on our side.
-    pub async fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), TcpError> {
+    pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), TcpError> {
+        self.put_all(bytes).await
+    }
+
+    async fn put_all(&self, mut bytes: &[u8]) -> Result<(), TcpError> {
         while !bytes.is_empty() {
-            let count = self.write(bytes).await?;
+            let count = self.put(bytes).await?;
             bytes = bytes.get(count..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Both directions, each to be used by a task of its own or beside the other ([`join`]).
+    ///
+    /// [`join`]: crate::executor::join
+    pub fn split(&mut self) -> (TcpReader<'_>, TcpWriter<'_>) {
+        (TcpReader(self), TcpWriter(self))
     }
 
     /// Waits until the peer has acknowledged everything that was written.
@@ -550,6 +569,43 @@ impl TcpStream {
     /// Breaks the connection.
     pub fn abort(self) {
         self.change(Socket::abort);
+    }
+}
+
+/// What the peer of a connection sends.
+#[derive(Debug)]
+pub struct TcpReader<'stream>(&'stream TcpStream);
+
+impl TcpReader<'_> {
+    /// As [`TcpStream::read_to`].
+    ///
+    /// # Errors
+    /// If the connection is broken.
+    pub async fn read_to(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        most_bytes: usize,
+    ) -> Result<usize, TcpError> {
+        self.0.take(buffer, most_bytes).await
+    }
+}
+
+/// What is sent to the peer of a connection.
+#[derive(Debug)]
+pub struct TcpWriter<'stream>(&'stream TcpStream);
+
+impl TcpWriter<'_> {
+    /// As [`TcpStream::write_all`].
+    ///
+    /// # Errors
+    /// If the connection is broken or closed on our side.
+    pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), TcpError> {
+        self.0.put_all(bytes).await
+    }
+
+    /// As [`TcpStream::shutdown`].
+    pub fn shutdown(&mut self) {
+        self.0.change(Socket::close);
     }
 }
 

@@ -273,6 +273,8 @@ fn set_limits(host: &mut Value, flags: &ContainerFlags) -> Result<(), Error> {
     set(host, "BlkioWeight", flags.blkio_weight);
     set(host, "CpuPeriod", flags.cpu_period);
     set(host, "CpuQuota", flags.cpu_quota);
+    set(host, "CpuRealtimePeriod", flags.cpu_rt_period);
+    set(host, "CpuRealtimeRuntime", flags.cpu_rt_runtime);
     set(host, "CpuShares", flags.cpu_shares);
     set(host, "CpusetCpus", flags.cpuset_cpus.as_deref());
     set(host, "CpusetMems", flags.cpuset_mems.as_deref());
@@ -330,10 +332,8 @@ fn set_networks(body: &mut Value, flags: &ContainerFlags) -> Result<(), Error> {
             }
             let (ip, ip6) = (flags.ip.as_deref(), flags.ip6.as_deref());
             attachment.extend(ip, ip6, &flags.network_alias, links)?;
-            if let Some(mac) = &flags.mac_address {
-                attachment
-                    .endpoint
-                    .insert("MacAddress".into(), mac.as_str().into());
+            if let Some(address) = &flags.mac_address {
+                attachment.mac_address(address)?;
             }
             if attachment.endpoint.is_empty() && flags.network.len() < 2 {
                 return Ok(());

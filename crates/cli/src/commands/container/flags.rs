@@ -40,6 +40,12 @@ pub struct ContainerFlags {
     /// Limit CPU CFS (Completely Fair Scheduler) quota, in microseconds
     #[arg(long, value_name = "US")]
     pub cpu_quota: Option<i64>,
+    /// Limit CPU real-time period in microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_rt_period: Option<i64>,
+    /// Limit CPU real-time runtime in microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_rt_runtime: Option<i64>,
     /// CPU shares (relative weight)
     #[arg(short, long, value_name = "SHARES")]
     pub cpu_shares: Option<i64>,

@@ -25,6 +25,12 @@ pub struct UpdateArguments {
     /// Limit CPU CFS (Completely Fair Scheduler) quota, in microseconds
     #[arg(long, value_name = "US")]
     pub cpu_quota: Option<i64>,
+    /// Limit CPU real-time period in microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_rt_period: Option<i64>,
+    /// Limit CPU real-time runtime in microseconds
+    #[arg(long, value_name = "US")]
+    pub cpu_rt_runtime: Option<i64>,
     /// CPU shares (relative weight)
     #[arg(short, long, value_name = "SHARES")]
     pub cpu_shares: Option<i64>,
@@ -65,6 +71,8 @@ impl Verb for UpdateArguments {
         set(&mut body, "BlkioWeight", self.blkio_weight);
         set(&mut body, "CpuPeriod", self.cpu_period);
         set(&mut body, "CpuQuota", self.cpu_quota);
+        set(&mut body, "CpuRealtimePeriod", self.cpu_rt_period);
+        set(&mut body, "CpuRealtimeRuntime", self.cpu_rt_runtime);
         set(&mut body, "CpuShares", self.cpu_shares);
         set(&mut body, "CpusetCpus", self.cpuset_cpus.as_deref());
         set(&mut body, "CpusetMems", self.cpuset_mems.as_deref());

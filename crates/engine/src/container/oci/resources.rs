@@ -45,6 +45,19 @@ pub fn resource_limits(limits: &ResourceSpec) -> Result<Value> {
         set("period", Some(json!(100_000)));
         set("quota", Some(json!(nano_cpus / 10_000)));
     }
+    let realtime = (
+        limits.cpu_realtime_period_us,
+        limits.cpu_realtime_runtime_us,
+    );
+    if let (Some(period), Some(runtime)) = realtime
+        && runtime > period
+    {
+        return Err(Error::invalid(
+            "cpu real-time runtime cannot be higher than cpu real-time period",
+        ));
+    }
+    set("realtimePeriod", realtime.0.map(|value| json!(value)));
+    set("realtimeRuntime", realtime.1.map(|value| json!(value)));
     let mut memory = json!({});
     if let Some(limit) = limits.memory_bytes {
         if limit < 6 << 20 {

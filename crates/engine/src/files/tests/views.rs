@@ -155,6 +155,7 @@ fn bind(source: &Path, destination: &str, readonly: bool) -> Bind {
         source: source.to_owned(),
         destination: destination.to_owned(),
         readonly,
+        subpath: String::new(),
         recursive: true,
         make: true,
     }

@@ -11,6 +11,7 @@ extern crate alloc;
 #[path = "../../../../abi/src/guest/mod.rs"]
 #[allow(dead_code)]
 mod guest;
+mod hostile;
 mod support;
 
 use core::fmt::Write as _;
@@ -71,6 +72,7 @@ fn perform(what: &str) -> u32 {
         }
         "rofs" => rofs(),
         "random" => random(),
+        "hostile" => hostile::attack(),
         _ => {
             let _ = writeln!(Console, "no such test: {what}");
             return 2;

@@ -102,6 +102,8 @@ length:
     je disk
     cmp al, 'g'
     je foreign
+    cmp al, 'r'
+    je random
     xor edi, edi
     jmp halt
 null:
@@ -119,6 +121,75 @@ foreign:
 failed:
     mov edi, 1
     jmp halt
+
+    # Requests of random words, until one of them is refused. The seed is the clock.
+random:
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    or rax, 1
+    mov rbx, rax
+    mov r13d, 3000
+attack:
+    lea rdi, [rip + block]
+    mov ecx, 6
+next_word:
+    call chance
+    mov rdx, rax
+    mov rax, rbx
+    shr rax, 20
+    and edx, 3
+    jz small_word
+    cmp edx, 1
+    je close_by
+    cmp edx, 2
+    je within
+    jmp put_word
+small_word:
+    and eax, 3
+    jmp put_word
+close_by:
+    and eax, 0x1ff
+    lea rdx, [rip + sector]
+    add rax, rdx
+    jmp put_word
+within:
+    and eax, 0x1fffff
+put_word:
+    mov [rdi], rax
+    add rdi, 8
+    dec ecx
+    jnz next_word
+    call chance
+    and eax, 7
+    lea edx, [rax + 0x501]
+    # To poll for long, or to halt, would be a valid wish.
+    cmp edx, 0x503
+    jne not_poll
+    and qword ptr [rip + block], 0xfff
+not_poll:
+    cmp edx, 0x508
+    je next_request
+    lea eax, [rip + block]
+    out dx, eax
+next_request:
+    dec r13d
+    jnz attack
+    xor edi, edi
+    jmp halt
+    # Xorshift in rbx; its low bits in rax.
+chance:
+    mov rax, rbx
+    shl rax, 13
+    xor rbx, rax
+    mov rax, rbx
+    shr rax, 7
+    xor rbx, rax
+    mov rax, rbx
+    shl rax, 17
+    xor rbx, rax
+    mov rax, rbx
+    ret
 
     # Says what the manifest says of the disk, writes a sector, reads it, and compares.
 disk:

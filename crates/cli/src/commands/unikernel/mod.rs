@@ -1,5 +1,7 @@
 //! Verbs on unikernels.
 
+mod files;
+
 use std::fs::File;
 use std::sync::Arc;
 
@@ -44,6 +46,9 @@ pub struct PackArguments {
     /// Memory it gets unless `run` says otherwise
     #[arg(short, long, value_name = "BYTES")]
     pub memory: Option<String>,
+    /// File, or directory with what is in it, that the program can read; without PATH it is at /
+    #[arg(long = "file", value_name = "SOURCE[:PATH]")]
+    pub files: Vec<String>,
     /// The ELF file
     #[arg(value_name = "ELF")]
     pub file: String,
@@ -79,8 +84,17 @@ impl Verb for PackArguments {
             }
         }
         let file = File::open(&self.file).map_err(Error::io(format!("open {}", self.file)))?;
-        let call = Call::new(Method::POST, "/gamut/v1/unikernels", &query)
-            .body("application/octet-stream", RequestBody::from_reader(file));
+        let call = Call::new(Method::POST, "/gamut/v1/unikernels", &query);
+        let call = if self.files.is_empty() {
+            call.body("application/octet-stream", RequestBody::from_reader(file))
+        } else {
+            let mut found = Vec::new();
+            for source in &self.files {
+                found.extend(files::find(source)?);
+            }
+            let body = RequestBody::from_writer(move |pipe| files::archive(file, &found, pipe));
+            call.body("application/x-tar", body)
+        };
         let made = client.call(call).await?;
         print::line(text(&made, "Id"))?;
         Ok(0)

@@ -1,6 +1,11 @@
-//! Images of unikernels: one layer with one file, `/unikernel`.
+//! Images of unikernels: one layer with the file `/unikernel`, and the image of its read-only file
+//! system beside it, if it has one.
+
+mod package;
 
 use std::io;
+
+pub use package::{Package, fuzz_unikernel_package};
 
 use gamut_spec::form::ImageForm;
 use gamut_spec::reference::Reference;
@@ -17,7 +22,10 @@ use crate::tar::{Entry, Kind, Writer};
 /// Where the program is in an image.
 pub const UNIKERNEL_PATH: &str = "/unikernel";
 
-/// Largest program that can be packed, in bytes.
+/// Where the image of the read-only file system is, of a program at [`UNIKERNEL_PATH`].
+pub const UNIKERNEL_FILES_PATH: &str = "/unikernel.rofs";
+
+/// Largest program that can be packed, with its files, in bytes.
 pub const MAX_UNIKERNEL_BYTES: u64 = 256 << 20;
 
 /// How a unikernel is run.
@@ -38,7 +46,8 @@ pub struct UnikernelOptions {
 }
 
 impl ImageStore {
-    /// Makes an image of a unikernel's ELF file and gives it a name, or adds it under the name
+    /// Makes an image of a unikernel's ELF file, and of the image of its read-only file system, and
+    /// gives it a name, or adds it under the name
     /// `beside` as the unikernel form of the image that has that name already. The same file and
     /// options make the same image, byte for byte. Returns its id.
     ///
@@ -48,13 +57,14 @@ impl ImageStore {
     pub fn pack_unikernel(
         &self,
         program: &[u8],
+        files: Option<&[u8]>,
         options: &UnikernelOptions,
         name: Option<&Reference>,
         beside: Option<&Reference>,
     ) -> Result<String> {
         let name = name.map(crate::store::tag_name).transpose()?;
         let linux = beside.map(|beside| self.linux_form(beside)).transpose()?;
-        let form = form(program, options, "packed by gamut").map_err(writing)?;
+        let form = form(program, files, options, "packed by gamut").map_err(writing)?;
         let archive = layout::archive(None, &[form]).map_err(writing)?;
         // By its id at first: a name is not to lose what it means if anything fails.
         let loaded = self.load_from(&archive[..], &NoProgress, "pack")?;
@@ -94,10 +104,19 @@ impl ImageStore {
 }
 
 /// The unikernel form of an image.
-pub(crate) fn form(program: &[u8], options: &UnikernelOptions, comment: &str) -> io::Result<Form> {
+pub(crate) fn form(
+    program: &[u8],
+    files: Option<&[u8]>,
+    options: &UnikernelOptions,
+    comment: &str,
+) -> io::Result<Form> {
     let mut writer = Writer::new(Vec::new());
     let entry = Entry::new(&UNIKERNEL_PATH[1..], Kind::File, 0o555);
     writer.append(&entry, program)?;
+    if let Some(files) = files {
+        let entry = Entry::new(&UNIKERNEL_FILES_PATH[1..], Kind::File, 0o444);
+        writer.append(&entry, files)?;
+    }
     let mut entrypoint = vec![UNIKERNEL_PATH.to_owned()];
     entrypoint.extend(options.arguments.iter().cloned());
     let object = |names: &[String]| names.iter().map(|name| (name.clone(), json!({}))).collect();
