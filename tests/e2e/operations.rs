@@ -2,7 +2,7 @@
 //! the newest. Where `GAMUT_TEST_SWAGGER` names moby's `api/docs`, each JSON answer is held against
 //! the description of its version.
 
-use gamut_tests::swagger::{self, Problem, Swagger};
+use gamut_tests::swagger::{self, Operation, Problem, Swagger};
 use gamut_tests::{Daemon, Response, eventually};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -50,6 +50,23 @@ fn is_well(problem: &Problem, swagger: &Swagger) -> bool {
     }
 }
 
+/// A line for `GAMUT_TEST_RECORDS`, as `api-recorder` writes them.
+fn record(version: &str, operation: &Operation, status: u16, bad: &[&Problem]) {
+    let Some(path) = std::env::var_os("GAMUT_TEST_RECORDS") else {
+        return;
+    };
+    let line = json!({
+        "version": version, "method": operation.method, "operation": operation.path,
+        "described": true, "status": status,
+        "problems": bad.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    });
+    let file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(path);
+    writeln!(file.unwrap(), "{line}").unwrap();
+}
+
 /// One version of a daemon's API.
 struct Api<'d> {
     daemon: &'d Daemon,
@@ -75,7 +92,7 @@ impl<'d> Api<'d> {
 
     /// A request that must be answered with `status`.
     #[track_caller]
-    fn ask(&mut self, method: &str, target: &str, body: Value, status: u16) -> Response {
+    fn ask(&mut self, method: &str, target: &str, body: &Value, status: u16) -> Response {
         let body = if body.is_null() {
             String::new()
         } else {
@@ -87,15 +104,21 @@ impl<'d> Api<'d> {
         let shown = text.get(..400).unwrap_or(&text);
         assert_eq!(answer.status, status, "{method} {versioned}: {shown}");
         // Nobody describes what is not there yet.
-        let swagger = self.swagger.as_ref().filter(|_| status != 501);
+        let swagger = self.swagger.as_ref();
         let path = target.split('?').next().unwrap();
         if let Some(swagger) = swagger
             // Nor what a version does not have.
             && let Some(operation) = swagger.find(method, path)
         {
             let media_type = answer.header("content-type").unwrap_or_default();
-            let problems = swagger.check(&operation, status, &media_type, &answer.body);
-            for problem in problems.iter().filter(|one| !is_well(one, swagger)) {
+            let mut problems = swagger.check(&operation, status, &media_type, &answer.body);
+            problems.retain(|_| status != 501);
+            let bad: Vec<&Problem> = problems
+                .iter()
+                .filter(|one| !is_well(one, swagger))
+                .collect();
+            record(self.version, &operation, status, &bad);
+            for problem in bad {
                 self.problems
                     .push(format!("{} {operation} {status}: {problem}", self.version));
             }
@@ -104,41 +127,52 @@ impl<'d> Api<'d> {
     }
 
     fn get(&mut self, target: &str) -> Response {
-        self.ask("GET", target, Value::Null, 200)
+        self.ask("GET", target, &Value::Null, 200)
     }
 
     fn post(&mut self, target: &str, status: u16) -> Response {
-        self.ask("POST", target, Value::Null, status)
+        self.ask("POST", target, &Value::Null, status)
     }
 
-    fn create(&mut self, target: &str, body: Value) -> Value {
+    fn create(&mut self, target: &str, body: &Value) -> Value {
         self.ask("POST", target, body, 201).json()
     }
 
     fn delete(&mut self, target: &str) {
-        self.ask("DELETE", target, Value::Null, 204);
+        self.ask("DELETE", target, &Value::Null, 204);
     }
 }
 
 fn engine(api: &mut Api<'_>) {
     api.get("/_ping");
-    api.ask("HEAD", "/_ping", Value::Null, 200);
+    api.ask("HEAD", "/_ping", &Value::Null, 200);
     assert_eq!(api.get("/version").json()["ApiVersion"], "1.55");
     api.get("/info");
     api.get("/system/df?verbose=1");
     api.get("/plugins");
-    api.ask("GET", "/swarm", Value::Null, 503);
+    api.ask("GET", "/swarm", &Value::Null, 503);
     for kind in ["nodes", "services", "tasks"] {
-        api.ask("GET", &format!("/{kind}"), Value::Null, 503);
-        api.ask("GET", &format!("/{kind}/x"), Value::Null, 503);
+        api.ask("GET", &format!("/{kind}"), &Value::Null, 503);
+        api.ask("GET", &format!("/{kind}/x"), &Value::Null, 503);
     }
-    api.ask("DELETE", "/services/x", Value::Null, 503);
+    api.ask("DELETE", "/services/x", &Value::Null, 503);
     let secrets = if api.since(25) { 503 } else { 404 };
-    api.ask("GET", "/secrets", Value::Null, secrets);
-    api.ask("GET", "/plugins/absent/json", Value::Null, 404);
+    api.ask("GET", "/secrets", &Value::Null, secrets);
+    api.ask("GET", "/plugins/absent/json", &Value::Null, 404);
     api.post("/build", 501);
     api.post("/session", 501);
-    api.ask("GET", "/containers/x/checkpoints", Value::Null, 501);
+    let attestations = if api.since(55) { 501 } else { 404 };
+    api.ask(
+        "GET",
+        "/images/busybox/attestations",
+        &Value::Null,
+        attestations,
+    );
+    api.ask("GET", "/containers/absent/attach/ws", &Value::Null, 404);
+    api.ask("GET", "/plugins/privileges?remote=x", &Value::Null, 501);
+    api.post("/swarm/leave", 503);
+    api.post("/swarm/init", 501);
+    api.ask("GET", "/containers/x/checkpoints", &Value::Null, 501);
 }
 
 fn containers(api: &mut Api<'_>) {
@@ -149,7 +183,7 @@ fn containers(api: &mut Api<'_>) {
         "HostConfig": {"Memory": 67_108_864, "PortBindings": {"80/tcp": [{"HostPort": "8080"}]},
             "Tmpfs": {"/run": ""}, "CapAdd": ["NET_ADMIN"], "Ulimits": [{"Name": "nofile", "Soft": 100, "Hard": 100}]},
     });
-    api.create("/containers/create?name=box", body);
+    api.create("/containers/create?name=box", &body);
     api.post("/containers/box/start", 204);
     api.post("/containers/box/start", 304);
     api.get("/containers/json?all=1&size=1");
@@ -164,22 +198,22 @@ fn containers(api: &mut Api<'_>) {
     api.ask(
         "HEAD",
         "/containers/box/archive?path=/etc",
-        Value::Null,
+        &Value::Null,
         200,
     );
     api.get("/containers/box/archive?path=/etc/passwd");
     let exec = json!({"Cmd": ["true"], "AttachStdout": true});
-    let exec = api.create("/containers/box/exec", exec)["Id"].clone();
+    let exec = api.create("/containers/box/exec", &exec)["Id"].clone();
     let exec = exec.as_str().unwrap();
     let start = format!("/exec/{exec}/start");
-    api.ask("POST", &start, json!({"Detach": true}), 200);
+    api.ask("POST", &start, &json!({"Detach": true}), 200);
     api.get(&format!("/exec/{exec}/json"));
     let update = json!({"Memory": 134_217_728, "MemorySwap": 268_435_456});
-    api.ask("POST", "/containers/box/update", update, 200);
+    api.ask("POST", "/containers/box/update", &update, 200);
     api.post("/containers/box/pause", 204);
     api.post("/containers/box/unpause", 204);
     api.post("/containers/box/rename?name=crate", 204);
-    let made = api.create("/commit?container=crate&repo=made", Value::Null);
+    let made = api.create("/commit?container=crate&repo=made", &Value::Null);
     assert!(made["Id"].as_str().unwrap().starts_with("sha256:"));
     api.post("/containers/crate/restart?t=0", 204);
     let usage = api.get("/system/df?verbose=1").json();
@@ -201,7 +235,7 @@ fn containers(api: &mut Api<'_>) {
     api.get("/containers/crate/export");
     api.get("/containers/crate/json");
     api.get("/containers/crate/stats?stream=0&one-shot=1");
-    api.ask("GET", "/containers/absent/json", Value::Null, 404);
+    api.ask("GET", "/containers/absent/json", &Value::Null, 404);
     api.delete("/containers/crate?v=1");
     if api.since(25) {
         api.post("/containers/prune", 200);
@@ -215,9 +249,9 @@ fn images(api: &mut Api<'_>) {
     api.post("/images/made/tag?repo=other&tag=2", 201);
     api.get("/images/other:2/get");
     api.get("/images/get?names=made&names=other:2");
-    api.ask("DELETE", "/images/other:2", Value::Null, 200);
-    api.ask("DELETE", "/images/made", Value::Null, 200);
-    api.ask("GET", "/images/made/json", Value::Null, 404);
+    api.ask("DELETE", "/images/other:2", &Value::Null, 200);
+    api.ask("DELETE", "/images/made", &Value::Null, 200);
+    api.ask("GET", "/images/made/json", &Value::Null, 404);
     if api.since(25) {
         api.post("/images/prune", 200);
     }
@@ -226,21 +260,21 @@ fn images(api: &mut Api<'_>) {
 fn volumes_and_networks(api: &mut Api<'_>) {
     api.create(
         "/volumes/create",
-        json!({"Name": "kept", "Labels": {"a": "b"}}),
+        &json!({"Name": "kept", "Labels": {"a": "b"}}),
     );
     api.get("/volumes");
     api.get("/volumes/kept");
     if api.since(42) {
-        api.ask("PUT", "/volumes/kept?version=1", json!({}), 503);
+        api.ask("PUT", "/volumes/kept?version=1", &json!({}), 503);
     }
     api.delete("/volumes/kept");
-    api.ask("GET", "/volumes/kept", Value::Null, 404);
+    api.ask("GET", "/volumes/kept", &Value::Null, 404);
     let network = json!({"Name": "net", "CheckDuplicate": true, "Labels": {"a": "b"},
         "IPAM": {"Config": [{"Subnet": "10.77.0.0/24", "IPRange": "10.77.0.128/25"}]}});
-    api.create("/networks/create", network);
+    api.create("/networks/create", &network);
     let body =
         json!({"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "net"}});
-    api.create("/containers/create?name=one", body);
+    api.create("/containers/create?name=one", &body);
     api.post("/containers/one/start", 204);
     api.get("/networks");
     api.get("/networks/net");
@@ -253,8 +287,8 @@ fn volumes_and_networks(api: &mut Api<'_>) {
         .is_some_and(|names| names.iter().any(|name| name.as_str() == short));
     assert_eq!(has_short, !api.since(45), "{endpoint}");
     let container = json!({"Container": "one"});
-    api.ask("POST", "/networks/bridge/connect", container.clone(), 200);
-    api.ask("POST", "/networks/bridge/disconnect", container, 200);
+    api.ask("POST", "/networks/bridge/connect", &container, 200);
+    api.ask("POST", "/networks/bridge/disconnect", &container, 200);
     api.get("/containers/json");
     api.delete("/containers/one?force=1");
     api.delete("/networks/net");

@@ -170,6 +170,9 @@ fn volume_commands() {
     // rm -v takes the anonymous one along, never the named one.
     daemon.ok(&["rm", "-f", "-v", "user"]);
     assert_eq!(daemon.ok(&["volume", "ls", "-q"]), "one");
+    // Nor does a prune that does not say so.
+    daemon.ok(&["volume", "prune", "-f"]);
+    assert_eq!(daemon.ok(&["volume", "ls", "-q"]), "one");
     daemon.ok(&["volume", "prune", "-f", "-a"]);
     assert_eq!(daemon.ok(&["volume", "ls", "-q"]), "");
     daemon.finish();

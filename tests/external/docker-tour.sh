@@ -11,7 +11,14 @@
 # that all three share).
 #
 # In target/external/docker-tour: gamut.txt and dockerd.txt, what each said; tour.diff; and
-# gamut.records and dockerd.records, one line of JSON per exchange (tests/recorder).
+# gamut.records and dockerd.records, one line of JSON per exchange (tests/recorder). ENGINES=gamut
+# leaves dockerd out.
+#
+# docs/docker-compatibility.md is made of such records, and of those that tests/e2e/operations.rs
+# writes to GAMUT_TEST_RECORDS if GAMUT_TEST_SWAGGER names SWAGGER-DIR:
+#
+#   api-recorder --document SWAGGER-DIR "docker 28=.../gamut.records" "tests=FILE" \
+#       >docs/docker-compatibility.md
 set -u -o pipefail
 
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -130,7 +137,7 @@ tour() {
     while read -r line; do
         case $line in '' | '# '*) continue ;; '## '*) echo; echo "$line"; continue ;; esac
         echo "\$ $line"
-        said=$(PATH="$work/bin:$PATH" timeout 60 bash -c "$line" 2>&1 </dev/null)
+        said=$(PATH="$work/bin:$PATH" timeout -k 5 60 bash -c "$line" 2>&1 </dev/null)
         status=$?
         [ -z "$said" ] || printf '%s\n' "$said"
         [ $status = 0 ] || echo "[exit status $status]"

@@ -9,7 +9,15 @@
 //! operation (as the description has it, or the path if it knows none), status, and what is wrong
 //! (`problems`) or more (`undescribed`) in the answer. Bytes pass unchanged; they are read once the
 //! connection has ended.
+//!
+//! ```text
+//! api-recorder --document SWAGGER-DIRECTORY LABEL=RECORDS-FILE...
+//! ```
+//!
+//! prints docs/docker-compatibility.md out of such records.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod document;
 
 use gamut_tests::swagger::{Exchange, Problem, Swagger, Version, exchanges, versions};
 use serde_json::json;
@@ -102,8 +110,22 @@ fn relay(client: &UnixStream, engine: &UnixStream, recorder: &Recorder) {
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, directory, sources @ ..] = words.as_slice()
+        && flag == "--document"
+    {
+        let directory = PathBuf::from(directory);
+        let newest = *versions(&directory).last().expect("a description");
+        let sources: Vec<(String, String)> = sources
+            .iter()
+            .filter_map(|source| source.split_once('='))
+            .map(|(label, file)| (label.to_owned(), file.to_owned()))
+            .collect();
+        print!("{}", document::document(&directory, newest, &sources));
+        return;
+    }
     let [listen, engine, directory, records] = words.as_slice() else {
         eprintln!("usage: api-recorder LISTEN-SOCKET ENGINE-SOCKET SWAGGER-DIRECTORY RECORDS-FILE");
+        eprintln!("       api-recorder --document SWAGGER-DIRECTORY LABEL=RECORDS-FILE...");
         std::process::exit(2);
     };
     let directory = PathBuf::from(directory);

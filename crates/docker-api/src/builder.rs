@@ -2,9 +2,12 @@
 
 use crate::error::ApiError;
 use crate::reply::{self, Response};
-use crate::request::Request;
+use crate::request::{ApiVersion, Request};
 use gamut_spec::error::ErrorKind;
 use serde_json::{Value, json};
+
+/// Before this version there is no such page.
+const ATTESTATIONS_SINCE: ApiVersion = ApiVersion(1, 55);
 
 /// The answer to a request of what is not supported yet. `None` if dockerd has no such page either.
 pub fn answer(request: &Request, path: &[&str]) -> Option<Result<Response, ApiError>> {
@@ -22,6 +25,9 @@ pub fn answer(request: &Request, path: &[&str]) -> Option<Result<Response, ApiEr
         ("GET" | "POST", ["containers", _, "checkpoints"])
         | ("DELETE", ["containers", _, "checkpoints", _]) => {
             "checkpoints are not supported yet by this engine"
+        }
+        ("GET", ["images", .., "attestations"]) if request.version >= ATTESTATIONS_SINCE => {
+            "attestations of images are not supported yet by this engine"
         }
         _ => return None,
     };

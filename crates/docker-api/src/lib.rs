@@ -22,6 +22,7 @@ pub mod metrics;
 mod networks;
 mod plugins;
 mod probes;
+mod progress;
 mod registry;
 mod reply;
 mod request;

@@ -3,7 +3,8 @@
 use crate::credentials::{AuthConfig, credentials};
 use crate::error::ApiError;
 use crate::filters::Filters;
-use crate::images::{joined_reference, reported};
+use crate::images::joined_reference;
+use crate::progress::reported;
 use crate::reply::{self, Response};
 use crate::request::Request;
 use gamut_image::Platform;

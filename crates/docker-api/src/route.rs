@@ -37,9 +37,9 @@ pub async fn answer(request: Request) -> Result<Response, ApiError> {
 /// The answers of what this engine is not, or does not do yet.
 fn elsewhere(request: &Request, path: &[&str]) -> Option<Result<Response, ApiError>> {
     match path {
-        ["build" | "session" | "grpc", ..] | ["containers", _, "checkpoints", ..] => {
-            builder::answer(request, path)
-        }
+        ["build" | "session" | "grpc", ..]
+        | ["containers", _, "checkpoints", ..]
+        | ["images", .., "attestations"] => builder::answer(request, path),
         ["plugins", ..] => plugins::answer(request, path),
         [
             "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs",

@@ -16,7 +16,7 @@ impl Request {
     /// The path without version prefix and query.
     pub fn route(&self) -> &str {
         let path = self.path.split('?').next().unwrap();
-        path.strip_prefix("/v1.41").unwrap_or(path)
+        path.strip_prefix("/v1.51").unwrap_or(path)
     }
 }
 

@@ -59,7 +59,10 @@ pub fn understand(version: ApiVersion, body: &mut Value) -> Result<Vec<String>, 
 /// Clients take a 404 for an image that they must pull first. That another container or a network
 /// is not there is told otherwise.
 pub fn only_images_are_not_found(mut error: ApiError) -> ApiError {
-    if error.status == StatusCode::NOT_FOUND && !error.message.starts_with("No such image") {
+    let is_about_others = ["No such container", "network "]
+        .iter()
+        .any(|start| error.message.starts_with(start));
+    if error.status == StatusCode::NOT_FOUND && is_about_others {
         error.status = StatusCode::BAD_REQUEST;
     }
     error

@@ -1,4 +1,4 @@
-//! From flags to the body of `POST /containers/create`. Source: Docker Engine API 1.41,
+//! From flags to the body of `POST /containers/create`. Source: Docker Engine API 1.51,
 //! ContainerCreate.
 
 use std::path::Path;

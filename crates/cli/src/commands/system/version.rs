@@ -26,7 +26,7 @@ impl Verb for VersionArguments {
         let server = client.get("/version", &Query::new()).await;
         let mine = json!({
             "Version": env!("CARGO_PKG_VERSION"),
-            "ApiVersion": "1.41",
+            "ApiVersion": "1.51",
             "Os": std::env::consts::OS,
             "Arch": std::env::consts::ARCH,
         });
