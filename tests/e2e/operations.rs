@@ -265,7 +265,7 @@ fn volumes_and_networks(api: &mut Api<'_>) {
     api.get("/volumes");
     api.get("/volumes/kept");
     if api.since(42) {
-        api.ask("PUT", "/volumes/kept?version=1", &json!({}), 503);
+        api.ask("PUT", "/volumes/kept?version=1", &Value::Null, 503);
     }
     api.delete("/volumes/kept");
     api.ask("GET", "/volumes/kept", &Value::Null, 404);
