@@ -187,10 +187,16 @@ pub fn image(version: ApiVersion, value: &mut Value) {
         }
     }
     if version < v(45) {
-        // The container of the build step; builds leave none.
-        value["Container"] = json!("");
-        value["ContainerConfig"] = no_config();
+        image_container(value);
     }
+}
+
+/// What an image told before 1.45: the container of its build step. Builds leave none.
+///
+/// docker-compose 1 takes the newest version there is, and still ends without it.
+pub fn image_container(value: &mut Value) {
+    value["Container"] = json!("");
+    value["ContainerConfig"] = no_config();
 }
 
 /// The configuration of no container.

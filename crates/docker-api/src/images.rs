@@ -229,6 +229,9 @@ pub async fn inspect(request: Request, name: &str) -> Result<Response, ApiError>
         value["OsFeatures"] = json!(config.platform.features);
     }
     crate::compat::image(request.version, &mut value);
+    if request.caller.client.starts_with("docker-compose/1.") {
+        crate::compat::image_container(&mut value);
+    }
     Ok(reply::json(&value))
 }
 

@@ -3,7 +3,6 @@
 use super::create::{null_as_default, unsupported};
 use crate::error::ApiError;
 use gamut_engine::container::spec::{MountSource, MountSpec, RecursiveReadonly};
-use gamut_spec::error::ErrorKind;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -231,13 +230,10 @@ fn mount_into_domain(mount: WireMount) -> Result<MountSpec, ApiError> {
             }
             check_subpath(&volume.subpath).map_err(bad)?;
             if !matches!(volume.driver_config.name.as_str(), "" | "local") {
-                return Err(ApiError::new(
-                    ErrorKind::NotFound,
-                    format!(
-                        "error looking up volume plugin {}: plugin not found",
-                        volume.driver_config.name
-                    ),
-                ));
+                let driver = &volume.driver_config.name;
+                return Err(ApiError::invalid(format!(
+                    "error looking up volume plugin {driver}: plugin \"{driver}\" not found"
+                )));
             }
             MountSource::Volume {
                 name: mount.source,

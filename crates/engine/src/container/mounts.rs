@@ -5,7 +5,6 @@ use super::record::{MountKind, Provenance, ResolvedMount};
 use super::spec::{ContainerSpec, MountSource, MountSpec, RecursiveReadonly};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use gamut_spec::error::ErrorKind;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -188,12 +187,10 @@ fn check_driver(driver: &str, volume: &str) -> Result<()> {
     if matches!(driver, "" | "local") {
         return Ok(());
     }
-    Err(Error::new(
-        ErrorKind::NotFound,
-        format!(
-            "create {volume}: error looking up volume plugin {driver}: plugin \"{driver}\" not found"
-        ),
-    ))
+    // As dockerd says it, but for the status: 404 would have the docker client pull the image.
+    Err(Error::invalid(format!(
+        "create {volume}: error looking up volume plugin {driver}: plugin \"{driver}\" not found"
+    )))
 }
 
 /// An absolute path without `.`, `..` and doubled slashes.
