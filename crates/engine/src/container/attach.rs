@@ -13,7 +13,7 @@ use gamut_isolation::contract::{AttachedStream, ExecSpec, Feature};
 use gamut_spec::error::ErrorKind;
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Finished exec sessions remembered.
 const FINISHED_EXECS: usize = 1024;
@@ -128,12 +128,15 @@ impl Engine {
             started: false,
             running: false,
             exit_code: None,
+            ended: None,
             pid: 0,
         };
         let mut execs = self.lock_execs();
         if execs.len() >= FINISHED_EXECS {
-            let finished = execs.iter().find(|(_, exec)| exec.started && !exec.running);
-            if let Some(key) = finished.map(|(key, _)| key.clone()) {
+            // That which ended first: whoever has just seen one end asks for its exit code.
+            let finished = execs.values().filter(|exec| exec.ended.is_some());
+            let oldest = finished.min_by_key(|exec| exec.ended);
+            if let Some(key) = oldest.map(|exec| exec.id.clone()) {
                 execs.remove(&key);
             }
         }
@@ -222,6 +225,7 @@ impl Engine {
                 if let Some(exec) = exec {
                     exec.running = false;
                     exec.exit_code = Some(exec_failure_code(&error));
+                    exec.ended = Some(Instant::now());
                 }
                 Err(error)
             }
@@ -239,6 +243,7 @@ impl Engine {
         if let Some(exec) = self.lock_execs().get_mut(exec_id) {
             exec.running = false;
             exec.exit_code = Some(exit.code);
+            exec.ended = Some(Instant::now());
         }
         self.exec_changes.send_modify(|count| *count += 1);
         let attributes = BTreeMap::from([

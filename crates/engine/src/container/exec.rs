@@ -40,6 +40,8 @@ pub struct ExecRecord {
     pub running: bool,
     /// How it ended.
     pub exit_code: Option<i32>,
+    /// When it ended.
+    pub ended: Option<std::time::Instant>,
     /// Its process id seen from the host, 0 if it does not run.
     pub pid: u32,
 }
