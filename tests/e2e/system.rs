@@ -182,3 +182,16 @@ fn clients_that_hang_up_leave_nothing_behind() {
     }
     daemon.finish();
 }
+
+#[test]
+fn a_daemon_that_stops_takes_its_socket_along() {
+    let Some(mut daemon) = Daemon::start() else {
+        return;
+    };
+    assert_eq!(daemon.http("GET", "/_ping", "").status, 200);
+    daemon.terminate();
+    // Whoever waits for the file does not find that of a daemon that has gone.
+    assert!(!daemon.socket().exists());
+    daemon.restart();
+    daemon.finish();
+}

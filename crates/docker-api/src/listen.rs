@@ -23,10 +23,10 @@ const KEEPALIVE_S: libc::c_int = 60;
 /// A listening socket.
 #[derive(Debug)]
 pub(crate) enum Listener {
-    /// The file goes when the last one is dropped.
     Unix {
         listener: Arc<UnixListener>,
-        _file: Arc<SocketFile>,
+        /// Of the first alone: tasks that share the socket may outlive the server.
+        _file: Option<SocketFile>,
     },
     Tls(TlsListener),
     Metrics(Arc<TcpListener>),
@@ -85,7 +85,7 @@ impl Listener {
         std::fs::rename(&hidden, path)?;
         Ok(Self::Unix {
             listener: Arc::new(listener),
-            _file: Arc::new(SocketFile(path.to_owned())),
+            _file: Some(SocketFile(path.to_owned())),
         })
     }
 
@@ -106,12 +106,12 @@ impl Listener {
         Ok(Self::Metrics(Arc::new(TcpListener::bind(address).await?)))
     }
 
-    /// The same socket once more.
+    /// The same socket once more; its file goes with the first one.
     pub(crate) fn share(&self) -> Self {
         match self {
-            Self::Unix { listener, _file } => Self::Unix {
+            Self::Unix { listener, .. } => Self::Unix {
                 listener: Arc::clone(listener),
-                _file: Arc::clone(_file),
+                _file: None,
             },
             Self::Tls(listener) => Self::Tls(listener.clone()),
             Self::Metrics(listener) => Self::Metrics(Arc::clone(listener)),
