@@ -113,7 +113,7 @@ fn crowd(length: Duration) {
     };
     let script = "for i in 1 2 3 4 5; do echo line; done; exec sleep 100000";
     daemon.detached("witness", &[], script);
-    let before = daemon.snapshot();
+    let before = daemon.snapshot_at_rest();
     let (first, first_kib) = wave(&daemon, 1, length / 2);
     let (second, second_kib) = wave(&daemon, 2, length / 2);
     println!("{first} turns, {first_kib} KiB; {second} turns, {second_kib} KiB");
@@ -123,7 +123,7 @@ fn crowd(length: Duration) {
         second_kib <= first_kib + first_kib / 10,
         "the daemon has grown: {first_kib} KiB, then {second_kib} KiB"
     );
-    let left = daemon.snapshot().difference(&before);
+    let left = daemon.snapshot_at_rest().difference(&before);
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(daemon.ok(&["system", "fsck"]), "no problems found");
     daemon.finish();

@@ -160,7 +160,7 @@ fn clients_that_hang_up_leave_nothing_behind() {
         return;
     };
     daemon.detached("quiet", &["-i"], "echo begun; cat");
-    let before = daemon.snapshot();
+    let before = daemon.snapshot_at_rest();
     // Not `attach`: its end of input may be meant as that only, so it stays until the next output.
     let commands: [&[&str]; 5] = [
         &["events"],

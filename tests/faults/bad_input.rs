@@ -24,7 +24,7 @@ impl Fence {
         let outside = daemon.directory().join("outside");
         fs::write(&outside, "untouched").unwrap();
         std::thread::sleep(Duration::from_millis(300));
-        let before = daemon.snapshot();
+        let before = daemon.snapshot_at_rest();
         Some(Self {
             daemon,
             outside,

@@ -196,6 +196,30 @@ impl Daemon {
         })
     }
 
+    /// What there is once nothing changes by itself any more: what was begun in the background,
+    /// such as filling pools, is done.
+    ///
+    /// # Panics
+    /// If it does not come to rest.
+    #[must_use]
+    pub fn snapshot_at_rest(&self) -> Snapshot {
+        let due = Instant::now() + PATIENCE;
+        let mut last = self.snapshot();
+        let mut unchanged = 0;
+        while unchanged < 3 {
+            std::thread::sleep(Duration::from_millis(100));
+            let now = self.snapshot();
+            let changes = now.difference(&last);
+            assert!(
+                Instant::now() < due,
+                "it does not come to rest: {changes:?}"
+            );
+            unchanged = if changes.is_empty() { unchanged + 1 } else { 0 };
+            last = now;
+        }
+        last
+    }
+
     /// Its process id.
     ///
     /// # Panics
