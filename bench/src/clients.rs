@@ -1,9 +1,8 @@
 //! What clients ask most often: lists of few and of many containers, statistics; and what goes from
 //! one container to another.
 
-use crate::daemons::{Daemon, Setting, succeed};
+use crate::daemons::{Daemon, Setting};
 use crate::measure::{Budget, Contender, Failure, Times, race, table};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Containers in the short and in the long list.
@@ -33,15 +32,7 @@ const NOT_SLOWER: [Budget; 2] = [
 /// # Errors
 /// If a daemon refuses.
 pub fn compare(setting: &Setting<'_>, gamut: &Daemon, dockerd: &Daemon) -> Result<String, Failure> {
-    let own = |words: &[&str]| {
-        let mut command = Command::new(setting.binaries.join("gamut"));
-        let socket = setting.directory.join("gamut.sock");
-        command
-            .env("GAMUT_HOST", format!("unix://{}", socket.display()))
-            .args(words)
-            .stdin(Stdio::null());
-        succeed(&mut command)
-    };
+    let own = |words: &[&str]| setting.run_gamut(words);
     let ask = |words: &'static [&'static str], rounds: usize| -> Result<Vec<Times>, Failure> {
         let mut contenders = [
             Contender::new("gamut", |_| own(words)),

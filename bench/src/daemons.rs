@@ -117,6 +117,22 @@ pub struct Setting<'a> {
     pub rounds: usize,
 }
 
+impl Setting<'_> {
+    /// Runs Gamut's own client against its daemon, to its end.
+    ///
+    /// # Errors
+    /// If it cannot be run, and what it says if it fails.
+    pub fn run_gamut(&self, words: &[&str]) -> Result<(), Failure> {
+        let socket = self.directory.join("gamut.sock");
+        succeed(
+            Command::new(self.binaries.join("gamut"))
+                .env("GAMUT_HOST", format!("unix://{}", socket.display()))
+                .args(words)
+                .stdin(Stdio::null()),
+        )
+    }
+}
+
 /// Starts dockerd and Gamut's daemon.
 fn start_both(setting: &Setting<'_>) -> Result<(Daemon, Daemon), Failure> {
     let at = |name: &str| setting.directory.join(name);
@@ -174,17 +190,7 @@ pub fn clients(setting: &Setting<'_>) -> Result<String, Failure> {
 /// Races the daemons and measures memory.
 pub fn compare(setting: &Setting<'_>) -> Result<String, Failure> {
     let (dockerd, gamut) = start_both(setting)?;
-    let own = |words: &[&str]| {
-        let mut command = Command::new(setting.binaries.join("gamut"));
-        command
-            .env(
-                "GAMUT_HOST",
-                format!("unix://{}", setting.directory.join("gamut.sock").display()),
-            )
-            .args(words)
-            .stdin(Stdio::null());
-        succeed(&mut command)
-    };
+    let own = |words: &[&str]| setting.run_gamut(words);
     let archive = image(&dockerd, setting)?;
     own(&["load", "-i", &archive])?;
     let mut text = idle_daemons(&gamut, &dockerd)?;

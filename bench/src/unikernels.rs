@@ -1,11 +1,10 @@
 //! The HTTP example as a unikernel, beside its Linux form as a container of Gamut and of dockerd.
 
-use crate::daemons::{Daemon, Setting, memory_kib, processes, succeed};
+use crate::daemons::{Daemon, Setting, memory_kib, processes};
 use crate::measure::{Contender, Failure, race, table};
 use crate::traffic::{first_byte, inside, load};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Where the server is published in each daemon's network namespace.
@@ -22,15 +21,7 @@ const LOAD_TIME: Duration = Duration::from_secs(3);
 /// # Errors
 /// If a daemon refuses, or a server does not answer.
 pub fn compare(setting: &Setting<'_>, gamut: &Daemon, dockerd: &Daemon) -> Result<String, Failure> {
-    let own = |words: &[&str]| {
-        let mut command = Command::new(setting.binaries.join("gamut"));
-        let socket = setting.directory.join("gamut.sock");
-        command
-            .env("GAMUT_HOST", format!("unix://{}", socket.display()))
-            .args(words)
-            .stdin(Stdio::null());
-        succeed(&mut command)
-    };
+    let own = |words: &[&str]| setting.run_gamut(words);
     let archive = setting.directory.join("hello-http.tar");
     let archive = archive.display().to_string();
     // Built-in images are there once they are used.

@@ -17,6 +17,7 @@ mod image_use;
 pub mod local_volume;
 pub mod logging;
 pub mod logs;
+mod mount_api;
 pub mod networking;
 pub mod options;
 mod registry_use;

@@ -5,13 +5,14 @@ use crate::container::record::{ContainerRecord, MountKind};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::local_volume::LocalMount;
+use crate::mount_api;
 use gamut_image::layer::sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -145,7 +146,7 @@ pub(crate) fn unmount(path: &Path) -> io::Result<()> {
     let name = sys::c_string(path.as_os_str().as_bytes())?;
     // SAFETY: the path is valid for the call.
     let result = unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) };
-    done(result.into())
+    mount_api::done(result.into())
 }
 
 /// Whether something is mounted there (statx(2), `STATX_ATTR_MOUNT_ROOT`).
@@ -190,36 +191,16 @@ fn mount_volume(mount: &LocalMount, path: &Path) -> std::result::Result<(), Moun
         Some(recursive) => bound(mount, recursive)?,
         None => made(mount)?,
     };
-    let root = File::open("/")?;
-    let target = sys::c_string(path.as_os_str().as_bytes())?;
-    let target = sys::openat2(root.as_fd(), &target, libc::O_PATH | libc::O_DIRECTORY, 0)?;
-    // SAFETY: both names are valid for the call; empty, they mean the descriptors themselves.
-    done(unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            target.as_raw_fd(),
-            c"".as_ptr(),
-            libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH,
-        )
-    })?;
+    mount_api::move_mount(tree.as_fd(), mount_api::open_directory(path)?.as_fd())?;
     Ok(())
 }
 
 fn bound(mount: &LocalMount, recursive: bool) -> std::result::Result<OwnedFd, MountFailure> {
-    let name = sys::c_string(mount.device.as_bytes())?;
-    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= libc::AT_RECURSIVE.cast_unsigned();
-    }
-    // SAFETY: the path is valid for the call.
-    let tree = descriptor(unsafe {
-        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, name.as_ptr(), flags)
-    })
-    .map_err(|error| MountFailure {
-        error,
-        option: format!("device={}", mount.device),
+    let tree = mount_api::clone_tree(Path::new(&mount.device), recursive).map_err(|error| {
+        MountFailure {
+            error,
+            option: format!("device={}", mount.device),
+        }
     })?;
     let (set, clear) = mount.attributes;
     set_attributes(tree.as_fd(), (set, clear), 0, false)?;
@@ -237,11 +218,7 @@ fn made(mount: &LocalMount) -> std::result::Result<OwnedFd, MountFailure> {
         move |error| MountFailure { error, option }
     };
     let fstype = sys::c_string(mount.fstype.as_bytes())?;
-    // SAFETY: the name is valid for the call.
-    let context = descriptor(unsafe {
-        libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), libc::FSOPEN_CLOEXEC)
-    })
-    .map_err(refused(&format!(
+    let context = mount_api::Context::open(&fstype).map_err(refused(&format!(
         "type={}: this kernel does not know the file system",
         mount.fstype
     )))?;
@@ -258,30 +235,11 @@ fn made(mount: &LocalMount) -> std::result::Result<OwnedFd, MountFailure> {
         let key = sys::c_string(name.as_bytes())?;
         configure(&context, &key, resolved.as_deref()).map_err(refused(&format!("o={name}")))?;
     }
-    // SAFETY: this command takes neither key nor value.
-    done(unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            libc::FSCONFIG_CMD_CREATE,
-            std::ptr::null::<libc::c_char>(),
-            std::ptr::null::<libc::c_void>(),
-            0,
-        )
-    })
-    .map_err(|error| MountFailure {
+    context.create().map_err(|error| MountFailure {
         error,
         option: said(&context),
     })?;
-    // SAFETY: no memory is passed.
-    let tree = descriptor(unsafe {
-        libc::syscall(
-            libc::SYS_fsmount,
-            context.as_raw_fd(),
-            libc::FSMOUNT_CLOEXEC,
-            set,
-        )
-    })?;
+    let tree = context.mount(set)?;
     set_attributes(tree.as_fd(), (0, clear), 0, false)?;
     if let Some((kind, everywhere)) = mount.propagation {
         set_attributes(tree.as_fd(), (0, 0), kind, everywhere)?;
@@ -299,30 +257,16 @@ fn resolve(host: &str) -> io::Result<String> {
     Ok(address.ip().to_string())
 }
 
-fn configure(context: &OwnedFd, key: &CStr, value: Option<&str>) -> io::Result<()> {
+fn configure(context: &mount_api::Context, key: &CStr, value: Option<&str>) -> io::Result<()> {
     let value = value
         .map(|text| sys::c_string(text.as_bytes()))
         .transpose()?;
-    let (command, pointer) = match &value {
-        Some(text) => (libc::FSCONFIG_SET_STRING, text.as_ptr()),
-        None => (libc::FSCONFIG_SET_FLAG, std::ptr::null()),
-    };
-    // SAFETY: key and value are valid for the call, or null where the command takes none.
-    done(unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            command,
-            key.as_ptr(),
-            pointer,
-            0,
-        )
-    })
+    context.set(key, value.as_deref())
 }
 
 /// What the file system wrote about its failure, one line per read.
-fn said(context: &OwnedFd) -> String {
-    let Ok(copy) = context.try_clone() else {
+fn said(context: &mount_api::Context) -> String {
+    let Ok(copy) = context.as_fd().try_clone_to_owned() else {
         return String::new();
     };
     let mut file = File::from(copy);
@@ -350,37 +294,5 @@ fn set_attributes(
     } else {
         libc::MOUNT_ATTR__ATIME
     };
-    let attributes = libc::mount_attr {
-        attr_set: set,
-        attr_clr: clear | field,
-        propagation,
-        userns_fd: 0,
-    };
-    let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: name and attributes are valid for the call, with the size given.
-    done(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH | flags,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    })
-}
-
-fn done(result: libc::c_long) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
-
-fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
-    done(result)?;
-    let fd = RawFd::try_from(result).map_err(io::Error::other)?;
-    // SAFETY: the kernel just returned this descriptor to us and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    mount_api::set_attributes(tree, (set, clear | field), propagation, recursive)
 }

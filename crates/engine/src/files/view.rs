@@ -7,11 +7,12 @@
 
 use super::node::{IN_ROOT, Node, check};
 use super::path::clean;
+use crate::mount_api::{self, Context, clone_tree, descriptor, done, move_mount};
 use gamut_image::layer::sys;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -239,17 +240,14 @@ fn number(fd: &OwnedFd) -> io::Result<CString> {
 
 /// By fsopen(2); `EINVAL` if this kernel (before 6.7) has no `lowerdir+`.
 fn overlay_detached(options: &[(&CStr, OwnedFd)]) -> io::Result<OwnedFd> {
-    // SAFETY: the name is valid for the call.
-    let context = descriptor(unsafe {
-        libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), libc::FSOPEN_CLOEXEC)
-    })?;
+    let context = Context::open(c"overlay")?;
     // Before 6.5 any option is accepted here and fails the mount, with a line in the kernel's log.
     // Such a kernel refuses descriptors as options of any name; others say that this is not open.
     // SAFETY: the name is valid for the call, which looks at nothing else.
     let legacy = done(unsafe {
         libc::syscall(
             libc::SYS_fsconfig,
-            context.as_raw_fd(),
+            context.as_fd().as_raw_fd(),
             libc::FSCONFIG_SET_FD,
             c"source".as_ptr(),
             std::ptr::null::<libc::c_void>(),
@@ -260,53 +258,13 @@ fn overlay_detached(options: &[(&CStr, OwnedFd)]) -> io::Result<OwnedFd> {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     for (key, directory) in options {
-        let value = number(directory)?;
-        // SAFETY: key and value are valid for the call.
-        let set = unsafe {
-            libc::syscall(
-                libc::SYS_fsconfig,
-                context.as_raw_fd(),
-                libc::FSCONFIG_SET_STRING,
-                key.as_ptr(),
-                value.as_ptr(),
-                0,
-            )
-        };
-        done(set)?;
+        context.set(key, Some(&number(directory)?))?;
     }
     if gamut_isolation::is_in_user_namespace() {
-        // SAFETY: the key is valid for the call; this command takes no value.
-        done(unsafe {
-            libc::syscall(
-                libc::SYS_fsconfig,
-                context.as_raw_fd(),
-                libc::FSCONFIG_SET_FLAG,
-                c"userxattr".as_ptr(),
-                std::ptr::null::<libc::c_void>(),
-                0,
-            )
-        })?;
+        context.set(c"userxattr", None)?;
     }
-    // SAFETY: this command takes neither key nor value.
-    done(unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            libc::FSCONFIG_CMD_CREATE,
-            std::ptr::null::<libc::c_char>(),
-            std::ptr::null::<libc::c_void>(),
-            0,
-        )
-    })?;
-    // SAFETY: no memory is passed.
-    descriptor(unsafe {
-        libc::syscall(
-            libc::SYS_fsmount,
-            context.as_raw_fd(),
-            libc::FSMOUNT_CLOEXEC,
-            0,
-        )
-    })
+    context.create()?;
+    context.mount(0)
 }
 
 /// By mount(2): every option in one page, which holds some hundreds of layers as numbers.
@@ -359,16 +317,6 @@ fn on_itself(directory: &Path) -> io::Result<OwnedFd> {
     let tree = clone_tree(directory, false)?;
     move_mount(tree.as_fd(), open_directory(directory)?.as_fd())?;
     Ok(tree)
-}
-
-fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
-    let path = sys::c_string(path.as_os_str().as_bytes())?;
-    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= libc::AT_RECURSIVE.cast_unsigned();
-    }
-    // SAFETY: path is valid for the call.
-    descriptor(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
 }
 
 /// A part of a source, found without leaving it: its links are somebody else's.
@@ -469,11 +417,7 @@ fn let_go_of_host(root: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    let name = sys::c_string(path.as_os_str().as_bytes())?;
-    let flags = libc::O_PATH | libc::O_DIRECTORY;
-    // The path is the engine's own.
-    let cwd = File::open(if path.is_absolute() { "/" } else { "." })?;
-    sys::openat2(cwd.as_fd(), &name, flags, 0).map_err(doing("open", path))
+    mount_api::open_directory(path).map_err(doing("open", path))
 }
 
 fn mount(
@@ -496,51 +440,6 @@ fn mount(
     })
 }
 
-fn move_mount(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: both names are valid for the call; empty, they mean the descriptors themselves.
-    done(unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            target.as_raw_fd(),
-            c"".as_ptr(),
-            libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH,
-        )
-    })
-}
-
 fn set_readonly(tree: BorrowedFd<'_>) -> io::Result<()> {
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
-    // SAFETY: name and attributes are valid for the call, with the size given.
-    done(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    })
-}
-
-fn done(result: libc::c_long) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
-
-fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
-    done(result)?;
-    let fd = RawFd::try_from(result).map_err(io::Error::other)?;
-    // SAFETY: the kernel just returned this descriptor to us and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    mount_api::set_attributes(tree, (libc::MOUNT_ATTR_RDONLY, 0), 0, false)
 }
