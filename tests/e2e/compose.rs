@@ -1,6 +1,8 @@
 //! Docker Compose, as it is, against the socket.
 
-use gamut_tests::{Daemon, Output, Session, debian_with_postgresql, eventually, on_path, skipped};
+use gamut_tests::{
+    Daemon, Output, Session, debian_with_postgresql, eventually, on_path, skipped, unikernel,
+};
 use std::path::{Path, PathBuf};
 
 const PROJECT: &str = r#"
@@ -62,11 +64,8 @@ services:
         condition: service_healthy
     volumes: ["./web:/srv/cgi-bin:ro"]
     networks: [front, back]
-  proxy:
-    image: busybox
-    command: ["httpd", "-f", "-p", "80", "-c", "/proxy/httpd.conf"]
+PROXY
     depends_on: [web]
-    volumes: ["./proxy:/proxy:ro"]
     ports: ["8089:80"]
     networks: [front]
 networks:
@@ -75,6 +74,22 @@ networks:
     internal: true
 volumes:
   data: {}
+"#;
+
+/// The proxy as a container.
+const CONTAINER: &str = r#"
+  proxy:
+    image: busybox
+    command: ["httpd", "-f", "-p", "80", "-c", "/proxy/httpd.conf"]
+    volumes: ["./proxy:/proxy:ro"]
+"#;
+
+/// The proxy as a unikernel.
+const UNIKERNEL: &str = r#"
+  proxy:
+    image: proxy
+    runtime: gamut-unikernel
+    command: ["web:8000"]
 "#;
 
 /// Writes a visit down, and tells how many there were, to how many of the applications.
@@ -221,7 +236,7 @@ fn visits(answer: &str) -> Option<(u32, u32)> {
     Some((visits.parse().ok()?, hosts.parse().ok()?))
 }
 
-fn a_database_with_applications_and_a_proxy(program: Option<PathBuf>) {
+fn a_database_with_applications_and_a_proxy(program: Option<PathBuf>, proxy: &str) {
     let Some(program) = program else {
         return;
     };
@@ -232,10 +247,22 @@ fn a_database_with_applications_and_a_proxy(program: Option<PathBuf>) {
         return;
     };
     daemon.import(&archive, "postgresql", &[]);
-    let compose = Compose::new(&program, &daemon, DATABASE);
+    if proxy == UNIKERNEL {
+        if std::fs::File::open("/dev/kvm").is_err() {
+            return skipped("no /dev/kvm");
+        }
+        let Some(program) = unikernel("proxy") else {
+            return;
+        };
+        let program = program.display().to_string();
+        daemon.ok(&["unikernel", "pack", "-t", "proxy", &program]);
+    }
+    let project = DATABASE.replace("PROXY", proxy.trim_matches('\n'));
+    let compose = Compose::new(&program, &daemon, &project);
     for (directory, file, content) in [
-        ("web", "count", APPLICATION),
-        ("proxy", "httpd.conf", "P:/:web:8000/cgi-bin/count\n"),
+        // What busybox's httpd answers to a request for a directory.
+        ("web", "index.cgi", APPLICATION),
+        ("proxy", "httpd.conf", "P:/:web:8000/\n"),
     ] {
         let directory = daemon.directory().join(directory);
         std::fs::create_dir_all(&directory).unwrap();
@@ -277,11 +304,23 @@ fn a_database_with_applications_and_a_proxy(program: Option<PathBuf>) {
 #[test]
 #[ignore = "long: two turns of a project with a database"]
 fn version_1_runs_a_database_with_applications_and_a_proxy() {
-    a_database_with_applications_and_a_proxy(version_1());
+    a_database_with_applications_and_a_proxy(version_1(), CONTAINER);
+}
+
+#[test]
+#[ignore = "long: two turns of a project with a database"]
+fn version_1_runs_a_database_with_applications_and_a_unikernel_before_them() {
+    a_database_with_applications_and_a_proxy(version_1(), UNIKERNEL);
 }
 
 #[test]
 #[ignore = "long: two turns of a project with a database"]
 fn version_2_runs_a_database_with_applications_and_a_proxy() {
-    a_database_with_applications_and_a_proxy(version_2());
+    a_database_with_applications_and_a_proxy(version_2(), CONTAINER);
+}
+
+#[test]
+#[ignore = "long: two turns of a project with a database"]
+fn version_2_runs_a_database_with_applications_and_a_unikernel_before_them() {
+    a_database_with_applications_and_a_proxy(version_2(), UNIKERNEL);
 }

@@ -136,6 +136,10 @@ fn ulimits_and_sysctls() {
         "ulimit -Sn; ulimit -Hn; ulimit -c",
     );
     assert_eq!(limits.ok(), "123\n456\n0");
+    // Fewer than it takes to set a container up.
+    let few = ["run", "--rm", "--ulimit", "nofile=3", "busybox"];
+    let limit = daemon.ok(&[&few[..], &["sh", "-c", "ulimit -n"]].concat());
+    assert_eq!(limit, "3");
     let _ = daemon
         .gamut(&["run", "--rm", "--ulimit", "nofile=9:3", "busybox", "true"])
         .fails(125);

@@ -47,4 +47,5 @@ mod systemd;
 mod terminal;
 mod testcontainers;
 mod user_namespaces;
+mod verify;
 mod volumes;

@@ -88,7 +88,17 @@ fn push_and_pull_with_a_login() {
         "{error}"
     );
 
-    daemon.ok(&["rmi", "-f", "busybox", NAME, "127.0.0.1:5000/team/tool:2"]);
+    let second = "127.0.0.1:5000/team/tool:2";
+    daemon.ok(&["rmi", "-f", "busybox", NAME, second]);
+    daemon.ok(&["pull", "-a", "127.0.0.1:5000/team/tool"]);
+    for tag in [NAME, second] {
+        daemon.ok(&["image", "inspect", tag]);
+    }
+    let error = daemon.gamut(&["pull", "-a", NAME]).fails(1);
+    assert!(error.contains("tag can't be used"), "{error}");
+    let error = daemon.gamut(&["pull", "-a", "127.0.0.1:5000/no/thing"]);
+    assert_eq!(error.code, 1, "{error:?}");
+    daemon.ok(&["rmi", "-f", NAME, second]);
     let output = daemon.ok(&["run", "--rm", NAME, "cat", "/data/notes"]);
     assert_eq!(output, "notes of the image");
     let removed = daemon.ok(&["logout", Registry::ADDRESS]);

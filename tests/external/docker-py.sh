@@ -13,6 +13,7 @@ set -u -o pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 . "$here/scripts/common.sh"
+. "$here/tests/external/engines.sh"
 
 checkout=$(cd "${1:?the checkout of the suite}" && pwd) || exit 1
 shift
@@ -106,32 +107,9 @@ image("hello-world-latest", ["/hello"], {"hello": b"#!/bin/sh\necho Hello from D
 PYTHON
 }
 
-# --- daemons ---------------------------------------------------------------------------------
+# --- the registry ----------------------------------------------------------------------------
 
-# A process in each daemon's namespaces, by which the rest enters them; and how.
-holders=() daemons=() inside=()
-
-# place NAME : namespaces for a daemon, with loopback up and mounts that go nowhere.
-place() {
-    mkdir -p "$scratch/$1"
-    unshare --mount --net --propagation private sh -c '
-        mount --make-rshared / && ip link set lo up && : >"$1" && exec sleep 100000' \
-        place "$scratch/$1/made" &
-    holders+=($!)
-    inside=(nsenter --target $! --mount --net --)
-    await "namespaces" test -e "$scratch/$1/made"
-}
-await() {
-    local what=$1 turn
-    shift
-    for turn in $(seq 600); do
-        "$@" >/dev/null 2>&1 && return
-        sleep 0.1
-    done
-    fail "$what: nothing after ${turn%?} s"
-}
-answers() { "${inside[@]}" curl --silent --fail --max-time 5 "$@"; }
-
+trap 'end; rm -rf --one-file-system "$scratch"' EXIT
 start_registry() {
     cat >"$scratch/registry.yml" <<YML
 version: 0.1
@@ -151,36 +129,6 @@ fill_registry() {
             fail "the registry takes no image"
     done
 }
-start_gamut() {
-    printf '{"registries": {"docker.io": {"mirrors": ["http://%s"]}, "%s": {"insecure": true}}}\n' \
-        $registry $registry >"$scratch/registries.json"
-    "${inside[@]}" env GAMUT_SUPERVISOR="$bin/gamut-supervisor" GAMUT_MONITOR="$bin/gamut-monitor" \
-        "$bin/gamut" daemon --data-root "$scratch/gamut/data" --run-root "$scratch/gamut/run" \
-        --cgroup-parent "$group" --registries "$scratch/registries.json" \
-        --host "unix://$scratch/gamut/sock" </dev/null >"$out/gamut.log" 2>&1 &
-    daemons+=($!)
-}
-start_dockerd() {
-    # Not the machine's own configuration.
-    say '{}' >"$scratch/dockerd/none.json"
-    "${inside[@]}" dockerd --data-root "$scratch/dockerd/data" --exec-root "$scratch/dockerd/run" \
-        --pidfile "$scratch/dockerd/pid" --host "unix://$scratch/dockerd/sock" \
-        --config-file "$scratch/dockerd/none.json" --cgroup-parent "$group" \
-        --registry-mirror "http://$registry" --insecure-registry $registry \
-        </dev/null >"$out/dockerd.log" 2>&1 &
-    daemons+=($!)
-}
-# end : the daemons of this round, which take their workloads with them, and their namespaces.
-end() {
-    local pid
-    for pid in "${daemons[@]}"; do kill "$pid" 2>/dev/null; done
-    for pid in "${daemons[@]}"; do wait "$pid" 2>/dev/null; done
-    for pid in "${holders[@]}"; do kill "$pid" 2>/dev/null; done
-    for pid in "${holders[@]}"; do wait "$pid" 2>/dev/null; done
-    daemons=() holders=()
-    find /sys/fs/cgroup -depth -type d -path "/sys/fs/cgroup*$group*" -exec rmdir {} + 2>/dev/null
-}
-trap 'end; rm -rf --one-file-system "$scratch"' EXIT
 
 # --- the suite -------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ use crate::listener::Listener;
 use crate::path::{self, Missing, RootDirectory};
 use crate::sys::{self, Errno};
 use crate::{execute, limits, passwd, scheduling, terminal};
-use gamut_abi::plan::{Capabilities, Process, User};
+use gamut_abi::plan::{Capabilities, Process, Rlimit, User};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Standard streams of a process.
@@ -41,7 +41,12 @@ pub(crate) fn prepare(
     let identity = identify(process, root)?;
     let entered = enter_directory(process, root)?;
     connect(streams, root, identity.uid)?;
-    limits::apply(&process.rlimits, warnings)?;
+    // What is still to be opened on the way must not need a descriptor that the program may not have.
+    let (files, others): (Vec<Rlimit>, Vec<Rlimit>) = process
+        .rlimits
+        .iter()
+        .partition(|limit| limit.resource == libc::RLIMIT_NOFILE);
+    limits::apply(&others, warnings)?;
     scheduling::apply(process)?;
     let held = capabilities::get().doing("read", "capabilities")?;
     let sets = wanted_capabilities(process, identity.uid, held, warnings);
@@ -80,6 +85,7 @@ pub(crate) fn prepare(
         (extra & !sets.effective != 0).then_some(last),
         surroundings.listener.map(Listener::for_program),
     )?;
+    limits::apply(&files, warnings)?;
     sys::umask(process.umask.unwrap_or(0o022) & 0o777);
     Ok(program)
 }

@@ -16,6 +16,15 @@ pub async fn dump(request: Request) -> Result<Response, ApiError> {
     Ok(reply::json(&value))
 }
 
+/// `GET /gamut/v1/containers/{name}/fingerprints`: what a container's changes come down to, by path.
+pub async fn fingerprints(request: Request, name: &str) -> Result<Response, ApiError> {
+    let name = name.to_owned();
+    let found = request
+        .blocking(move |engine, _| engine.fingerprints(&name))
+        .await?;
+    Ok(reply::json(&found))
+}
+
 /// `POST /gamut/v1/fsck`: checks everything; with `repair`, puts right what can be.
 pub async fn fsck(request: Request) -> Result<Response, ApiError> {
     let repair = request.flag("repair");

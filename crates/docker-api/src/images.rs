@@ -409,6 +409,9 @@ pub async fn create(request: Request) -> Result<Response, ApiError> {
     }
     let name = request.text("fromImage").unwrap_or_default().to_owned();
     let reference = joined_reference(&name, &tag)?;
+    // Without tag and digest all tags are meant; clients that want one say `latest`.
+    let last = name.rsplit('/').next().unwrap_or(&name);
+    let is_bare = tag.is_empty() && !last.contains([':', '@']);
     let options = PullOptions {
         platform,
         credentials: credentials(&request)?,
@@ -416,6 +419,9 @@ pub async fn create(request: Request) -> Result<Response, ApiError> {
     };
     let (engine, caller) = (Arc::clone(&request.engine), request.caller.clone());
     reported(true, move |progress| {
+        if is_bare {
+            return engine.pull_all_tags(&caller, &reference, &options, progress);
+        }
         engine
             .pull_image(&caller, &reference, &options, progress)
             .map(drop)

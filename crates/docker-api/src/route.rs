@@ -91,6 +91,9 @@ async fn get(request: Request, path: &[&str]) -> Result<Response, ApiError> {
         ["networks"] => networks::list(&request),
         ["networks", name] => networks::inspect(&request, name),
         ["gamut", "v1", "dump"] => gamut::dump(request).await,
+        ["gamut", "v1", "containers", name, "fingerprints"] => {
+            gamut::fingerprints(request, name).await
+        }
         ["gamut", "v1", "refusals"] => Ok(gamut::refusals(&request)),
         _ => Err(unknown()),
     }

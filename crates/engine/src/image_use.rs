@@ -6,6 +6,7 @@ use gamut_abi::guest::{elf, rofs, solo5};
 use gamut_image::{
     Image, ImportOptions, Package, Progress, PruneFilter, PullOptions, Removal, UnikernelOptions,
 };
+use gamut_spec::error::ErrorKind;
 use gamut_spec::reference::Reference;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -60,6 +61,42 @@ impl Engine {
             .map_err(|error| failed(&error))?;
         self.image_event("pull", &reference.familiar(), &reference.familiar_name());
         Ok(image)
+    }
+
+    /// Brings the images of all tags of a repository, one after the other. The reference's own tag
+    /// is not looked at.
+    ///
+    /// # Errors
+    /// Those of [`Self::pull_image`]; what has come until then is kept.
+    pub fn pull_all_tags(
+        &self,
+        caller: &Caller,
+        reference: &Reference,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let settings = PullOptions {
+            settings: self.registry_settings()?,
+            ..options.clone()
+        };
+        let tags = gamut_image::tags(reference, &settings).map_err(|error| failed(&error))?;
+        if tags.is_empty() {
+            let name = reference.familiar_name();
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{name} has no tags in its registry"),
+            ));
+        }
+        for tag in tags {
+            let tagged = reference.with_tag(&tag).map_err(|error| {
+                Error::new(
+                    ErrorKind::Unavailable,
+                    format!("the registry names a tag that is none: {error}"),
+                )
+            })?;
+            self.pull_image(caller, &tagged, options, progress)?;
+        }
+        Ok(())
     }
 
     /// Loads an archive; returns the names (or ids) of what it held.

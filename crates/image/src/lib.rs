@@ -46,7 +46,7 @@ pub use platform::Platform;
 pub use progress::{Event, NoProgress, Progress, Step};
 pub use registry::{
     Credentials, Distribution, LoggedIn, PullOptions, PullPolicy, Pushed, RegistryOptions,
-    RegistrySettings, SearchResult, fuzz_challenge, fuzz_registry_settings, login, search,
+    RegistrySettings, SearchResult, fuzz_challenge, fuzz_registry_settings, login, search, tags,
 };
 pub use store::commit::CommitOptions;
 pub use store::fsck::Finding;

@@ -162,6 +162,17 @@ impl Reference {
         }
     }
 
+    /// The same repository by another tag.
+    ///
+    /// # Errors
+    /// If it is no tag.
+    pub fn with_tag(&self, tag: &str) -> Result<Self, ReferenceError> {
+        let mut text = format!("{}/{}", self.registry, self.repository);
+        text.push(':');
+        text.push_str(tag);
+        Self::parse(&text)
+    }
+
     fn push_suffix(&self, text: &mut String) {
         if let Some(tag) = &self.tag {
             text.push(':');

@@ -18,7 +18,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ fn forget(mark: &Path) {
 }
 
 /// The two sides of a container's files, put together.
-struct Sides {
+pub(super) struct Sides {
     merged: View,
     lower: View,
     upper: File,
@@ -62,7 +62,12 @@ struct Sides {
 }
 
 impl Sides {
-    fn changes(&self) -> std::io::Result<Vec<Change>> {
+    /// All files as the container sees them.
+    pub(super) fn merged(&self) -> BorrowedFd<'_> {
+        self.merged.root()
+    }
+
+    pub(super) fn changes(&self) -> std::io::Result<Vec<Change>> {
         changes(&Trees {
             upper: self.upper.as_fd(),
             merged: self.merged.root(),
@@ -220,7 +225,7 @@ impl Engine {
 
     /// Does something with both sides of a container's files. One that does not run can neither
     /// be started nor removed meanwhile; one that runs may go on changing them.
-    fn with_sides<T>(
+    pub(super) fn with_sides<T>(
         &self,
         container: &Container,
         work: impl FnOnce(&Sides) -> Result<T>,

@@ -11,6 +11,7 @@ pub mod commit;
 pub mod copy;
 mod create;
 mod extract;
+mod fingerprints;
 pub mod merge;
 mod node;
 mod pack;

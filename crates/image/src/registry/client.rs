@@ -178,7 +178,7 @@ impl Client {
         self.connection.cut(object, source)
     }
 
-    fn get(&self, url: &Url, headers: &[(&str, &str)]) -> Result<Response<Body>> {
+    pub(super) fn get(&self, url: &Url, headers: &[(&str, &str)]) -> Result<Response<Body>> {
         let mut answer = self.request(&Method::GET, url, headers, None)?;
         if answer.status().is_success() {
             return Ok(answer);
@@ -333,6 +333,11 @@ impl Client {
                     false,
                 )
             }
+            404 if path.ends_with("/tags/list") => (
+                format!("not found on {host}; check the name{said}"),
+                ErrorKind::NotFound,
+                false,
+            ),
             404 if self.verb == "pull" => (
                 format!(
                     "{host} lacks a blob that the manifest names ({path}); the image there is \

@@ -15,6 +15,7 @@ mod push;
 mod search;
 mod settings;
 mod sources;
+mod tags;
 mod token;
 mod upload;
 
@@ -28,6 +29,7 @@ pub use login::{LoggedIn, login};
 pub use push::Pushed;
 pub use search::{SearchResult, search};
 pub use settings::{RegistrySettings, fuzz_registry_settings};
+pub use tags::tags;
 
 /// Who the caller is to a registry.
 #[derive(Clone, Default)]

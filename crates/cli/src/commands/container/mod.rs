@@ -22,6 +22,7 @@ pub mod start;
 pub mod stats;
 pub mod top;
 pub mod update;
+mod verify;
 
 use crate::client::query::segment;
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::config::{self, Description};
 use super::flags::ContainerFlags;
-use super::{path, running};
+use super::{path, running, verify};
 use crate::client::{Client, Hijacked, Query, Streaming};
 use crate::commands::{Verb, image, list, text};
 use crate::error::{EXIT_ENGINE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Error};
@@ -57,6 +57,10 @@ pub struct RunArguments {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub sig_proxy: bool,
+    /// Run it so many times in changed surroundings (host name, time zone, language, processors), and
+    /// compare all files that are left
+    #[arg(long, value_name = "N")]
+    pub verify: Option<u32>,
     /// What to run.
     #[command(flatten)]
     pub container: ContainerFlags,
@@ -66,6 +70,9 @@ impl Verb for RunArguments {
     const USAGE: &'static str = "[OPTIONS] IMAGE [COMMAND] [ARG...]";
 
     async fn run(self, client: Arc<Client>) -> Result<u8, Error> {
+        if let Some(times) = self.verify {
+            return verify::run(self, times, &client).await;
+        }
         let description = config::describe(&self.container, self.detach).map_err(engine_failure)?;
         if !self.detach {
             running::check_terminal(description.attach.stdin, self.container.tty)?;
@@ -83,7 +90,7 @@ impl Verb for RunArguments {
 }
 
 impl RunArguments {
-    async fn foreground(
+    pub(super) async fn foreground(
         &self,
         client: &Arc<Client>,
         id: &str,
@@ -182,7 +189,7 @@ pub(super) async fn start(client: &Client, id: &str) -> Result<(), Error> {
 
 /// Creates the container; pulls its image if need be. Warnings go to standard error. Output of a
 /// pull goes to standard error too: standard output is the workload's, or the id's.
-async fn create(
+pub(super) async fn create(
     client: &Client,
     flags: &ContainerFlags,
     description: &Description,

@@ -17,6 +17,9 @@ use crate::output::progress::Progress;
 /// Flags of `gamut pull`.
 #[derive(Debug, Args)]
 pub struct PullArguments {
+    /// Download all tagged images in the repository
+    #[arg(short, long)]
+    pub all_tags: bool,
     /// Set platform if the image has several (os/arch[/variant])
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
@@ -33,11 +36,27 @@ impl Verb for PullArguments {
 
     async fn run(self, client: Arc<Client>) -> Result<u8, Error> {
         let reference = parse(&self.image)?;
-        let (progress, names_tag) = if self.quiet {
-            (Progress::quiet(), false)
+        if self.all_tags && has_tag(&self.image) {
+            return Err(Error::Usage("tag can't be used with --all-tags/-a".into()));
+        }
+        let progress = if self.quiet {
+            Progress::quiet()
         } else {
-            (Progress::new(false), true)
+            Progress::new(false)
         };
+        if self.all_tags {
+            fetch(
+                &client,
+                &reference,
+                None,
+                self.platform.as_deref(),
+                progress,
+            )
+            .await?;
+            print::line(&reference.familiar_name())?;
+            return Ok(0);
+        }
+        let names_tag = !self.quiet;
         pull(
             &client,
             &self.image,
@@ -64,25 +83,36 @@ pub async fn pull(
     image: &str,
     platform: Option<&str>,
     names_tag: bool,
-    mut progress: Progress,
+    progress: Progress,
 ) -> Result<(), Error> {
     let reference = parse(image)?;
-    if names_tag && reference.tag().is_some() && !image.contains('@') {
-        let has_tag = image
-            .rsplit('/')
-            .next()
-            .is_some_and(|last| last.contains(':'));
-        if !has_tag {
-            print::line("Using default tag: latest")?;
-        }
+    if names_tag && !has_tag(image) {
+        print::line("Using default tag: latest")?;
     }
     let tag = reference.digest().or_else(|| reference.tag());
+    fetch(client, &reference, tag, platform, progress).await
+}
+
+/// Whether somebody wrote a tag or a digest.
+fn has_tag(image: &str) -> bool {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    last.contains([':', '@'])
+}
+
+/// All tags without a tag.
+async fn fetch(
+    client: &Client,
+    reference: &Reference,
+    tag: Option<&str>,
+    platform: Option<&str>,
+    mut progress: Progress,
+) -> Result<(), Error> {
     let query = Query::new()
         .with("fromImage", &reference.familiar_name())
         .maybe("tag", tag)
         .maybe("platform", platform);
     let mut call = Call::new(Method::POST, "/images/create", &query);
-    if let Some(header) = credentials::header_for(&reference)? {
+    if let Some(header) = credentials::header_for(reference)? {
         call = call.header(credentials::HEADER, &header);
     }
     let mut stream = client.stream(call).await?;
