@@ -110,25 +110,8 @@ for name, case in zip(names, tree.parse(sys.argv[1]).iter("testcase"), strict=Tr
     print(word, name)
 PYTHON
 }
-count() { grep -c "^$2 " "$out/$1.results" || true; }
-
 chosen "$@" >"$out/tests"
 # By number: it does not find the first one by its name.
 tests=$(cut -d' ' -f1 "$out/tests" | paste -sd,)
 [ -n "$tests" ] || fail "no such test: $*"
-for name in $engines; do rm -f "$out/$name".*; done
-for name in $engines; do
-    suite "$name"
-    [ -s "$out/$name.xml" ] || { tail -n 20 "$out/$name.txt" >&2; fail "the suite did not run"; }
-    results "$name" >"$out/$name.results"
-done
-printf '%-16s %10s %10s %10s\n' cwl passed failed skipped
-for name in $engines; do
-    printf '%-16s %10s %10s %10s\n' "$name" \
-        "$(count "$name" passed)" "$(count "$name" failed)" "$(count "$name" skipped)"
-done
-[ -e "$out/gamut.results" ] && [ -e "$out/dockerd.results" ] || exit 0
-join -1 2 -2 2 -o 1.1,2.1,0 "$out/gamut.results" "$out/dockerd.results" |
-    awk '$1 != $2 { printf "%-8s with gamut, %-8s with dockerd: %s\n", $1, $2, $3 }' |
-    tee "$out/differences"
-note "what they said: $out"
+compare cwl

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154
 # A Gamut daemon and a dockerd beside each other, each in namespaces of its own, for suites that ask
 # both. Sourced, never run. The caller sets $scratch, $out, $bin (where gamut is), $group (a control
-# group) and $registry (where a registry on loopback may listen).
+# group), $registry (where a registry on loopback may listen) and $engines (which of the two).
 
 # A process in each daemon's namespaces, by which the rest enters them; and how.
 holders=() daemons=() inside=()
@@ -55,4 +55,29 @@ end() {
     for pid in "${holders[@]}"; do wait "$pid" 2>/dev/null; done
     daemons=() holders=()
     find /sys/fs/cgroup -depth -type d -path "/sys/fs/cgroup*$group*" -exec rmdir {} + 2>/dev/null
+}
+
+count() { grep -c "^$2 " "$out/$1.results" || true; }
+
+# compare SUITE : runs it with each engine, by the caller's functions `suite NAME`, which leaves
+# NAME.xml and NAME.txt in $out, and `results NAME`, which prints `passed|failed|skipped TEST`, one a
+# line, sorted. Prints the counts and what differs: gamut's word, dockerd's word, the test.
+compare() {
+    local name
+    for name in $engines; do rm -f "$out/$name".*; done
+    for name in $engines; do
+        suite "$name"
+        [ -s "$out/$name.xml" ] || { tail -n 20 "$out/$name.txt" >&2; fail "the suite did not run"; }
+        results "$name" >"$out/$name.results"
+    done
+    printf '%-16s %10s %10s %10s\n' "$1" passed failed skipped
+    for name in $engines; do
+        printf '%-16s %10s %10s %10s\n' "$name" \
+            "$(count "$name" passed)" "$(count "$name" failed)" "$(count "$name" skipped)"
+    done
+    [ -e "$out/gamut.results" ] && [ -e "$out/dockerd.results" ] || return 0
+    join -1 2 -2 2 -o 1.1,2.1,0 "$out/gamut.results" "$out/dockerd.results" |
+        awk '$1 != $2 { printf "%-8s with gamut, %-8s with dockerd: %s\n", $1, $2, $3 }' |
+        tee "$out/differences"
+    note "what they said: $out"
 }

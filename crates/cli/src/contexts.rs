@@ -245,13 +245,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 fn digest(name: &str) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::new();
-    for byte in Sha256::digest(name.as_bytes()) {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    gamut_spec::id::hex(&Sha256::digest(name.as_bytes()))
 }
 
 fn is_name(name: &str) -> bool {

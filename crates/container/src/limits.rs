@@ -61,7 +61,10 @@ pub(crate) fn raise_hard(pid: u32, limits: &[Rlimit]) {
 }
 
 /// Sets the limits of this process. One that may not be raised is clamped, with a warning.
-pub(crate) fn apply(limits: &[Rlimit], warnings: &mut Vec<String>) -> Result<(), Error> {
+pub(crate) fn apply<'l>(
+    limits: impl Iterator<Item = &'l Rlimit>,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
     for limit in limits {
         if limit.soft > limit.hard {
             return Err(Error::invalid(

@@ -42,11 +42,9 @@ pub(crate) fn prepare(
     let entered = enter_directory(process, root)?;
     connect(streams, root, identity.uid)?;
     // What is still to be opened on the way must not need a descriptor that the program may not have.
-    let (files, others): (Vec<Rlimit>, Vec<Rlimit>) = process
-        .rlimits
-        .iter()
-        .partition(|limit| limit.resource == libc::RLIMIT_NOFILE);
-    limits::apply(&others, warnings)?;
+    let is_of_files = |limit: &&Rlimit| limit.resource == libc::RLIMIT_NOFILE;
+    let limits = || process.rlimits.iter();
+    limits::apply(limits().filter(|limit| !is_of_files(limit)), warnings)?;
     scheduling::apply(process)?;
     let held = capabilities::get().doing("read", "capabilities")?;
     let sets = wanted_capabilities(process, identity.uid, held, warnings);
@@ -85,7 +83,7 @@ pub(crate) fn prepare(
         (extra & !sets.effective != 0).then_some(last),
         surroundings.listener.map(Listener::for_program),
     )?;
-    limits::apply(&files, warnings)?;
+    limits::apply(limits().filter(is_of_files), warnings)?;
     sys::umask(process.umask.unwrap_or(0o022) & 0o777);
     Ok(program)
 }

@@ -410,8 +410,7 @@ pub async fn create(request: Request) -> Result<Response, ApiError> {
     let name = request.text("fromImage").unwrap_or_default().to_owned();
     let reference = joined_reference(&name, &tag)?;
     // Without tag and digest all tags are meant; clients that want one say `latest`.
-    let last = name.rsplit('/').next().unwrap_or(&name);
-    let is_bare = tag.is_empty() && !last.contains([':', '@']);
+    let is_bare = tag.is_empty() && Reference::is_bare(&name);
     let options = PullOptions {
         platform,
         credentials: credentials(&request)?,

@@ -51,13 +51,26 @@ impl Engine {
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Image> {
-        let options = PullOptions {
+        self.pull_with(reference, &self.with_settings(options)?, progress)
+    }
+
+    /// The options, with what the engine is told of registries now.
+    fn with_settings(&self, options: &PullOptions) -> Result<PullOptions> {
+        Ok(PullOptions {
             settings: self.registry_settings()?,
             ..options.clone()
-        };
+        })
+    }
+
+    fn pull_with(
+        &self,
+        reference: &Reference,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
         let image = self
             .images
-            .pull(reference, &options, progress)
+            .pull(reference, options, progress)
             .map_err(|error| failed(&error))?;
         self.image_event("pull", &reference.familiar(), &reference.familiar_name());
         Ok(image)
@@ -70,16 +83,13 @@ impl Engine {
     /// Those of [`Self::pull_image`]; what has come until then is kept.
     pub fn pull_all_tags(
         &self,
-        caller: &Caller,
+        _caller: &Caller,
         reference: &Reference,
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let settings = PullOptions {
-            settings: self.registry_settings()?,
-            ..options.clone()
-        };
-        let tags = gamut_image::tags(reference, &settings).map_err(|error| failed(&error))?;
+        let options = self.with_settings(options)?;
+        let tags = gamut_image::tags(reference, &options).map_err(|error| failed(&error))?;
         if tags.is_empty() {
             let name = reference.familiar_name();
             return Err(Error::new(
@@ -94,7 +104,7 @@ impl Engine {
                     format!("the registry names a tag that is none: {error}"),
                 )
             })?;
-            self.pull_image(caller, &tagged, options, progress)?;
+            self.pull_with(&tagged, &options, progress)?;
         }
         Ok(())
     }

@@ -107,6 +107,13 @@ impl Reference {
         })
     }
 
+    /// Whether `text`, a reference as somebody wrote it, has neither a tag nor a digest.
+    #[must_use]
+    pub fn is_bare(text: &str) -> bool {
+        let last = text.rsplit('/').next().unwrap_or(text);
+        !last.contains([':', '@'])
+    }
+
     /// Host and port of the registry, `docker.io` by default.
     #[must_use]
     pub fn registry(&self) -> &str {

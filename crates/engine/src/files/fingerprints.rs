@@ -1,22 +1,20 @@
-//! What a container's changes come down to: so that two runs of the same can be compared.
+//! What files come down to: so that two runs of the same can be compared.
 
 use super::changes::ChangeKind;
 use super::node::{BELOW, Node};
-use super::walk::present;
+use super::walk::{Next, present, walk};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use sha2::{Digest as _, Sha256};
+use gamut_image::Digest;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::io::{self, Read};
-
-/// Read at once while hashing, in bytes.
-const PIECE_BYTES: usize = 128 << 10;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 impl Engine {
     /// Each file that a container has changed of its image's, by its absolute path, with what it is
-    /// now: kind, permission bits, owner and the SHA-256 of its content; `deleted` if it has gone.
-    /// Times are left out, and directories that have changed only by what is in them.
+    /// now, as [`directory_fingerprints`] has it; `deleted` if it has gone.
     ///
     /// # Errors
     /// `NotFound`, or if the files cannot be read.
@@ -45,6 +43,26 @@ impl Engine {
     }
 }
 
+/// Each file of a directory and the directory itself, by its path below `shown`, with what it is: kind,
+/// permission bits, owner and, of files, length and SHA-256. Times are left out.
+///
+/// # Errors
+/// If something of it cannot be read.
+pub fn directory_fingerprints(
+    directory: &Path,
+    shown: &str,
+) -> io::Result<BTreeMap<String, String>> {
+    let top = Node::from_fd(OwnedFd::from(File::open(directory)?))?;
+    let shown = shown.trim_end_matches('/');
+    let mut found = BTreeMap::from([(shown.to_owned(), fingerprint(&top)?)]);
+    walk(top.fd.as_fd(), &mut |path, node| {
+        let path = format!("{shown}/{}", path.escape_ascii());
+        found.insert(path, fingerprint(node)?);
+        Ok(Next::Descend)
+    })?;
+    Ok(found)
+}
+
 fn fingerprint(node: &Node) -> io::Result<String> {
     let stat = &node.stat;
     let (mode, owner) = (
@@ -53,8 +71,8 @@ fn fingerprint(node: &Node) -> io::Result<String> {
     );
     Ok(match node.kind() {
         libc::S_IFREG => {
-            let (bytes, hash) = hash(node.reader()?)?;
-            format!("file {mode} {owner} {bytes} sha256:{hash}")
+            let (digest, bytes) = Digest::of_reader(&mut node.reader()?)?;
+            format!("file {mode} {owner} {bytes} {digest}")
         }
         libc::S_IFDIR => format!("directory {mode} {owner}"),
         libc::S_IFLNK => format!("link {owner} to {}", node.link_target()?.escape_ascii()),
@@ -63,24 +81,4 @@ fn fingerprint(node: &Node) -> io::Result<String> {
         libc::S_IFBLK => format!("block device {mode} {owner} {:#x}", stat.st_rdev),
         _ => format!("character device {mode} {owner} {:#x}", stat.st_rdev),
     })
-}
-
-fn hash(mut reader: impl Read) -> io::Result<(u64, String)> {
-    let (mut hasher, mut bytes) = (Sha256::new(), 0_u64);
-    let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        match reader.read(&mut piece)? {
-            0 => break,
-            count => {
-                bytes += count as u64;
-                hasher.update(piece.get(..count).unwrap_or_default());
-            }
-        }
-    }
-    let mut text = String::with_capacity(64);
-    for byte in hasher.finalize() {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok((bytes, text))
 }

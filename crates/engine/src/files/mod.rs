@@ -21,6 +21,7 @@ mod tests;
 mod view;
 mod walk;
 
+pub use fingerprints::directory_fingerprints;
 pub(crate) use view::open_beneath;
 
 use std::io;

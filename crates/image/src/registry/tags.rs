@@ -38,7 +38,8 @@ pub fn tags(reference: &Reference, options: &PullOptions) -> Result<Vec<String>>
 fn all_pages(client: &Client) -> Result<Vec<String>> {
     let object = format!("{}: list of tags", client.connection.object);
     let mut tags = BTreeSet::new();
-    let mut url = client.url("tags/list").with_query("n", PAGE);
+    let first = client.url("tags/list").with_query("n", PAGE);
+    let mut url = first.clone();
     loop {
         let mut answer = client.get(&url, &[])?;
         let is_last = header_text(&answer, "link").is_none();
@@ -55,7 +56,6 @@ fn all_pages(client: &Client) -> Result<Vec<String>> {
         match last {
             // A server that sends the same page for ever does not hold us.
             Some(last) if !is_last && tags.len() > before => {
-                let first = client.url("tags/list").with_query("n", PAGE);
                 url = first.with_query("last", &last);
             }
             _ => return Ok(tags.into_iter().collect()),

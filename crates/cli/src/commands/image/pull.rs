@@ -36,7 +36,7 @@ impl Verb for PullArguments {
 
     async fn run(self, client: Arc<Client>) -> Result<u8, Error> {
         let reference = parse(&self.image)?;
-        if self.all_tags && has_tag(&self.image) {
+        if self.all_tags && !Reference::is_bare(&self.image) {
             return Err(Error::Usage("tag can't be used with --all-tags/-a".into()));
         }
         let progress = if self.quiet {
@@ -86,17 +86,11 @@ pub async fn pull(
     progress: Progress,
 ) -> Result<(), Error> {
     let reference = parse(image)?;
-    if names_tag && !has_tag(image) {
+    if names_tag && Reference::is_bare(image) {
         print::line("Using default tag: latest")?;
     }
     let tag = reference.digest().or_else(|| reference.tag());
     fetch(client, &reference, tag, platform, progress).await
-}
-
-/// Whether somebody wrote a tag or a digest.
-fn has_tag(image: &str) -> bool {
-    let last = image.rsplit('/').next().unwrap_or(image);
-    last.contains([':', '@'])
 }
 
 /// All tags without a tag.

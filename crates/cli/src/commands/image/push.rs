@@ -35,11 +35,7 @@ impl Verb for PushArguments {
     async fn run(self, client: Arc<Client>) -> Result<u8, Error> {
         let reference =
             Reference::parse(&self.image).map_err(|error| Error::Message(error.to_string()))?;
-        let has_tag = self
-            .image
-            .rsplit('/')
-            .next()
-            .is_some_and(|last| last.contains(':'));
+        let has_tag = !Reference::is_bare(&self.image);
         if self.all_tags && has_tag {
             return Err(Error::Usage("tag can't be used with --all-tags/-a".into()));
         }

@@ -12,7 +12,7 @@ use super::unpack::digest_of_name;
 use super::{ImageStore, Key, entries};
 use crate::blobs::{self, StagedDir};
 use crate::config::ImageConfiguration;
-use crate::digest::{self, Digest, chain_ids};
+use crate::digest::{Digest, chain_ids};
 use crate::error::{Error, Result};
 use crate::manifest::MAX_CONFIG_BYTES;
 use crate::records::{ImageRecord, LayerRecord, Records};
@@ -170,7 +170,7 @@ impl Check<'_> {
                 continue;
             };
             let actual = File::open(&path)
-                .and_then(|mut file| digest::of_reader(&mut file))
+                .and_then(|mut file| Digest::of_reader(&mut file))
                 .map(|(digest, _)| digest);
             let problem = match actual {
                 Ok(actual) if actual == expected => continue,

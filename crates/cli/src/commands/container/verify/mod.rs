@@ -10,14 +10,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gamut_engine::files::directory_fingerprints;
 use hyper::Method;
 use serde_json::{Value, json};
 
 use super::config::{self, Description};
+use super::flags::ContainerFlags;
 use super::run::{RunArguments, create, engine_failure, start};
 use super::{path, running};
 use crate::client::http::Call;
 use crate::client::{Client, Query};
+use crate::commands::text;
 use crate::error::Error;
 use crate::output::print;
 
@@ -72,20 +75,12 @@ pub async fn run(
         }
     }
 
-    let first = surrounded(&description, 0, &arguments);
-    let id = create(client, &arguments.container, &first, true)
+    let id = create(client, &arguments.container, &description, true)
         .await
         .map_err(engine_failure)?;
-    let code = arguments.foreground(client, &id, &first).await;
+    let code = arguments.foreground(client, &id, &description).await;
     let left = match &code {
-        Ok(0) => Some(
-            look(
-                client,
-                &id,
-                writable.iter().map(|one| (one.source.clone(), one)),
-            )
-            .await,
-        ),
+        Ok(0) => Some(look(client, &id, &writable).await),
         _ => None,
     };
     remove(client, &id).await?;
@@ -97,17 +92,27 @@ pub async fn run(
 
     let mut different = Files::new();
     for turn in 1..times {
-        let mut again = surrounded(&description, turn, &arguments);
-        for (number, directory) in writable.iter().enumerate() {
-            replace(&mut again.body, directory, &copies.at(turn, number));
-        }
+        let mut body = description.body.clone();
+        surround(&mut body, turn, &arguments.container);
+        let mut places = Vec::with_capacity(writable.len());
+        each_writable(&mut body, &mut |_, target| {
+            let copy = copies.at(turn, places.len());
+            places.push(Writable {
+                source: copy.clone(),
+                target: target.to_owned(),
+            });
+            Some(copy)
+        });
+        let again = Description {
+            image: description.image.clone(),
+            body,
+            attach: description.attach,
+        };
         let id = create(client, &arguments.container, &again, true)
             .await
             .map_err(engine_failure)?;
-        let places = writable.iter().enumerate();
-        let places = places.map(|(number, one)| (copies.at(turn, number), one));
         let looked = tokio::select! {
-            looked = run_silently(client, &id, places) => looked,
+            looked = run_silently(client, &id, &places) => looked,
             _ = tokio::signal::ctrl_c() => Err(Error::Message("interrupted".into())),
         };
         remove(client, &id).await?;
@@ -117,94 +122,86 @@ pub async fn run(
     report(times, &left, &different)
 }
 
-/// The request of one run: what may be different without a difference in what comes out.
-fn surrounded(description: &Description, turn: u32, arguments: &RunArguments) -> Description {
-    let mut body = description.body.clone();
-    let flags = &arguments.container;
-    if turn > 0 {
-        let pick = |list: [&'static str; 3]| list[usize::try_from(turn).unwrap_or(0) % list.len()];
-        let mut environment = match body.get("Env") {
-            Some(Value::Array(list)) => list.clone(),
-            _ => Vec::new(),
-        };
-        let has = |name: &str, list: &[Value]| {
-            let prefix = format!("{name}=");
-            list.iter()
-                .filter_map(Value::as_str)
-                .any(|entry| entry.starts_with(&prefix))
-        };
+/// Changes what may be different without a difference in what comes out, but nothing that was asked
+/// for.
+fn surround(body: &mut Value, turn: u32, flags: &ContainerFlags) {
+    let pick = |list: [&'static str; 3]| list[usize::try_from(turn).unwrap_or(0) % list.len()];
+    if let Some(Value::Array(environment)) = body.get_mut("Env") {
         for (name, value) in [
-            ("TZ", pick(TIME_ZONES)),
-            ("LANG", pick(LANGUAGES)),
-            ("LC_ALL", pick(LANGUAGES)),
+            ("TZ=", pick(TIME_ZONES)),
+            ("LANG=", pick(LANGUAGES)),
+            ("LC_ALL=", pick(LANGUAGES)),
         ] {
-            if !has(name, &environment) {
-                environment.push(json!(format!("{name}={value}")));
+            let mut given = environment.iter().filter_map(Value::as_str);
+            if !given.any(|entry| entry.starts_with(name)) {
+                environment.push(json!(format!("{name}{value}")));
             }
         }
-        body["Env"] = Value::Array(environment);
-        if flags.hostname.is_none() {
-            body["Hostname"] = json!(format!("verify-{turn}"));
-        }
-        if flags.cpuset_cpus.is_none() && turn % 2 == 1 {
-            body["HostConfig"]["CpusetCpus"] = json!("0");
+    }
+    if flags.hostname.is_none() {
+        body["Hostname"] = json!(format!("verify-{turn}"));
+    }
+    if flags.cpuset_cpus.is_none() && turn % 2 == 1 {
+        body["HostConfig"]["CpusetCpus"] = json!("0");
+    }
+}
+
+/// Shows `visit` the source and target of each directory or file of the host that is mounted to be
+/// written to, always in the same order, and puts what it answers in the source's place.
+fn each_writable(body: &mut Value, visit: &mut dyn FnMut(&str, &str) -> Option<PathBuf>) {
+    if let Some(Value::Array(binds)) = body.pointer_mut("/HostConfig/Binds") {
+        for bind in binds {
+            let text = bind.as_str().unwrap_or_default().to_owned();
+            let Some((source, rest)) = text.split_once(':') else {
+                continue;
+            };
+            let (target, options) = rest.split_once(':').unwrap_or((rest, ""));
+            let is_read_only = options.split(',').any(|word| word == "ro");
+            if source.starts_with('/')
+                && !is_read_only
+                && let Some(place) = visit(source, target)
+            {
+                *bind = json!(format!("{}:{rest}", place.display()));
+            }
         }
     }
-    Description {
-        image: description.image.clone(),
-        body,
-        attach: description.attach,
+    if let Some(Value::Array(mounts)) = body.pointer_mut("/HostConfig/Mounts") {
+        for mount in mounts {
+            if mount["Type"] != "bind" || mount["ReadOnly"] == true {
+                continue;
+            }
+            let place = visit(text(mount, "Source"), text(mount, "Target"));
+            if let Some(place) = place {
+                mount["Source"] = json!(place.display().to_string());
+            }
+        }
     }
 }
 
 /// Directories of the host that are mounted to be written to.
 fn writable(body: &Value) -> Result<Vec<Writable>, Error> {
     let mut found = Vec::new();
-    let binds = body.pointer("/HostConfig/Binds").and_then(Value::as_array);
-    for bind in binds.into_iter().flatten().filter_map(Value::as_str) {
-        let mut parts = bind.split(':');
-        let (Some(source), Some(target)) = (parts.next(), parts.next()) else {
-            continue;
-        };
-        let is_read_only = parts
-            .next()
-            .is_some_and(|text| text.split(',').any(|word| word == "ro"));
-        if source.starts_with('/') && !is_read_only {
-            found.push((source.to_owned(), target.to_owned()));
-        }
-    }
-    let mounts = body.pointer("/HostConfig/Mounts").and_then(Value::as_array);
-    for mount in mounts.into_iter().flatten() {
-        let text = |name: &str| {
-            mount
-                .get(name)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        if text("Type") == "bind" && mount.get("ReadOnly") != Some(&json!(true)) {
-            found.push((text("Source"), text("Target")));
-        }
-    }
-    let refused = |source: &str, reason: &str| {
+    each_writable(&mut body.clone(), &mut |source, target| {
+        found.push(Writable {
+            source: PathBuf::from(source),
+            target: target.to_owned(),
+        });
+        None
+    });
+    let refused = |source: &Path, reason: &str| {
         Error::Usage(format!(
-            "--verify: {source} cannot be copied for the further runs: {reason}; mount it read-only, or a directory"
+            "--verify: {} cannot be copied for the further runs: {reason}; mount it read-only, or a directory",
+            source.display()
         ))
     };
-    for (source, _) in &found {
+    for Writable { source, .. } in &found {
         match std::fs::metadata(source) {
             Ok(data) if data.is_dir() => {}
             Ok(_) => return Err(refused(source, "it is no directory")),
             Err(error) => return Err(refused(source, &error.to_string())),
         }
     }
-    Ok(found
-        .into_iter()
-        .map(|(source, target)| Writable {
-            source: PathBuf::from(source),
-            target,
-        })
-        .collect())
+    Ok(found)
 }
 
 /// Where the copies are: gone when it goes.
@@ -242,35 +239,8 @@ fn beside(writable: &[Writable]) -> Result<Copies, Error> {
     Ok(Copies(place))
 }
 
-/// Lets the workload write to a copy.
-fn replace(body: &mut Value, directory: &Writable, copy: &Path) {
-    let (source, copy) = (
-        directory.source.display().to_string(),
-        copy.display().to_string(),
-    );
-    if let Some(Value::Array(binds)) = body.pointer_mut("/HostConfig/Binds") {
-        for bind in binds {
-            let begin = format!("{source}:{}", directory.target);
-            if let Some(rest) = bind.as_str().and_then(|text| text.strip_prefix(&begin)) {
-                *bind = json!(format!("{copy}:{}{rest}", directory.target));
-            }
-        }
-    }
-    if let Some(Value::Array(mounts)) = body.pointer_mut("/HostConfig/Mounts") {
-        for mount in mounts {
-            if mount["Target"] == json!(directory.target) && mount["Source"] == json!(source) {
-                mount["Source"] = json!(copy);
-            }
-        }
-    }
-}
-
 /// Runs a created container to its end without showing its output.
-async fn run_silently<'w>(
-    client: &Arc<Client>,
-    id: &str,
-    places: impl Iterator<Item = (PathBuf, &'w Writable)>,
-) -> Result<Files, Error> {
+async fn run_silently(client: &Arc<Client>, id: &str, places: &[Writable]) -> Result<Files, Error> {
     let wait = running::wait_for(client, id, "next-exit").await?;
     start(client, id).await.map_err(engine_failure)?;
     let code = running::exit_code(wait).await?;
@@ -282,11 +252,7 @@ async fn run_silently<'w>(
 }
 
 /// What a container has left, its image's files aside.
-async fn look<'w>(
-    client: &Arc<Client>,
-    id: &str,
-    places: impl Iterator<Item = (PathBuf, &'w Writable)>,
-) -> Result<Files, Error> {
+async fn look(client: &Arc<Client>, id: &str, places: &[Writable]) -> Result<Files, Error> {
     let path = format!("/gamut/v1/containers/{id}/fingerprints");
     let answer = client
         .call(Call::new(Method::GET, &path, &Query::new()))
@@ -295,8 +261,9 @@ async fn look<'w>(
     for (path, what) in answer.as_object().into_iter().flatten() {
         found.insert(path.clone(), what.as_str().unwrap_or_default().to_owned());
     }
-    for (place, one) in places {
-        tree::fingerprints(&place, &one.target, &mut found)?;
+    for Writable { source, target } in places {
+        let read = Error::io(format!("read {}", source.display()));
+        found.extend(directory_fingerprints(source, target).map_err(read)?);
     }
     Ok(found)
 }
@@ -347,6 +314,38 @@ fn report(times: u32, first: &Files, different: &Files) -> Result<u8, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_place_that_is_written_to_gets_a_copy_of_its_own() {
+        let mut body = json!({ "HostConfig": {
+            "Binds": ["/a:/out", "/a:/output:rw,z", "/b:/x:ro", "volume:/v"],
+            "Mounts": [
+                { "Type": "bind", "Source": "/c", "Target": "/c" },
+                { "Type": "bind", "Source": "/d", "Target": "/d", "ReadOnly": true },
+                { "Type": "volume", "Source": "e", "Target": "/e" },
+            ],
+        }});
+        let mut seen = Vec::new();
+        each_writable(&mut body, &mut |source, target| {
+            seen.push(format!("{source} {target}"));
+            Some(PathBuf::from(format!("/copy/{}", seen.len())))
+        });
+        assert_eq!(seen, ["/a /out", "/a /output", "/c /c"]);
+        let expected = json!([
+            "/copy/1:/out",
+            "/copy/2:/output:rw,z",
+            "/b:/x:ro",
+            "volume:/v"
+        ]);
+        assert_eq!(body["HostConfig"]["Binds"], expected);
+        let sources: Vec<&str> = body["HostConfig"]["Mounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|mount| text(mount, "Source"))
+            .collect();
+        assert_eq!(sources, ["/copy/3", "/d", "e"]);
+    }
 
     #[test]
     fn differences_are_told_by_path() {

@@ -1,19 +1,11 @@
-//! Directories of the host: copies of them, and what they come down to.
+//! Copies of directories of the host.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::{self, File, FileTimes, Metadata};
-use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, chown, lchown, symlink};
-use std::path::{Path, PathBuf};
-
-use sha2::{Digest as _, Sha256};
+use std::io;
+use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
+use std::path::Path;
 
 use crate::error::Error;
-
-/// Read at once while hashing, in bytes.
-const PIECE_BYTES: usize = 128 << 10;
 
 /// Copies a directory with owners, permission bits, times and links. Content is shared where the
 /// file system can.
@@ -62,80 +54,10 @@ fn dress(to: &Path, data: &Metadata) -> io::Result<()> {
     fs::set_permissions(to, data.permissions())
 }
 
-/// Adds each path below `directory`, which is `shown` in the container, with what it is.
-///
-/// # Errors
-/// The system's.
-pub(super) fn fingerprints(
-    directory: &Path,
-    shown: &str,
-    found: &mut BTreeMap<String, String>,
-) -> Result<(), Error> {
-    let mut waiting: Vec<PathBuf> = vec![directory.to_owned()];
-    while let Some(path) = waiting.pop() {
-        let failed = |source| Error::io(format!("read {}", path.display()))(source);
-        let data = fs::symlink_metadata(&path).map_err(failed)?;
-        if data.is_dir() {
-            for entry in fs::read_dir(&path).map_err(failed)? {
-                waiting.push(entry.map_err(failed)?.path());
-            }
-        }
-        let rest = path.strip_prefix(directory).unwrap_or(&path);
-        let rest = rest.as_os_str().as_bytes().escape_ascii();
-        let name = format!("{}/{rest}", shown.trim_end_matches('/'));
-        let what = fingerprint(&path, &data).map_err(failed)?;
-        found.insert(name.trim_end_matches('/').to_owned(), what);
-    }
-    Ok(())
-}
-
-fn fingerprint(path: &Path, data: &Metadata) -> io::Result<String> {
-    let mode = format!("{:04o}", data.mode() & 0o7777);
-    let owner = format!("{}:{}", data.uid(), data.gid());
-    let kind = data.file_type();
-    Ok(if kind.is_file() {
-        let (bytes, hash) = hash(File::open(path)?)?;
-        format!("file {mode} {owner} {bytes} sha256:{hash}")
-    } else if kind.is_dir() {
-        format!("directory {mode} {owner}")
-    } else if kind.is_symlink() {
-        let target = fs::read_link(path)?;
-        format!(
-            "link {owner} to {}",
-            target.as_os_str().as_bytes().escape_ascii()
-        )
-    } else if kind.is_fifo() {
-        format!("fifo {mode} {owner}")
-    } else if kind.is_socket() {
-        format!("socket {mode} {owner}")
-    } else {
-        format!("device {mode} {owner} {:#x}", data.rdev())
-    })
-}
-
-fn hash(mut reader: impl Read) -> io::Result<(u64, String)> {
-    let (mut hasher, mut bytes) = (Sha256::new(), 0_u64);
-    let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        match reader.read(&mut piece)? {
-            0 => break,
-            count => {
-                bytes += count as u64;
-                hasher.update(piece.get(..count).unwrap_or_default());
-            }
-        }
-    }
-    let mut text = String::with_capacity(64);
-    for byte in hasher.finalize() {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok((bytes, text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gamut_engine::files::directory_fingerprints;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -149,11 +71,7 @@ mod tests {
         fs::set_permissions(from.join("a/b"), fs::Permissions::from_mode(0o555)).unwrap();
         let to = place.path().join("to");
         copy(&from, &to).unwrap();
-        let all = |directory: &Path| {
-            let mut found = BTreeMap::new();
-            fingerprints(directory, "/data/", &mut found).unwrap();
-            found
-        };
+        let all = |directory: &Path| directory_fingerprints(directory, "/data/").unwrap();
         let (one, other) = (all(&from), all(&to));
         assert_eq!(one, other);
         let names: Vec<&str> = one.keys().map(String::as_str).collect();
